@@ -1,0 +1,92 @@
+"""`python -m deft_lightning`: compose the configuration, then `run.train`.
+
+python -m deft_lightning +experiment=color_dsprites seed=1 scale=quick
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deft_lightning.config import config_folder
+from deft_lightning.errors import DeftError
+from deft_lightning.run_folder import choose
+
+OmegaConf.register_new_resolver("run_folder", choose, use_cache=True, replace=True)
+
+
+_failed: list[str] = []  # one sentence for every job that failed
+
+
+@hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
+def compose_and_train(cfg: DictConfig) -> None:
+    """Hydra's entry: the composed configuration and the run folder go to `run.train`."""
+    from deft_lightning import run  # noqa: PLC0415  # --help, --cfg and tab completion need no torch
+
+    run.quieten()
+    try:
+        run.train(cfg, Path(HydraConfig.get().runtime.output_dir))
+    except DeftError as error:  # the other jobs of a sweep go on
+        print(f"error: {error}", file=sys.stderr)
+        _failed.append(str(error))
+
+
+def main() -> None:
+    """Run, and turn every mistake a user can mend into one line and exit status 1."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
+    try:
+        compose_and_train()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit("error: stopped; what was saved is kept, and resume=true goes on from there.")
+    if _failed:
+        sys.exit(1)
+
+
+def one_line(error: Exception) -> str:
+    """Hydra's message as one sentence, with the nearest name where one was mistyped."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:1])
+    missing = re.search(r"(?:Could not find|Could not load) '?([\w/\-.]+)'?", str(error))
+    wrong_key = re.search(r"Could not override '([\w.]+)'", str(error))
+    if missing:
+        group, _, name = missing.group(1).rpartition("/")
+        names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+        where = f"{group}: there are" if group else "there are"
+        return f"there is no {missing.group(1)!r}; {where} {', '.join(names)}.{_suggest(name, names)}"
+    if wrong_key:
+        fields = list(_field_names())
+        return f"{wrong_key.group(1)!r} is not a field of the configuration.{_suggest(wrong_key.group(1), fields)}"
+    return text
+
+
+def _suggest(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else " See them with --cfg job."
+
+
+def _field_names() -> set[str]:
+    """Dotted names of every field in conf/, for suggestions."""
+    fields: set[str] = set()
+    for path in config_folder().glob("*/*.yaml"):
+        if path.parent.name in ("experiment", "hydra"):
+            continue
+        content = OmegaConf.load(path)
+        if isinstance(content, DictConfig):
+            fields |= {f"{path.parent.name}.{key!s}" for key in content}
+    top = OmegaConf.load(config_folder() / "config.yaml")
+    return fields | {str(key) for key in top if key != "defaults"}  # type: ignore[union-attr]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""checkpoints/last.ckpt, one checkpoint a stage, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from deft_lightning.callbacks._common import finished_stage
+from deft_lightning.errors import DeftError
+from deft_lightning.module import CHECKPOINT_KEY, DEFT
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(DeftError):
+    """The run was asked to stop, and stopped after a whole step with its checkpoint written."""
+
+
+class Checkpoints(Checkpoint):
+    """Saves every `every_n_steps` steps, at every stage end and on SIGINT or SIGTERM.
+
+    A signal stops the run after the step that is running; a second SIGINT stops it at once.
+
+    last.ckpt is replaced whole or not at all; stage_1.ckpt and so on stay. A loss that is not finite raises
+    `DeftError` before anything is saved, so last.ckpt is the last good one.
+    """
+
+    def __init__(self, every_n_steps: int = 1000) -> None:
+        if not isinstance(every_n_steps, int) or every_n_steps < 1:
+            raise DeftError(f"callbacks.checkpoints.every_n_steps is {every_n_steps!r}: give a whole number above 0.")
+        self.every_n_steps = every_n_steps
+        self._stop: str | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to SIGINT and SIGTERM; Lightning's own handlers stop in the middle of a step."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._ask_to_stop)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the signals to whom they belonged."""
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the signals to whom they belonged."""
+        self.on_train_end(trainer, pl_module)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if number == signal.SIGINT and self._stop is not None:
+            raise KeyboardInterrupt("stopped at once by a second SIGINT")
+        log.info("%s: stopping after this step, once its checkpoint is saved.", name)
+        self._stop = f"stopped by {name}"
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save what is due; raises `Interrupted` after saving when a stop was asked for."""
+        step, stage = trainer.global_step, finished_stage(pl_module)
+        stop = self._stop is not None
+        if trainer.world_size > 1:  # the signal may reach one process a step before another
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        due = step % self.every_n_steps == 0 or stage is not None or stop
+        on_cpu = pl_module.device.type == "cpu"  # elsewhere reading the loss every step would stall the device
+        if due or on_cpu or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._check_finite(trainer, cast(DEFT, pl_module), outputs)
+        if due:
+            folder = Path(trainer.default_root_dir) / "checkpoints"
+            self._save(trainer, folder / "last.ckpt")
+            if stage is not None and trainer.is_global_zero:
+                link_or_copy(folder / "last.ckpt", folder / f"stage_{stage + 1}.ckpt")
+        if stop and step < cast(DEFT, pl_module).boundaries[-1]:
+            raise Interrupted(
+                f"the run was {self._stop or 'stopped'} at step {step:,}: resume=true goes on from there."
+            )
+
+    def _save(self, trainer: pl.Trainer, path: Path) -> None:
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            trainer.save_checkpoint(temporary)  # on every rank: the strategy decides who writes
+            if trainer.is_global_zero:
+                os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise DeftError(f"the checkpoint {path} cannot be written ({error}): make room, then resume.") from error
+
+    def _check_finite(self, trainer: pl.Trainer, module: DEFT, outputs: Any) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if bool(torch.isfinite(loss).all()):
+            return
+        step = trainer.global_step
+        stage = module.schedule.at(step - 1, module.steps_per_epoch)
+        raise DeftError(
+            f"the loss is {float(loss)} at step {step:,} in stage {stage.index + 1} (pressure {stage.pressure:g}): the "
+            "run has stopped, checkpoints/last.ckpt is from before; lower lr, or look at the data."
+        )
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a finished checkpoint a second name, replacing an older file of that name whole."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)  # last.ckpt is only ever replaced, so the two never change together
+    except OSError:
+        temporary.write_bytes(source.read_bytes())
+    os.replace(temporary, target)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of this package, tensors on the CPU. Raises `DeftError` when it is damaged or foreign."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise DeftError(f"there is no checkpoint {path}: give the folder of a run that has saved one.") from error
+    except Exception as error:  # torch raises many types for a file that is cut short or not its own
+        raise DeftError(
+            f"the checkpoint {path} is damaged or not a checkpoint ({type(error).__name__}): "
+            "take another, such as stage_1.ckpt beside it."
+        ) from error
+    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
+        raise DeftError(f"the checkpoint {path} was not written by deft_lightning: give one that was.")
+    return checkpoint

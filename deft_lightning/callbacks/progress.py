@@ -1,0 +1,117 @@
+"""One progress bar for the whole run: stage, pressure, loss parts, images per second, time left."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import rich
+from pytorch_lightning.callbacks import ProgressBar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from deft_lightning.module import DEFT
+
+log = logging.getLogger(__name__)
+WARM_UP = 20  # steps before the speed is worth measuring: compilation is over
+MEASURE = 50
+
+
+class RunProgress(ProgressBar):
+    """A bar over all stages, drawn `refresh_seconds` apart at most; after 50 steps it says how long the run takes."""
+
+    def __init__(self, refresh_seconds: float = 0.5) -> None:
+        super().__init__()
+        self.refresh_seconds = refresh_seconds
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._clock: tuple[int, float] | None = None
+        self._drawn = 0.0
+        self._first_step = 0
+
+    def disable(self) -> None:
+        """Draw nothing (another process draws)."""
+        self._progress = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the bar at the step that the run has reached."""
+        self._clock, self._drawn, self._first_step = None, 0.0, trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=rich.get_console(),
+            auto_refresh=False,
+            speed_estimate_period=120,
+        )
+        self._progress.start()
+        total = cast(DEFT, pl_module).boundaries[-1]
+        self._task = self._progress.add_task("", total=total, completed=trainer.global_step, numbers="")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar, if it was last moved long enough ago."""
+        if self._progress is None:
+            return
+        module, now, step = cast(DEFT, pl_module), time.monotonic(), trainer.global_step
+        if step == self._first_step + WARM_UP:
+            self._clock = step, now
+        if self._clock is not None and step == self._first_step + WARM_UP + MEASURE:
+            self._announce(step, now, module.boundaries[-1], len(batch) * trainer.world_size)
+        last = step == module.boundaries[-1]
+        if not last and now - self._drawn < self.refresh_seconds:
+            return
+        self._drawn = now
+        stage = module.schedule.at(step - 1, module.steps_per_epoch)
+        parts = [
+            f"{name} {float(trainer.callback_metrics[f'train/{name}']):.1f}"
+            for name in ("reconstruction", "kl")
+            if f"train/{name}" in trainer.callback_metrics
+        ]
+        if self._clock is not None and step > self._clock[0]:
+            rate = (step - self._clock[0]) * len(batch) * trainer.world_size / (now - self._clock[1])
+            parts.append(f"{rate:,.0f} images/s")
+        self._progress.update(
+            self._task,
+            completed=step,
+            description=f"stage {stage.index + 1}/{module.schedule.stages}  pressure {stage.pressure:g}",
+            numbers="  ".join(parts),
+            refresh=True,
+        )
+
+    def _announce(self, step: int, now: float, total: int, batch: int) -> None:
+        assert self._clock is not None
+        rate = (step - self._clock[0]) / (now - self._clock[1])
+        log.info(
+            "%s images/s: the remaining %s steps take about %s.",
+            f"{rate * batch:,.0f}",
+            f"{total - step:,}",
+            duration((total - step) / rate),
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the finished bar on the screen."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the bar where the run stopped."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

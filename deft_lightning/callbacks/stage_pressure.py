@@ -1,0 +1,55 @@
+"""Announces and logs every switch of stage: pressure, active group, learning rate of every group."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import pytorch_lightning as pl
+
+from deft_lightning.callbacks._common import log_numbers
+from deft_lightning.module import DEFT
+
+log = logging.getLogger(__name__)
+
+
+class StagePressure(pl.Callback):
+    """Says and logs which stage of Algorithm 1 begins; the module sets pressure and rates from the step itself."""
+
+    def __init__(self) -> None:
+        self._announced: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A fit that goes on from a checkpoint says anew where it is."""
+        self._announced = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Announce the stage of this step if it is a new one."""
+        module = cast(DEFT, pl_module)
+        stage = module.stage
+        if stage.index == self._announced:
+            return
+        self._announced = stage.index
+        rates = module.groups.learning_rates(stage.index, module.lr)
+        active = module.groups.active(stage.index)
+        if trainer.is_global_zero:
+            log.info(
+                "Stage %d of %d at step %s: pressure %g, group %d active, learning rates %s",
+                stage.index + 1,
+                module.schedule.stages,
+                f"{trainer.global_step:,}",
+                stage.pressure,
+                active + 1,
+                ", ".join(f"{rate:.3g}" for rate in rates),
+            )
+        log_numbers(
+            trainer,
+            {
+                "stage": stage.index + 1,
+                "pressure": stage.pressure,
+                "active_group": active + 1,
+                **{f"learning_rate/group_{i + 1}": rate for i, rate in enumerate(rates)},
+            },
+        )

@@ -1,0 +1,79 @@
+"""One table of codes for all scores: a fixed sample of images, encoded once a step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.metrics import factor_entropy, nmi
+from deft_lightning.module import DEFT
+from deft_lightning.objectives import reconstruction
+
+
+class Codes(NamedTuple):
+    """Mean codes [N, D] of the images at `indices` [N], their factors [N, K] or None, KL per latent [D] in nats."""
+
+    indices: Tensor
+    codes: NDArray[np.float32]
+    factors: NDArray[np.int64] | None
+    kl: NDArray[np.float64]
+
+
+@torch.no_grad()
+def encode(module: DEFT, data: FactorDataModule, indices: Tensor) -> Codes:
+    """Encode the images at `indices` [N] to their mean codes."""
+    codes, kl = [], torch.zeros(sum(module.groups.latents), dtype=torch.float64)
+    for images in data.evaluation_images(indices):
+        posterior = module.encode(images.to(module.device, memory_format=torch.channels_last))
+        codes.append(posterior.mean.float().cpu())
+        kl += posterior.kl().sum(dim=0).double().cpu()
+    factors = data.dataset.factors(indices)
+    return Codes(
+        indices,
+        torch.cat(codes).numpy(),
+        None if factors is None else factors.cpu().numpy(),
+        (kl / len(indices)).numpy(),
+    )
+
+
+@torch.no_grad()
+def reconstruction_error(module: DEFT, data: FactorDataModule, table: Codes) -> float:
+    """Mean reconstruction error in nats of the images of `table`, decoded from their mean codes."""
+    error, first = 0.0, 0
+    for images in data.evaluation_images(table.indices):
+        codes = torch.as_tensor(table.codes[first : first + len(images)], device=module.device)
+        logits = module.decoder(codes)
+        error += float(reconstruction(images.to(module.device), logits)) * len(images)
+        first += len(images)
+    return error / len(table.indices)
+
+
+_latest: WeakKeyDictionary[pl.Trainer, tuple[tuple[int, int], Codes]] = WeakKeyDictionary()
+
+
+def codes_now(trainer: pl.Trainer, num_points: int) -> Codes:
+    """The table of the trainer's current step, shared by all callbacks: the first that asks computes it."""
+    key = (trainer.global_step, num_points)
+    known = _latest.get(trainer)
+    if known is None or known[0] != key:
+        data: FactorDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        count = min(num_points, len(data.dataset))
+        known = key, encode(trainer.lightning_module, data, data.sample(count))  # type: ignore[arg-type]
+        _latest[trainer] = known
+    return known[1]
+
+
+def latent_titles(table: Codes, names: tuple[str, ...], bins: int) -> list[str]:
+    """For every latent the factor it tells most about and that NMI, as "posX 0.83"; empty without labels, [D]."""
+    if table.factors is None or not factor_entropy(table.factors).any():
+        return [""] * len(table.kl)
+    matrix = nmi(table.codes, table.factors, bins)  # [D, K]
+    best = matrix.argmax(axis=1)
+    return [f"{names[k]} {row[k]:.2f}" for row, k in zip(matrix, best, strict=True)]

@@ -1,0 +1,120 @@
+"""Configuration: where conf/ is, what is checked when it is composed, how two configurations are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deft_lightning.errors import DeftError
+from deft_lightning.groups import Groups
+from deft_lightning.objectives import Objective
+from deft_lightning.schedule import Schedule
+
+TRAINING_KEYS = ("data", "groups", "schedule", "objective", "scale", "seed", "batch_size", "lr")
+"""What decides the weights; a run is only resumed with the same values of all of these."""
+
+KNOWN_KEYS = (
+    *TRAINING_KEYS,
+    "name",
+    "tags",
+    "compile",
+    "resume",
+    "metrics",
+    "callbacks",
+    "trainer",
+    "logger",
+)
+
+
+class Choices(NamedTuple):
+    """The three choices of the design, built from a configuration."""
+
+    groups: Groups
+    schedule: Schedule
+    objective: Objective
+
+
+def config_folder() -> Path:
+    """conf/: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def check(cfg: DictConfig) -> Choices:
+    """Build groups, schedule and objective, checked against each other and with every scalar of the right kind.
+
+    Raises `DeftError` with one sentence naming the field.
+    """
+    for key in map(str, cfg):
+        if key not in KNOWN_KEYS:
+            raise DeftError(f"{key} is not a field of the configuration: the fields are {', '.join(KNOWN_KEYS)}.")
+    _check_number(cfg, "seed", int, low=0)
+    _check_number(cfg, "batch_size", int, low=1)
+    _check_number(cfg, "lr", float, low=0, above=True)
+    _check_number(cfg, "metrics.num_points", int, low=2)
+    _check_number(cfg, "metrics.bins", int, low=2)
+    if not isinstance(cfg.resume, bool | str):
+        raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
+    groups, schedule, objective = (build(cfg, key) for key in ("groups", "schedule", "objective"))
+    groups.check(schedule.stages)
+    return Choices(groups, schedule, objective)
+
+
+def build(cfg: DictConfig, key: str, **extra: Any) -> Any:
+    """Instantiate `cfg[key]`; lists arrive as lists. Raises `DeftError` for fields its target does not have."""
+    try:
+        return instantiate(cfg[key], _convert_="all", **extra)
+    except Exception as error:
+        raise _sentence(error, key) from error
+
+
+def training_part(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved fields that decide the weights, without the place of the data on this machine."""
+    part: dict[str, Any] = {key: to_plain(cfg, key) for key in TRAINING_KEYS}
+    part["data"] = {key: value for key, value in part["data"].items() if key != "root"}
+    return part
+
+
+def to_plain(cfg: DictConfig, key: str) -> Any:
+    """`cfg[key]` as plain, resolved containers."""
+    value = cfg[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What differs between two plain configurations, one "field: old -> new" each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        rows = []
+        for key in [*old, *(k for k in new if k not in old)]:
+            rows += differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        return rows
+    return [] if old == new else [f"{name}: {old} -> {new}"]
+
+
+def _check_number(cfg: DictConfig, field: str, kind: type, low: float, above: bool = False) -> None:
+    value = OmegaConf.select(cfg, field)
+    allowed = int if kind is int else int | float
+    good = isinstance(value, allowed) and not isinstance(value, bool)
+    if not good or value < low or (above and value == low):
+        what = "whole number" if kind is int else "number"
+        raise DeftError(
+            f"{field} is {value!r}: give a {what} {'above' if above else 'from'} {low}{'' if above else ' up'}."
+        )
+
+
+def _sentence(error: BaseException, key: str) -> DeftError:
+    """The innermost reason of a failed instantiation, as one sentence."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, DeftError):
+        return cause
+    reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    if isinstance(cause, OmegaConfBaseException):
+        return DeftError(f"{key}: {reason}.")
+    return DeftError(f"{key} cannot be built from the configuration ({reason}): look at its fields with --cfg job.")

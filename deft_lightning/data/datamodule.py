@@ -1,0 +1,110 @@
+"""A data set as a LightningDataModule: indices travel through Lightning, images are made on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from deft_lightning.data import registry
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.batches import Batch, BatchLoader
+from deft_lightning.seeding import Stream, derive_seed, generator
+
+
+class FactorDataModule(pl.LightningDataModule):
+    """Training batches and evaluation samples of one data set.
+
+    `dataset` is a FactorDataset, the name of one ("color_dsprites"), or a function of no arguments that
+    builds one when the trainer prepares its data; `batch_size` counts all processes together. A training
+    batch reaches the module as images, float32 [B, C, H, W] in [0, 1], and is a function of (seed, step,
+    rank). Raises DeftError when the data cannot be read or made, or the batch size does not fit.
+    """
+
+    def __init__(
+        self, dataset: FactorDataset | str | Callable[[], FactorDataset], batch_size: int = 64, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.seed = batch_size, seed
+        self._given = dataset
+        self._dataset: FactorDataset | None = None
+        self._loader: BatchLoader | None = None
+        self._restored: dict[str, int] | None = None
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    @property
+    def dataset(self) -> FactorDataset:
+        """The data set; built now if nothing has asked for it before."""
+        if self._dataset is None:
+            if isinstance(self._given, str):
+                self._dataset = registry.load(self._given)
+            else:
+                self._dataset = self._given if isinstance(self._given, FactorDataset) else self._given()
+        return self._dataset
+
+    def prepare_data(self) -> None:
+        """Fill the cache on disk, in one process of each machine, before the others look for it."""
+        _ = self.dataset
+
+    def setup(self, stage: str) -> None:
+        """Load the data set in this process; a fresh fit begins at epoch 0."""
+        _ = self.dataset
+        self._loader = self._restored = None
+
+    def train_dataloader(self) -> BatchLoader:
+        """The batches of indices for this process; one loader for the whole fit."""
+        if self._loader is None:
+            trainer = self.trainer
+            rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+            self._loader = BatchLoader(len(self.dataset), self.batch_size, self.seed, rank, world_size)
+            if self._restored is not None:
+                self._loader.load_state_dict(self._restored)
+            elif trainer is not None:
+                self._loader.set_epoch(trainer.current_epoch)  # a second fit of the same trainer
+        return self._loader
+
+    # Lightning restores the state of a loader only when it believes that the epoch was unfinished; at the end
+    # of an epoch the position would be lost. The data module's state is restored always.
+    def state_dict(self) -> dict[str, Any]:
+        """The position of the training loader, for the checkpoint."""
+        return {} if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin the next fit where the checkpoint's loader was."""
+        self._restored = state_dict or None
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Images, float32 [B, C, H, W], for a Batch of indices; anything else is left as it is."""
+        if not isinstance(batch, Batch):
+            return batch
+        device = batch.indices.device
+        if self.dataset.device != device:
+            self.dataset.to(device)
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        random = self._generators.setdefault(device, torch.Generator(device))
+        random.manual_seed(derive_seed(self.seed, Stream.NUISANCE, batch.step, rank))
+        return self.dataset.images(batch.indices, random)
+
+    def sample(self, count: int, seed: int | None = None) -> Tensor:
+        """Indices, int64 [count], of images drawn uniformly for an evaluation; a function of the seed.
+
+        Without replacement as long as there are `count` images. `seed` defaults to the data module's.
+        """
+        random = generator(self.seed if seed is None else seed, Stream.EVALUATION, 1)
+        size = len(self.dataset)
+        if count > size:
+            return torch.randint(size, (count,), generator=random)
+        return torch.randperm(size, generator=random)[:count].clone()
+
+    def evaluation_images(self, indices: Tensor, batch_size: int = 256, seed: int | None = None) -> Iterator[Tensor]:
+        """The images at `indices` [N] in batches [batch_size or fewer, C, H, W] on the data set's device.
+
+        Nuisances are a function of (seed, indices, batch_size), so that an evaluation can be repeated.
+        """
+        seed = self.seed if seed is None else seed
+        random = generator(seed, Stream.EVALUATION, 2, device=self.dataset.device)
+        for part in indices.split(batch_size):
+            yield self.dataset.images(part, random)

@@ -1,0 +1,90 @@
+"""The factor space of a data set: an image's index and its factor values are two names for one thing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from deft_lightning.errors import DeftError
+
+
+@dataclass(frozen=True)
+class FactorSpace:
+    """A full grid of factor values in mixed radix: the index of an image counts with the last factor fastest.
+
+    `names` and `sizes` list every factor of the grid; those in `nuisance` vary between images without being
+    a factor that is reported or scored (the instance of a SmallNORB category). `len(space)` is the number of
+    images, nuisance factors included.
+
+    Raises DeftError when names and sizes do not fit, a size is below 1 or a nuisance name is unknown.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    nuisance: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.sizes) or len(set(self.names)) != len(self.names):
+            raise DeftError(f"a factor space needs one size for each distinct name: {self.names}, {self.sizes}")
+        if min(self.sizes, default=0) < 1:
+            raise DeftError(f"every factor needs at least one value, but the sizes are {self.sizes}")
+        if unknown := set(self.nuisance) - set(self.names):
+            raise DeftError(f"nuisance factors {sorted(unknown)} are not among the factors {self.names}")
+
+    def __len__(self) -> int:
+        return math.prod(self.sizes)
+
+    @cached_property
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the K factors that are not nuisance, in grid order."""
+        return tuple(name for name in self.names if name not in self.nuisance)
+
+    @cached_property
+    def factor_sizes(self) -> tuple[int, ...]:
+        """Number of values of each of the K factors that are not nuisance."""
+        return tuple(self.sizes[self.names.index(name)] for name in self.factor_names)
+
+    @cached_property
+    def _strides(self) -> tuple[int, ...]:
+        return tuple(math.prod(self.sizes[place + 1 :]) for place in range(len(self.sizes)))
+
+    def _columns(self, keep: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Strides and sizes [len(keep)] of some of the factors, on `device`."""
+        places = [self.names.index(name) for name in keep]
+        strides = torch.tensor([self._strides[place] for place in places], dtype=torch.int64, device=device)
+        sizes = torch.tensor([self.sizes[place] for place in places], dtype=torch.int64, device=device)
+        return strides, sizes
+
+    def factors(self, indices: Tensor) -> Tensor:
+        """Factor values, int64 [B, K], of the images at `indices` [B]; nuisance factors are left out.
+
+        Raises DeftError when an index lies outside the space.
+        """
+        if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= len(self)):
+            raise DeftError(f"an image index lies outside 0 to {len(self) - 1}")
+        strides, sizes = self._columns(self.factor_names, indices.device)
+        return indices.to(torch.int64).unsqueeze(1) // strides % sizes
+
+    def indices(self, factors: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Indices, int64 [B], of images with the factor values `factors` [B, K].
+
+        Nuisance factors are drawn uniformly from `generator` (on the device of `factors`); without one they
+        are 0, so that the answer is a fixed image. Raises DeftError when a value lies outside its factor.
+        """
+        strides, sizes = self._columns(self.factor_names, factors.device)
+        factors = factors.to(torch.int64)
+        if factors.ndim != 2 or factors.shape[1] != len(sizes):
+            raise DeftError(f"factor values must be [B, {len(sizes)}], one column for each of {self.factor_names}")
+        if bool(((factors < 0) | (factors >= sizes)).any()):
+            raise DeftError(f"a factor value lies outside its range: sizes are {self.factor_sizes}")
+        indices = (factors * strides).sum(dim=1)
+        if generator is not None and self.nuisance:
+            strides, sizes = self._columns(tuple(n for n in self.names if n in self.nuisance), factors.device)
+            for stride, size in zip(strides.tolist(), sizes.tolist(), strict=True):
+                draw = torch.randint(size, indices.shape, generator=generator, device=factors.device)
+                indices = indices + stride * draw
+        return indices

@@ -1,0 +1,56 @@
+"""Data sets by name, for notebooks and the command line; Hydra names the classes themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.errors import DeftError
+
+DATASETS = {
+    "dsprites": "deft_lightning.data.dsprites:DSprites",
+    "color_dsprites": "deft_lightning.data.dsprites:ColorDSprites",
+    "noisy_dsprites": "deft_lightning.data.dsprites:NoisyDSprites",
+    "scream_dsprites": "deft_lightning.data.scream:ScreamDSprites",
+}
+"""Name of a data set: module and class, imported when first asked for."""
+
+DOWNLOADS = {
+    "dsprites": "deft_lightning.data.official:prepare",
+    "scream": "deft_lightning.data.scream:prepare",
+}
+"""What can be downloaded: module and function of the data folder, which returns a sentence for the user."""
+
+
+def load(name: str, **options: Any) -> FactorDataset:
+    """The data set called `name`, built with `options`; preparing it the first time may take a minute.
+
+    Raises DeftError for an unknown name, or an option that the data set does not have.
+    """
+    if name not in DATASETS:
+        raise DeftError(f"there is no data set {name!r}; there are {', '.join(DATASETS)}")
+    build = _find(DATASETS[name])
+    try:
+        signature(build).bind(**options)
+    except TypeError as error:
+        raise DeftError(f"data set {name}: {error}") from error
+    return build(**options)
+
+
+def prepare(name: str, root: str | os.PathLike[str] | None = None) -> str:
+    """Download what is called `name` into the data folder, check it and convert it; says where it is.
+
+    Raises DeftError for an unknown name, and when the download cannot be had or is not what was published.
+    """
+    if name not in DOWNLOADS:
+        raise DeftError(f"{name!r} is not a download; there are {', '.join(DOWNLOADS)}")
+    return _find(DOWNLOADS[name])(root)
+
+
+def _find(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,144 @@
+"""Backgrounds of Scream dSprites: the painting, a picture of the user's, or a generated stand-in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deft_lightning.data import cache, download
+from deft_lightning.data.dsprites import DSprites
+from deft_lightning.errors import DeftError
+
+FILE = "scream.jpg"
+URLS = (
+    "https://upload.wikimedia.org/wikipedia/commons/c/c5/Edvard_Munch%2C_1893%2C_The_Scream%2C_oil%2C_"
+    "tempera_and_pastel_on_cardboard%2C_91_x_73_cm%2C_National_Gallery_of_Norway.jpg",
+    "https://upload.wikimedia.org/wikipedia/commons/f/f4/The_Scream.jpg",
+)
+FIT = (350, 274)
+"""Width and height, in pixels, that the picture is scaled to fit into, its aspect kept."""
+
+
+class ScreamDSprites(DSprites):
+    """Scream dSprites: the sprite inverts a patch of The Scream; float32 [B, 3, 64, 64].
+
+    The background is a random 64x64 crop of the painting averaged with one random RGB colour, and on the
+    sprite 1 - background; both are drawn afresh at every access. `scream_image` is a picture to use instead
+    of the prepared download; without either, generated colour bands stand in, and `notices` and
+    `provenance` say so. Raises DeftError when `scream_image` cannot be read as a picture.
+
+    Reference: Locatello et al., Challenging Common Assumptions, 2019, section 5.
+    """
+
+    name = "scream_dsprites"
+    shape = (3, 64, 64)
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        source: str = "auto",
+        scream_image: str | os.PathLike[str] | None = None,
+    ) -> None:
+        prepared = cache.resolve_root(root) / FILE
+        if scream_image is not None:
+            self.background, picture = "file", read_picture(Path(scream_image).expanduser())
+        elif prepared.exists():
+            self.background, picture = "painting", read_picture(prepared)
+        else:
+            self.background, picture = "generated", colour_bands()
+        super().__init__(root, source)
+        if self.background == "generated":
+            self.notices += (
+                f"Generated colour bands stand in for The Scream, which is not at {prepared}: "
+                "`python -m deft_lightning.data prepare scream` fetches it.",
+            )
+        self._half = torch.from_numpy(picture.astype(np.float32) / 255) / 2  # [height, width, 3]
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where sprites and background come from."""
+        return {**super().provenance, "background": self.background}
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the sprites and the picture to `device`."""
+        self._half = self._half.to(device)
+        return super().to(device)
+
+    def _decorate(self, masks: Tensor, generator: torch.Generator) -> Tensor:
+        count, (height, width) = len(masks), self._half.shape[:2]
+        top = torch.randint(height - 63, (count,), generator=generator, device=self.device)
+        left = torch.randint(width - 63, (count,), generator=generator, device=self.device)
+        colours = torch.rand(count, 3, generator=generator, device=self.device)
+        # A row of a crop is 192 numbers on end in the picture; every possible row, as overlapping views.
+        rows = self._half.view(-1).as_strided((height * width - 63, 192), (3, 1))
+        first = (top.unsqueeze(1) + torch.arange(64, device=self.device)) * width + left.unsqueeze(1)
+        background = rows.index_select(0, first.view(-1)).view(count, 64, 192)  # half the crop
+        background += (colours / 2).repeat(1, 64).unsqueeze(1)
+        # |1 - background| on the sprite, |0 - background| beside it.
+        return masks.sub_(background.view_as(masks)).abs_()
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A picture scaled to fit 350 x 274, uint8 [height, width, 3].
+
+    Scaled as the reference implementation does, with Pillow's `thumbnail`, which never enlarges. Raises
+    DeftError when the file is missing, is no picture, or is too narrow for crops of 64 x 64.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.thumbnail(FIT)
+            array = np.asarray(picture.convert("RGB"))
+    except FileNotFoundError as error:
+        raise DeftError(f"there is no picture {path} to use as the Scream background") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DeftError(f"{path} cannot be read as a picture for the Scream background") from error
+    if min(array.shape[:2]) < 64:
+        raise DeftError(
+            f"{path} is too small for the Scream background: scaled to fit 350 x 274 it is "
+            f"{array.shape[1]} x {array.shape[0]}, and crops are 64 x 64"
+        )
+    return array
+
+
+def colour_bands() -> np.ndarray:
+    """A picture of swirling colour bands, uint8 [274, 217, 3], always the same: the stand-in's background."""
+    height, width = 274, 217
+    y, x = np.mgrid[0:height, 0:width] / height
+    swirl = 0.09 * np.sin(9 * x + 4 * y) + 0.06 * np.sin(17 * x - 7 * y + 1) + 0.03 * np.sin(31 * x + 23 * y)
+    bend = np.hypot(x - 0.55, y - 0.75) * 0.8 + 0.5 * y + swirl
+    palette = np.array(
+        [
+            (196, 74, 32),
+            (233, 150, 54),
+            (120, 52, 30),
+            (222, 178, 96),
+            (62, 76, 98),
+            (24, 34, 60),
+            (128, 110, 72),
+        ]
+    )
+    place = (7.0 * bend) % len(palette)
+    lower = np.floor(place).astype(int)
+    blend = (place - lower)[..., None] ** 3  # bands with one soft edge, like strokes of a brush
+    colours = (1 - blend) * palette[lower] + blend * palette[(lower + 1) % len(palette)]
+    strokes = 18 * np.sin(160 * bend + 5 * np.sin(20 * x))[..., None]
+    return np.clip(colours + strokes, 0, 255).astype(np.uint8)
+
+
+def prepare(root: str | os.PathLike[str] | None) -> str:
+    """Download the painting to the data folder unless it is there; says where it is."""
+    path = cache.resolve_root(root) / FILE
+    if not path.exists():
+        download.fetch(URLS, path)
+        try:
+            read_picture(path)
+        except DeftError:
+            path.unlink()  # an error page, perhaps; never taken for the painting later
+            raise
+    return f"The Scream is ready in {path}"

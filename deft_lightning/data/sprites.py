@@ -1,0 +1,131 @@
+"""Renders all 737,280 images of dSprites from their geometry.
+
+Coordinates: pixel edges at whole numbers, x to the right, y down, image 64 x 64. A pixel is 1 where its
+centre lies inside the shape; there is no anti-aliasing. The centre of a sprite is at 16 + 32 p, p one of 32
+values from 0 to 1 for either axis; its scale is one of 6 values from 0.5 to 1; its orientation one of 40
+from 0 to 2 pi, both ends, and turns it counter-clockwise as seen.
+
+The constants reproduce the published data set. Against 358 published images (86 squares, 71 ellipses, 201
+hearts) the mean intersection over union, measured by tests/data/test_sprites.py, is 1.00000 for squares,
+0.99951 for ellipses and 0.99992 for hearts; 352 of the 358 images are exact, the others differ by one or
+two pixels on the outline.
+
+Images are bit-packed: 512 bytes each, rows from top to bottom, 8 bytes a row, the leftmost pixel in the
+highest bit, as `numpy.packbits` does over the flattened image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deft_lightning.data.factors import FactorSpace
+
+SPACE = FactorSpace(("shape", "scale", "orientation", "posX", "posY"), (3, 6, 40, 32, 32))
+SHAPES = ("square", "ellipse", "heart")
+BYTES = 64 * 64 // 8
+"""Bytes of one bit-packed image."""
+VERSION = 1
+"""Counts changes of the pixels, so that caches of an older renderer are made again."""
+
+_PATCH = 30  # pixels: no sprite reaches further than 13.6 from its centre
+_SCALES = np.linspace(0.5, 1.0, 6)
+_ANGLES = np.linspace(0.0, 2.0 * np.pi, 40)
+_CENTRES = 16.0 + 32.0 * np.linspace(0.0, 1.0, 32)
+_FIRST = np.floor(_CENTRES).astype(np.int64) - _PATCH // 2  # first pixel of the patch for each position
+_PIXELS = _FIRST[:, None] + np.arange(_PATCH)  # [32, 30]
+_OFFSETS = _PIXELS + 0.5 - _CENTRES[:, None]  # [32, 30]: pixel centres as seen from the sprite's centre
+
+_SQUARE_HALF_SIDE = 9.6
+_SUBPIXELS = 256  # the published squares have their vertices on a grid of 1/256 pixel
+_ELLIPSE_AXES = (12.765, 7.2125)
+_HEART_HALF_WIDTH = 9.59397
+_HEART_SERIES = (-1.43433, -8.60543, 3.31557, 1.32690, 0.66345)  # of 1, cos T, cos 2T, cos 3T, cos 4T
+
+
+def render_all(progress: Callable[[int], object] | None = None) -> np.ndarray:
+    """Every image of dSprites, bit-packed, uint8 [737280, 512], in the order of `SPACE`.
+
+    `progress` is called with the number of images just finished.
+    """
+    combinations = np.ndindex(*SPACE.sizes[:3])
+    packed = np.empty((len(SPACE), BYTES), np.uint8)
+    block = SPACE.sizes[3] * SPACE.sizes[4]
+    for number, (shape, scale, orientation) in enumerate(combinations):
+        packed[number * block : (number + 1) * block] = render(shape, scale, orientation)
+        if progress is not None:
+            progress(block)
+    return packed
+
+
+def render(shape: int, scale: int, orientation: int) -> np.ndarray:
+    """The images of one shape, scale and orientation at all positions, bit-packed, uint8 [1024, 512].
+
+    Rows are ordered by posX, then posY, as in `SPACE`.
+    """
+    inside = (_square, _ellipse, _heart)[shape](_SCALES[scale], _ANGLES[orientation])  # [posY, 30, posX, 30]
+    # Put the patches into place, columns first; packing the columns before the rows keeps the arrays small.
+    columns = np.zeros((32, _PATCH, 32, 64), bool)
+    for x, first in enumerate(_FIRST):
+        columns[:, :, x, first : first + _PATCH] = inside[:, :, x]
+    bits = np.packbits(columns, axis=-1)  # [posY, 30, posX, 8]
+    images = np.zeros((32, 32, 64, 8), np.uint8)  # [posX, posY, row, byte]
+    for y, first in enumerate(_FIRST):
+        images[:, y, first : first + _PATCH] = bits[y].swapaxes(0, 1)
+    return images.reshape(1024, BYTES)
+
+
+def unpack(packed: np.ndarray) -> np.ndarray:
+    """Images uint8 {0, 1} [B, 64, 64] from bit-packed images uint8 [B, 512]."""
+    return np.unpackbits(packed, axis=-1).reshape(-1, 64, 64)
+
+
+def _canonical(scale: float, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel centres in the sprite's own axes, both [posY, 30, posX, 30]: across u and down v."""
+    dx, dy = _OFFSETS / scale, _OFFSETS[:, :, None, None] / scale
+    return np.cos(angle) * dx - np.sin(angle) * dy, np.sin(angle) * dx + np.cos(angle) * dy
+
+
+def _ellipse(scale: float, angle: float) -> np.ndarray:
+    u, v = _canonical(scale, angle)
+    u /= _ELLIPSE_AXES[0]
+    v /= _ELLIPSE_AXES[1]
+    return u * u + v * v < 1.0
+
+
+def _heart(scale: float, angle: float) -> np.ndarray:
+    """The curve u = a sin^3 T, v = Y(T), Y the series in cos nT; inside is Y(T) < v < Y(pi - T).
+
+    With c = cos T the even terms of Y are the middle of that interval and the odd ones half its length, so
+    that no angle is ever needed: c^2 = 1 - (|u| / a)^(2/3).
+    """
+    one, cos1, cos2, cos3, cos4 = _HEART_SERIES
+    u, v = _canonical(scale, angle)
+    u /= _HEART_HALF_WIDTH
+    cc = 1.0 - np.cbrt(u * u)
+    middle = (one - cos2 + cos4) + cc * (2.0 * cos2 - 8.0 * cos4 + 8.0 * cos4 * cc)
+    half = np.sqrt(np.maximum(cc, 0.0)) * (3.0 * cos3 - cos1 - 4.0 * cos3 * cc)  # 0 where |u| > a
+    return np.abs(v - middle) < half
+
+
+def _square(scale: float, angle: float) -> np.ndarray:
+    """Four edges between vertices rounded to 1/256 pixel, in whole numbers, so that ties are exact.
+
+    A pixel centre on an edge is inside on the left and the bottom, outside on the top and the right.
+    """
+    cos, sin, half = np.cos(angle), np.sin(angle), _SQUARE_HALF_SIDE * scale
+    corners = np.array([(-half, -half), (half, -half), (half, half), (-half, half)])  # clockwise as seen
+    x = np.rint(_SUBPIXELS * (_CENTRES + (corners @ (cos, sin))[:, None])).astype(np.int32)  # [4, posX]
+    y = np.rint(_SUBPIXELS * (_CENTRES + (corners @ (-sin, cos))[:, None])).astype(np.int32)  # [4, posY]
+    centres = (_SUBPIXELS * _PIXELS + _SUBPIXELS // 2).astype(np.int32)
+    inside = np.ones((32, _PATCH, 32, _PATCH), bool)
+    for start, end in ((0, 1), (1, 2), (2, 3), (3, 0)):
+        along_x = (x[end] - x[start])[:, None]  # [posX, 1]
+        along_y = (y[end] - y[start])[:, None, None, None]  # [posY, 1, 1, 1]
+        down = (centres - y[start][:, None])[:, :, None, None]  # [posY, 30, 1, 1]
+        right = centres - x[start][:, None]  # [posX, 30]
+        distance = along_x * down - along_y * right  # > 0 on the inner side of a clockwise edge
+        left_or_bottom = (along_y < 0) | ((along_y == 0) & (along_x < 0))
+        inside &= distance >= np.where(left_or_bottom, 0, 1)
+    return inside

@@ -1,0 +1,169 @@
+"""DEFT as a LightningModule: groups x schedule x objective, trained by Algorithm 1 of the paper.
+
+A baseline is a configuration of this module, not a subclass: a beta-VAE is one group under a constant
+pressure.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from deft_lightning.errors import DeftError
+from deft_lightning.groups import Groups
+from deft_lightning.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior
+from deft_lightning.objectives import Loss, Objective
+from deft_lightning.schedule import Schedule, Stage
+from deft_lightning.seeding import Stream, derive_seed
+
+CHECKPOINT_KEY = "deft_lightning"  # marks a checkpoint as ours
+
+
+class Output(NamedTuple):
+    """`posterior` and `sample` [B, D], `logits` [B, C, 64, 64]."""
+
+    posterior: Posterior
+    sample: Tensor
+    logits: Tensor
+
+
+class DEFT(pl.LightningModule):
+    """A VAE of several encoder groups: the active one learns at `lr`, every other at gamma x `lr`.
+
+    A training batch is images, float32 [B, C, 64, 64] in [0, 1]. `steps_per_epoch` is taken from the trainer
+    where it is not given; the stage, its pressure and the learning rates follow from the global step alone.
+    `compiled` runs the loss through torch.compile where a compiler is found. Raises `DeftError` when stages
+    and groups do not fit each other, or the images are not 64 x 64.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        schedule: Schedule,
+        objective: Objective,
+        image_shape: tuple[int, int, int] = (3, IMAGE_SIZE, IMAGE_SIZE),
+        lr: float = 5e-4,
+        seed: int = 0,
+        steps_per_epoch: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__()
+        groups.check(schedule.stages)
+        channels, *size = image_shape
+        if size != [IMAGE_SIZE, IMAGE_SIZE]:
+            raise DeftError(f"images of {size[0]} x {size[1]} do not fit the networks: resize them to 64 x 64.")
+        self.image_channels = channels
+        self.groups, self.schedule, self.objective = groups, schedule, objective
+        self.lr, self.seed, self._steps_per_epoch = lr, seed, steps_per_epoch
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, Stream.INITIALISATION))
+            self.encoder = GroupedEncoder(channels, groups.latents, groups.width)
+            self.decoder = Decoder(channels, sum(groups.latents), groups.width)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
+        self._compute_loss: Callable[[Tensor, Tensor, Tensor], Loss] = self._loss
+        if compiled and can_compile():
+            self._compute_loss = torch.compile(self._loss, dynamic=False)
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
+        """Encode, sample with `noise` [B, D] (the mean where it is None) and decode."""
+        posterior = self.encoder(images)
+        sample = posterior.mean if noise is None else posterior.sample(noise)
+        return Output(posterior, sample, self.decoder(sample))
+
+    def encode(self, images: Tensor) -> Posterior:
+        """The posterior of `images` [B, C, 64, 64], means and log variances [B, D]."""
+        return self.encoder(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The mean images of `latents` [B, D], [B, C, 64, 64] in [0, 1]."""
+        return torch.sigmoid(self.decoder(latents))
+
+    def _loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
+        posterior, sample, logits = self(images, noise)
+        return self.objective.loss(images, logits, posterior, sample, pressure)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one full epoch."""
+        if self._steps_per_epoch is None:
+            self._steps_per_epoch = int(self.trainer.num_training_batches)
+        return self._steps_per_epoch
+
+    @property
+    def stage(self) -> Stage:
+        """The stage and pressure of the next training step."""
+        return self.schedule.at(self.global_step, self.steps_per_epoch)
+
+    @property
+    def boundaries(self) -> tuple[int, ...]:
+        """The global step at which each stage ends."""
+        return self.schedule.boundaries(self.steps_per_epoch)
+
+    def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
+        """The loss of one batch under the pressure of its stage."""
+        step = self.global_step
+        images = images.contiguous(memory_format=torch.channels_last)
+        pressure = torch.tensor(self.stage.pressure, device=images.device)
+        # Noise is a function of (seed, step, rank), so that a resumed run draws what it would have drawn.
+        random = torch.Generator(images.device).manual_seed(
+            derive_seed(self.seed, Stream.POSTERIOR, step, self.global_rank)
+        )
+        noise = torch.randn(len(images), sum(self.groups.latents), generator=random, device=images.device)  # [B, D]
+        loss = self._compute_loss(images, noise, pressure)
+        if (step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)})
+        return loss.total
+
+    def configure_optimizers(self) -> Optimizer:
+        """Adam with one parameter group for every encoder group, in order, and one for the decoder."""
+        parameters = [
+            *({"params": g.parameters(), "name": f"encoder/{i}"} for i, g in enumerate(self.encoder.groups)),
+            {"params": self.decoder.parameters(), "name": "decoder"},
+        ]
+        return torch.optim.Adam(parameters, lr=self.lr, fused=self.device.type in ("cpu", "cuda"))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Mark the checkpoint, with what a foreign reader needs to rebuild the networks."""
+        checkpoint[CHECKPOINT_KEY] = {
+            "latents": list(self.groups.latents),
+            "width": self.groups.width,
+            "image_channels": self.image_channels,
+        }
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Algorithm 1: the active group and the decoder step with lr1, every other group with gamma x lr1."""
+        rates = (*self.groups.learning_rates(self.stage.index, self.lr), self.lr)
+        for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
+            parameters["lr"] = rate
+        optimizer.step(closure=optimizer_closure)
+
+
+def can_compile() -> bool:
+    """Whether torch.compile can work here: it needs a C++ compiler on a CPU, and Triton on a GPU."""
+    if torch.cuda.is_available():
+        return True
+    return any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++", "cl"))
+
+
+def _scalars(parts: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """Vectors [D] become one scalar a latent: kl/latent becomes kl/latent_00, kl/latent_01, ..."""
+    rows: list[tuple[str, Tensor]] = []
+    for name, value in parts.items():
+        values = value.detach()
+        if values.dim() == 0:
+            rows.append((name, values))
+        else:
+            rows += [(f"{name}_{i:02d}", v) for i, v in enumerate(values)]
+    return rows

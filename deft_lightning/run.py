@@ -1,0 +1,155 @@
+"""One run, read top to bottom: seed, data, module, trainer, fit, scores, results.json."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import uuid
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import rich
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from deft_lightning import config, loggers, results, run_folder, screens
+from deft_lightning.callbacks.checkpoints import read_checkpoint
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.errors import DeftError
+from deft_lightning.module import DEFT
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Train what `cfg` says in the run folder `folder`, and return its results.
+
+    Raises `DeftError` for everything a user can mend; results.json then holds the reason.
+    """
+    choices = config.check(cfg)
+    training = config.training_part(cfg)
+    checkpoint = run_folder.claim(folder, training, resume=bool(cfg.resume))
+    first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
+    run_folder.write_config(folder, cfg)
+    run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
+    results.update(folder, **_header(cfg, training, run_id))
+    failed = True
+    try:
+        module, data = _build(cfg, choices)
+        dataset = data.dataset
+        results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
+        wandb = config.to_plain(cfg, "logger")["wandb"]
+        run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, training, first_step)
+        trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
+        screens.start(cfg, module, dataset, trainer, folder, first_step)
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        failed = False
+    except BaseException as error:
+        _record_failure(folder, error)
+        raise
+    finally:
+        loggers.finish_wandb(failed)
+    outcome = results.read(folder)
+    screens.end(outcome, folder)
+    return outcome
+
+
+def rebuild(cfg: DictConfig, checkpoint: Path) -> tuple[DEFT, FactorDataModule]:
+    """The module with the weights of `checkpoint`, and the data, of a run with configuration `cfg`.
+
+    Raises `DeftError` when the checkpoint is damaged or of another model.
+    """
+    module, data = _build(cfg, config.check(cfg))
+    try:
+        module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    except (KeyError, RuntimeError) as error:
+        raise DeftError(f"the checkpoint {checkpoint} is of another model than the configuration.") from error
+    return module.eval(), data
+
+
+def quieten() -> None:
+    """Leave the screen to what this package says: no tips, device notes or warnings meant for developers."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    warnings.filterwarnings("ignore", module="torch.*")
+    if not rich.get_console().is_terminal:
+        rich.reconfigure(width=160, soft_wrap=True)  # a log file has no width
+
+
+def _build(cfg: DictConfig, choices: config.Choices) -> tuple[DEFT, FactorDataModule]:
+    dataset: FactorDataset = config.build(cfg, "data")
+    data = FactorDataModule(dataset, cfg.batch_size, cfg.seed)
+    module = DEFT(
+        *choices,
+        image_shape=dataset.shape,
+        lr=cfg.lr,
+        seed=cfg.seed,
+        steps_per_epoch=len(dataset) // cfg.batch_size,
+        compiled=cfg.compile,
+    )
+    return module, data
+
+
+def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: int) -> pl.Trainer:
+    callbacks = [config.build(cfg.callbacks, name) for name in cfg.callbacks]
+    try:
+        return instantiate(
+            cfg.trainer,
+            _convert_="all",
+            default_root_dir=str(folder),
+            callbacks=callbacks,
+            logger=run_loggers,
+            max_steps=max_steps,
+            max_epochs=-1,
+            enable_checkpointing=True,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        raise DeftError(f"trainer: {error}") from error
+
+
+def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+    return {
+        "status": "starting",
+        "reason": None,
+        "name": cfg.name,
+        "seed": cfg.seed,
+        "run_id": run_id,
+        "config_digest": results.digest(training),
+        "training": training,
+        "versions": results.versions(),
+        "git_commit": results.git_commit(),
+        "command": " ".join(sys.argv),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _data_header(dataset: FactorDataset) -> dict[str, Any]:
+    space = dataset.space
+    return {
+        "name": dataset.name,
+        "images": len(dataset),
+        "shape": list(dataset.shape),
+        "factors": list(dataset.factor_names),
+        "factor_sizes": [] if space is None else list(space.factor_sizes),
+        **dataset.provenance,
+        "notices": list(dataset.notices),
+    }
+
+
+def _record_failure(folder: Path, error: BaseException) -> None:
+    """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
+    try:
+        if results.read(folder).get("status") in ("starting", "running"):
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            results.update(folder, status=status, reason=str(error) or type(error).__name__)
+    except (DeftError, OSError):
+        log.warning("results.json in %s could not be updated.", folder)

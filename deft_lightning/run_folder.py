@@ -1,0 +1,94 @@
+"""The folder of a run: a fresh one, or that of a run to go on with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from deft_lightning import results
+from deft_lightning.config import differences
+from deft_lightning.errors import DeftError
+
+OUTPUTS = Path("outputs")
+CONFIG = "config.yaml"
+NOTHING_TO_RESUME = "nothing-to-resume"
+
+
+def choose(name: str, seed: int, resume: bool | str) -> str:
+    """Hydra's `run_folder` resolver: outputs/<name>/<time>_seed<seed>, or with `resume` the folder of that run.
+
+    resume=true takes the latest unfinished run of this name and seed. Whether the folder can be used is
+    checked later, in `claim`: a resolver has no good way to say a sentence.
+    """
+    if isinstance(resume, str):
+        return resume
+    if resume:
+        candidates = sorted(OUTPUTS.glob(f"{name}/*_seed{seed}"), reverse=True)
+        unfinished = [folder for folder in candidates if _status(folder) not in ("finished", None)]
+        if unfinished:
+            return str(unfinished[0])
+        return str(OUTPUTS / name / NOTHING_TO_RESUME)
+    return str(OUTPUTS / name / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_seed{seed}")
+
+
+def claim(folder: Path, training: dict[str, Any], resume: bool) -> Path | None:
+    """The checkpoint to go on from, None for a fresh run. Nothing is written.
+
+    `training` is what decides the weights. Raises `DeftError` when a fresh run would land on another's folder,
+    when there is no run to resume, when it is finished, or when it was started with other settings.
+    """
+    known = results.read(folder)
+    if not resume:
+        if known:
+            raise DeftError(
+                f"{folder} already holds a run: add resume=true to go on with it, or choose another folder."
+            )
+        return None
+    if not known:
+        if folder.name == NOTHING_TO_RESUME:
+            _remove_empty(folder)
+            raise DeftError(
+                f"there is no unfinished run of this name and seed under {folder.parent}: start one without resume, "
+                "or give resume=<run folder>."
+            )
+        raise DeftError(f"{folder} holds no run to resume: give the folder that has its results.json.")
+    if known.get("status") == "finished":
+        raise DeftError(f"the run in {folder} is finished: there is nothing to resume.")
+    changed = differences(known.get("training", {}), training)
+    if changed:
+        raise DeftError(
+            f"the run in {folder} was started with other settings ({'; '.join(changed)}): resume it with the same, "
+            "or start a new run."
+        )
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    return checkpoint if checkpoint.exists() else None
+
+
+def write_config(folder: Path, cfg: Any) -> None:
+    """config.yaml: the whole configuration, resolved. Raises `DeftError` when the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        results.write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+    except OSError as error:
+        raise DeftError(
+            f"the run folder {folder} cannot be written ({error}): choose another with hydra.run.dir=<folder>."
+        ) from error
+
+
+def _status(folder: Path) -> str | None:
+    try:
+        return results.read(folder).get("status")
+    except DeftError:
+        return None
+
+
+def _remove_empty(folder: Path) -> None:
+    """Hydra has made the folder and its log before anything could be checked."""
+    for path in folder.glob("*.log"):
+        path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

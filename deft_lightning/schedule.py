@@ -1,0 +1,115 @@
+"""Pressure schedules: which stage a step belongs to, and the pressure it trains under. Pure, no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deft_lightning.errors import DeftError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of Algorithm 1: its index, counted from 0, and its pressure beta."""
+
+    index: int
+    pressure: float
+
+
+class Schedule(ABC):
+    """Maps a training step to its `Stage`; a function of the step alone, so a resumed run is in the right stage.
+
+    `fraction` shortens every stage in proportion; 1 is the schedule as the paper has it.
+    """
+
+    fraction: float
+
+    @abstractmethod
+    def boundaries(self, steps_per_epoch: int) -> tuple[int, ...]:
+        """The step at which each stage ends, in optimiser steps; the last is the length of the training."""
+
+    @abstractmethod
+    def at(self, step: int, steps_per_epoch: int) -> Stage:
+        """The stage of `step`, counted from 0; the last stage goes on after the schedule has ended."""
+
+    @property
+    @abstractmethod
+    def stages(self) -> int:
+        """How many stages there are."""
+
+
+@dataclass(frozen=True)
+class Piecewise(Schedule):
+    """Piecewise constant pressures, one stage after another (Algorithm 1 and Table 1).
+
+    `epochs` is the length of each stage, `pressures` its beta. Raises `DeftError` when their numbers differ,
+    or a length, pressure or fraction is out of range.
+    """
+
+    epochs: Sequence[float]
+    pressures: Sequence[float]
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "pressures"):
+            values = _numbers(f"schedule.{name}", getattr(self, name))
+            object.__setattr__(self, name, values)
+        if len(self.epochs) != len(self.pressures):
+            raise DeftError(
+                f"schedule.pressures has {len(self.pressures)} values and schedule.epochs has "
+                f"{len(self.epochs)} stages: give every stage one pressure and one length."
+            )
+        if min(self.epochs) <= 0:
+            raise DeftError(f"schedule.epochs is {list(self.epochs)}: every stage must be longer than 0 epochs.")
+        if min(self.pressures) < 0:
+            raise DeftError(f"schedule.pressures is {list(self.pressures)}: a pressure cannot be negative.")
+        _check_fraction(self.fraction)
+
+    @property
+    def stages(self) -> int:
+        return len(self.pressures)
+
+    def boundaries(self, steps_per_epoch: int) -> tuple[int, ...]:
+        ends: list[int] = []
+        epochs = 0.0
+        for length in self.epochs:
+            epochs += length
+            end = round(epochs * steps_per_epoch * self.fraction)
+            ends.append(max(end, (ends[-1] if ends else 0) + 1))  # however short, no stage is skipped
+        return tuple(ends)
+
+    def at(self, step: int, steps_per_epoch: int) -> Stage:
+        index = min(bisect_right(self.boundaries(steps_per_epoch), step), self.stages - 1)
+        return Stage(index, self.pressures[index])
+
+
+def constant(pressure: float, epochs: float, fraction: float = 1.0) -> Piecewise:
+    """One stage under one pressure for `epochs`: the schedule of a beta-VAE (Eq. 2).
+
+    Raises `DeftError` when the pressure is not a number from 0 up or the length not above 0.
+    """
+    if not _is_number(pressure):
+        raise DeftError(f"schedule.pressure is {pressure!r}: give one number, as in schedule.pressure=6.")
+    if not _is_number(epochs):
+        raise DeftError(f"schedule.epochs is {epochs!r}: a constant schedule has one length, as in schedule.epochs=23.")
+    return Piecewise([epochs], [pressure], fraction)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(field: str, values: object) -> tuple[float, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise DeftError(f"{field} is {values!r}: give a list of numbers, one a stage, as in {field}=[70,30,12,1].")
+    for value in values:
+        if not _is_number(value):
+            raise DeftError(f"{field} holds {value!r}, which is not a number: give one number a stage.")
+    return tuple(values)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not _is_number(fraction) or not 0 < fraction <= 1:
+        raise DeftError(f"scale.fraction is {fraction!r}: give a number above 0 and at most 1.")

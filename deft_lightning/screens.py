@@ -1,0 +1,71 @@
+"""What the console says: one screen before a run, one table after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import rich
+from omegaconf import DictConfig
+from rich.table import Table
+
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.module import DEFT
+
+
+def start(
+    cfg: DictConfig,
+    module: DEFT,
+    dataset: FactorDataset,
+    trainer: pl.Trainer,
+    folder: Path,
+    first_step: int,
+) -> None:
+    """What will run: data, groups, stages with their pressures and steps, device, run folder."""
+    if not trainer.is_global_zero:
+        return
+    groups = module.groups
+    provenance = ", ".join(f"{key} {value}" for key, value in dataset.provenance.items())
+    table = Table.grid(padding=(0, 2))
+    table.add_row("run", f"[bold]{cfg.name}[/], seed {cfg.seed}, scale {cfg.scale.name}")
+    table.add_row("data", f"{dataset.name} ({provenance}): {len(dataset):,} images {'x'.join(map(str, dataset.shape))}")
+    table.add_row("factors", ", ".join(dataset.factor_names) or "no labels")
+    table.add_row("groups", f"{len(groups)}, latents {list(groups.latents)}, gamma {groups.gamma:g}")
+    table.add_row("objective", type(module.objective).__name__)
+    table.add_row("learning", f"Adam, lr {module.lr:g}, batch {cfg.batch_size}")
+    table.add_row("device", f"{trainer.strategy.root_device}, {trainer.world_size} process(es)")
+    table.add_row("folder", str(folder))
+    if first_step:
+        table.add_row("resumed", f"at step {first_step:,} of {module.boundaries[-1]:,}")
+    for notice in dataset.notices:
+        table.add_row("note", notice)
+    stages = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("stage", "pressure", "steps", "ends at", "active group"):
+        stages.add_column(column, justify="right")
+    begin = 0
+    for index, end in enumerate(module.boundaries):
+        pressure = module.schedule.at(begin, module.steps_per_epoch).pressure
+        active = groups.active(index) + 1
+        stages.add_row(str(index + 1), f"{pressure:g}", f"{end - begin:,}", f"{end:,}", str(active))
+        begin = end
+    console = rich.get_console()
+    console.print(table)
+    console.print(stages)
+
+
+def end(outcome: dict[str, Any], folder: Path) -> None:
+    """The scores of every stage, and where the pictures are."""
+    stages = outcome.get("stages", {})
+    names = list(dict.fromkeys(name for stage in stages.values() for name in stage["scores"]))
+    factors = outcome.get("data", {}).get("factors", [])
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("stage", "pressure", "step", *names, *(f"{factor} gap" for factor in factors)):
+        table.add_column(column, justify="right")
+    for index, stage in enumerate(stages.values(), start=1):
+        gaps = [f"{stage['max1_nmi'][f] - stage['max2_nmi'][f]:.2f}" for f in factors if "max1_nmi" in stage]
+        scores = [f"{stage['scores'][name]:.3f}" if name in stage["scores"] else "" for name in names]
+        table.add_row(str(index), f"{stage['pressure']:g}", f"{stage['step']:,}", *scores, *gaps)
+    console = rich.get_console()
+    console.print(table)
+    console.print(f"Pictures: {folder / 'figures'}    Numbers: {folder / 'results.json'}, {folder / 'metrics.csv'}")

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from deft_lightning.data import cache, dsprites, official, sprites
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.dsprites import ColorDSprites, DSprites, NoisyDSprites
+from deft_lightning.errors import DeftError
+
+INDICES = torch.randint(len(sprites.SPACE), (200,), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def packed(dsprites_root: Path) -> np.ndarray:
+    return dsprites.rendered(dsprites_root)
+
+
+@pytest.fixture(autouse=True)
+def one_copy(packed: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All data sets of this file share one array of images, and find no official file."""
+    monkeypatch.setattr(dsprites, "rendered", lambda root: packed)
+    monkeypatch.setattr(cache, "default_root", lambda: tmp_path)
+
+
+def draw(dataset: FactorDataset, seed: int = 0, indices: Tensor = INDICES) -> Tensor:
+    return dataset.images(indices, torch.Generator().manual_seed(seed))
+
+
+def masks(packed: np.ndarray) -> Tensor:
+    """The sprites, bool [200, 1, 64, 64], unpacked by numpy."""
+    return torch.from_numpy(sprites.unpack(packed[INDICES.numpy()])).unsqueeze(1) > 0
+
+
+def test_images_are_the_rendered_bits(packed):
+    images = draw(DSprites())
+    assert images.dtype == torch.float32
+    assert torch.equal(images, masks(packed).float())
+
+
+def test_the_description_of_the_set():
+    dataset = DSprites()
+    assert len(dataset) == 737_280
+    assert dataset.factor_names == ("shape", "scale", "orientation", "posX", "posY")
+    assert dataset.factors(torch.tensor([737_279])).tolist() == [[2, 5, 39, 31, 31]]
+
+
+@pytest.mark.parametrize("build", [ColorDSprites, NoisyDSprites])
+def test_colour_images_are_channels_last_and_a_function_of_the_generator(build):
+    dataset = build()
+    images = draw(dataset)
+    assert images.shape == (200, *dataset.shape) == (200, 3, 64, 64)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, draw(dataset))
+    assert not torch.equal(images, draw(dataset, seed=1))
+    assert torch.equal(images, dataset.to("cpu").images(INDICES, torch.Generator().manual_seed(0)))
+
+
+def test_color_is_one_bright_colour_per_sprite_on_black(packed):
+    images = draw(ColorDSprites())
+    inside = masks(packed)
+    colours = images.amax((2, 3))  # [200, 3]
+    assert torch.equal(images, inside * colours[:, :, None, None])
+    assert colours.min() >= 0.5
+    # Uniform in [0.5, 1]: mean 0.75, variance 1/48, channels independent; 4 standard errors.
+    assert (colours.mean(0) - 0.75).abs().max() < 4 * (1 / 48 / 200) ** 0.5
+    assert (colours.var(0) - 1 / 48).abs().max() < 4 * (1 / 48) * (0.8 / 200) ** 0.5
+    assert (torch.corrcoef(colours.T) - torch.eye(3)).abs().max() < 4 / 200**0.5
+
+
+def test_noisy_is_white_on_uniform_noise(packed):
+    images = draw(NoisyDSprites())
+    inside = masks(packed).expand_as(images)
+    noise = images[~inside]
+    assert (images[inside] == 1).all()
+    assert noise.mean() == pytest.approx(0.5, abs=0.002)
+    assert noise.var() == pytest.approx(1 / 12, abs=0.001)
+    assert not torch.equal(images[:, 0], images[:, 1])
+
+
+def test_no_call_changes_the_stored_images(packed):
+    dataset = ColorDSprites()
+    before = packed[INDICES.numpy()].copy()
+    draw(dataset).zero_()
+    assert np.array_equal(packed[INDICES.numpy()], before)
+    assert draw(dataset).max() > 0
+
+
+def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path):
+    rendered = DSprites(tmp_path)
+    assert rendered.source == rendered.provenance["source"] == "rendered"
+    assert "rendered by this package" in rendered.notices[0]
+
+    images = np.arange(512 * 20, dtype=np.uint8).reshape(20, 512)
+    cache.write(tmp_path / official.CACHE, {"images": images}, kind=official.KIND, version=official.VERSION)
+    taken = DSprites(tmp_path)
+    assert taken.source == taken.provenance["source"] == "official"
+    assert "official images" in taken.notices[0]
+    indices = torch.arange(20)
+    assert torch.equal(draw(taken, indices=indices).flatten(1) > 0, torch.from_numpy(np.unpackbits(images, 1)) > 0)
+    assert DSprites(tmp_path, source="rendered").source == "rendered"
+
+
+def test_rendered_images_are_never_taken_for_official_ones(tmp_path, packed):
+    cache.write(tmp_path / official.CACHE, {"images": packed[:9]}, kind="rendered dSprites", version=1)
+    with pytest.raises(DeftError, match=r"no official dSprites file in .*prepare dsprites"):
+        DSprites(tmp_path, source="official")
+
+
+def test_official_without_the_file_says_where_it_should_be(tmp_path):
+    with pytest.raises(DeftError, match=rf"no official dSprites file in {tmp_path}: .*https://github\.com/"):
+        DSprites(tmp_path, source="official")
+
+
+def test_an_unknown_source_is_refused(tmp_path):
+    with pytest.raises(DeftError, match=r"data\.source is 'web', and should be auto, official or rendered"):
+        DSprites(tmp_path, source="web")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_all_of_dsprites_takes_at_most_400_mb(dsprites_root, tmp_path):
+    code = """
+import sys, torch, numpy as np
+from pathlib import Path
+from deft_lightning.data import FactorDataModule, cache
+from deft_lightning.data.dsprites import ColorDSprites
+from tests.helpers import TinySprites
+
+def kilobytes(key):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(key)).split()[1])
+
+def use(datamodule):
+    for batch, _ in zip(datamodule.train_dataloader(), range(20)):
+        datamodule.on_after_batch_transfer(batch, 0)
+
+torch.set_num_threads(1)
+use(FactorDataModule(TinySprites(3)))  # the same code on next to no data: what the libraries take is not ours
+for _ in range(2):
+    cache.load_or_build(Path(sys.argv[2]), lambda: {"images": np.zeros(9)}, kind="small", version=1)
+before = kilobytes("VmRSS")
+use(FactorDataModule(ColorDSprites(sys.argv[1])))
+print(kilobytes("VmHWM") - before)
+"""
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(dsprites_root), str(tmp_path / "small.h5")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(result.stdout) * 1024 <= 400e6  # the highest it ever was, batches and epoch order included

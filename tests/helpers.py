@@ -1,0 +1,98 @@
+"""A data set small enough to be made in every test, and runs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from deft_lightning.config import config_folder
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.factors import FactorSpace
+from deft_lightning.run_folder import choose
+
+
+class TinySprites(FactorDataset):
+    """96 images of a white square or disc: shape 2, scale 3, posX 4, posY 4; [B, channels, 64, 64].
+
+    With three channels the sprite has a colour from the generator, as in Color dSprites.
+    """
+
+    name = "tiny"
+    source = "rendered"
+    space: FactorSpace = FactorSpace(("shape", "scale", "posX", "posY"), (2, 3, 4, 4))
+
+    def __init__(self, channels: int = 1, **elsewhere: object) -> None:
+        # `elsewhere` takes the root and the source that the configuration of a real data set has.
+        self.shape = (channels, 64, 64)
+        shape, scale, x, y = (self.space.factors(torch.arange(96)).T[:, :, None, None]).unbind()
+        pixels = torch.arange(64) + 0.5
+        across, down = (pixels - (14 + 12 * x)).abs(), (pixels[:, None] - (14 + 12 * y)).abs()
+        half = 5 + 2 * scale
+        square, disc = torch.maximum(across, down) < half, across**2 + down**2 < half**2
+        self._masks = torch.where(shape == 0, square, disc)  # [96, 64, 64]
+
+    def __len__(self) -> int:
+        return 96
+
+    def to(self, device: torch.device | str) -> Self:
+        self.device = torch.device(device)
+        self._masks = self._masks.to(self.device)
+        return self
+
+    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        masks = self._masks[indices.to(self.device)].float().unsqueeze(1)  # [B, 1, 64, 64]
+        if self.shape[0] == 1:
+            return masks
+        colours = torch.rand(len(masks), 3, 1, 1, generator=generator, device=self.device)
+        return masks * (0.5 + 0.5 * colours)
+
+
+class BrokenSprites(TinySprites):
+    """Gives NaN pixels from its `after`-th batch on."""
+
+    def __init__(self, channels: int = 1, after: int = 5, **elsewhere: object) -> None:
+        super().__init__(channels)
+        self._left = after
+
+    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        images = super().images(indices, generator)
+        if len(indices) == TINY_BATCH:  # evaluations take larger batches
+            self._left -= 1
+            if self._left < 0:
+                images = images * float("nan")
+        return images
+
+
+TINY_BATCH = 8
+TINY = (
+    "+experiment=color_dsprites",
+    "data._target_=tests.helpers.TinySprites",
+    "+data.channels=3",
+    f"batch_size={TINY_BATCH}",  # 12 steps an epoch
+    "schedule.epochs=[1,1,1,1]",
+    "scale=smoke",
+    "scale.fraction=1",
+    "scale.num_points=96",
+    "callbacks.nmi_matrix.every_n_steps=24",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=4",
+    "logger=csv",
+)
+"""Overrides that make a run of 48 steps over four stages on TinySprites."""
+
+
+PLAIN = ("~callbacks.traversals", "~callbacks.nmi_matrix")
+"""Overrides for a run without pictures, which take most of the time of so short a run."""
+
+
+def compose_run(folder: Path, *overrides: str, base: tuple[str, ...] = TINY) -> tuple[DictConfig, Path]:
+    """The configuration of a run, and its folder, for `run.train`."""
+    if not OmegaConf.has_resolver("run_folder"):
+        OmegaConf.register_new_resolver("run_folder", choose, use_cache=True)
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("config", overrides=[*base, *overrides]), folder

@@ -1,0 +1,50 @@
+"""Table 1: groups, epochs and pressures of every data set, in steps of batches of 64."""
+
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from deft_lightning import config
+
+DSPRITES = 737_280
+TABLE_1 = {
+    # experiment: images, groups, pressures, step at which every stage ends
+    "dsprites": (DSPRITES, 4, (70, 30, 12, 1), (23_040, 46_080, 92_160, 264_960)),
+    "color_dsprites": (DSPRITES, 4, (160, 105, 30, 1), (23_040, 46_080, 92_160, 264_960)),
+}
+
+
+def _compose(*overrides: str):
+    with initialize_config_dir(str(config.config_folder()), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("experiment", TABLE_1)
+def test_experiment_has_the_settings_of_table_1(experiment: str) -> None:
+    images, count, pressures, ends = TABLE_1[experiment]
+    cfg = _compose(f"+experiment={experiment}")
+    groups, schedule, _ = config.check(cfg)
+    steps_per_epoch = images // cfg.batch_size
+    assert (cfg.batch_size, cfg.lr, cfg.scale.name) == (64, 5e-4, "paper")
+    assert (len(groups), groups.gamma, sum(groups.latents)) == (count, 0.1, 10)
+    assert schedule.boundaries(steps_per_epoch) == ends
+    begins = (0, *ends[:-1])
+    assert tuple(schedule.at(step, steps_per_epoch).pressure for step in begins) == pressures
+
+
+@pytest.mark.parametrize("experiment", TABLE_1)
+def test_every_stage_switches_at_its_boundary_and_not_a_step_earlier(experiment: str) -> None:
+    images, _, pressures, ends = TABLE_1[experiment]
+    schedule = config.check(_compose(f"+experiment={experiment}")).schedule
+    for index, end in enumerate(ends[:-1]):
+        before, after = schedule.at(end - 1, images // 64), schedule.at(end, images // 64)
+        assert (before.index, before.pressure) == (index, pressures[index])
+        assert (after.index, after.pressure) == (index + 1, pressures[index + 1])
+
+
+@pytest.mark.parametrize(("scale", "fraction"), [("quick", 0.1), ("smoke", 0.0005)])
+def test_a_smaller_scale_shortens_every_stage_in_proportion(scale: str, fraction: float) -> None:
+    schedule = config.check(_compose("+experiment=dsprites", f"scale={scale}")).schedule
+    ends = TABLE_1["dsprites"][3]
+    assert schedule.boundaries(DSPRITES // 64) == tuple(round(end * fraction) for end in ends)

@@ -1,0 +1,75 @@
+"""Groups, schedule and objective on their own: what they compute, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deft_lightning import DEFT, BetaVAE, DeftError, Groups, Piecewise, constant
+from deft_lightning.networks import Posterior
+
+
+def test_boundaries_are_cumulative_epochs() -> None:
+    assert Piecewise([2, 2, 4, 15], [70, 30, 12, 1]).boundaries(100) == (200, 400, 800, 2300)
+    assert Piecewise([0.5, 0.25], [2, 1]).boundaries(100) == (50, 75)
+
+
+def test_no_stage_is_skipped_however_short() -> None:
+    assert Piecewise([1, 1, 1], [3, 2, 1], fraction=0.001).boundaries(10) == (1, 2, 3)
+
+
+def test_the_last_stage_goes_on() -> None:
+    assert Piecewise([1, 1], [7, 3]).at(10**9, 10).pressure == 3
+
+
+def test_constant_is_one_stage() -> None:
+    schedule = constant(6, 23)
+    assert (schedule.stages, schedule.at(0, 10).pressure, schedule.boundaries(10)) == (1, 6, (230,))
+
+
+def test_rates_of_groups() -> None:
+    assert Groups([3, 3, 2, 2], 0.1).learning_rates(2, 1.0) == (0.1, 0.1, 1.0, 0.1)
+    assert Groups([10]).learning_rates(3, 1.0) == (1.0,)  # one normal encoder under piecewise pressures, Fig. 10
+
+
+def test_loss_of_a_vae_by_hand() -> None:
+    """R summed over pixels and KL summed over latents, both averaged over the batch."""
+    batch = torch.tensor([0.0, 1.0, 0.25]).view(3, 1, 1, 1).expand(3, 2, 4, 4)
+    logits = torch.full((3, 2, 4, 4), 0.7)
+    posterior = Posterior(torch.full((3, 5), 0.3), torch.full((3, 5), -0.4))
+    loss = BetaVAE().loss(batch, logits, posterior, posterior.mean, torch.tensor(12.0))
+    p = torch.sigmoid(torch.tensor(0.7))
+    expected = -sum(x * p.log() + (1 - x) * (1 - p).log() for x in (0.0, 1.0, 0.25)) / 3 * 32
+    kl = 5 * 0.5 * (0.3**2 + torch.exp(torch.tensor(-0.4)) - 1 + 0.4)
+    torch.testing.assert_close(loss.parts["reconstruction"], expected)
+    torch.testing.assert_close(loss.parts["kl"], kl)
+    torch.testing.assert_close(loss.total, expected + 12 * kl)
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: Piecewise([1, 1, 1], [4, 3, 2, 1]), r"schedule.pressures has 4 values and schedule.epochs has 3"),
+        (lambda: Piecewise([1, 0], [2, 1]), r"longer than 0 epochs"),
+        (lambda: Piecewise([1, 1], [2, -1]), r"cannot be negative"),
+        (lambda: Piecewise(["a", 1], [2, 1]), r"schedule.epochs holds 'a', which is not a number"),
+        (lambda: Piecewise([], []), r"give a list of numbers"),
+        (lambda: Piecewise([1], [1], fraction=2), r"scale.fraction is 2"),
+        (lambda: constant([1, 2], 5), r"schedule.pressure is \[1, 2\]: give one number"),
+        (lambda: Groups([3, 3, 2, 2], 1.5), r"groups.gamma is 1.5: give a number from 0 to 1"),
+        (lambda: Groups([3, 3, 2, 2], -0.1), r"groups.gamma is -0.1"),
+        (lambda: Groups([3, 3], count=4), r"names 2 groups and groups.count is 4"),
+        (lambda: Groups([]), r"groups.latents is \[\]"),
+        (lambda: Groups([3, 0]), r"groups.latents is \[3, 0\]"),
+        (lambda: Groups("33"), r"groups.latents is '33'"),
+        (
+            lambda: DEFT(Groups([5, 5]), Piecewise([1] * 4, [4, 3, 2, 1]), BetaVAE()),
+            r"the schedule has 4 stages and groups.latents has 2 groups",
+        ),
+        (lambda: DEFT(Groups([10]), constant(1, 1), BetaVAE(), (1, 32, 32)), r"images of 32 x 32 do not fit"),
+    ],
+)
+def test_refusals_are_one_sentence(build, sentence: str) -> None:
+    with pytest.raises(DeftError, match=sentence) as caught:
+        build()
+    assert "\n" not in str(caught.value)

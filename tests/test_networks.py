@@ -1,0 +1,73 @@
+"""The networks of section 6: shapes, parameter counts, and that running groups as one changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deft_lightning.errors import DeftError
+from deft_lightning.networks import Decoder, GroupedEncoder, Posterior
+
+
+@pytest.mark.parametrize("latents", [[10], [5, 5], [3, 3, 2, 2], [3, 3, 3, 3], [2, 2, 2, 2, 2]])
+@pytest.mark.parametrize("width", ["narrow", "wide"])
+def test_groups_run_as_one_equal_groups_run_one_by_one(latents: list[int], width: str) -> None:
+    torch.manual_seed(0)
+    encoder = GroupedEncoder(3, latents, width).double()
+    images = torch.rand(5, 3, 64, 64, dtype=torch.float64)
+    together = encoder(images)
+    alone = [group(images) for group in encoder.groups]
+    assert together.mean.shape == (5, sum(latents))
+    torch.testing.assert_close(together.mean, torch.cat([p.mean for p in alone], dim=1))
+    torch.testing.assert_close(together.log_variance, torch.cat([p.log_variance for p in alone], dim=1))
+
+
+def test_a_group_has_no_influence_on_the_latents_of_another() -> None:
+    encoder = GroupedEncoder(1, [3, 3, 2, 2])
+    posterior = encoder(torch.rand(4, 1, 64, 64))
+    posterior.mean[:, 3:6].sum().backward()  # the latents of group 1
+    for index, group in enumerate(encoder.groups):
+        moved = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in group.parameters())
+        assert moved == (index == 1)
+
+
+def test_single_encoder_is_the_one_of_the_paper() -> None:
+    """4 convolutions of 32 channels, 4x4; FC 256; FC 20: parameters counted by hand."""
+    convolutions = (1 * 32 * 16 + 32) + 3 * (32 * 32 * 16 + 32)
+    fully_connected = (512 * 256 + 256) + (256 * 20 + 20)
+    assert sum(p.numel() for p in GroupedEncoder(1, [10]).parameters()) == convolutions + fully_connected
+
+
+def test_channels_are_divided_among_the_groups_and_the_fully_connected_layer_is_not() -> None:
+    for group in GroupedEncoder(3, [3, 3, 2, 2]).groups:
+        assert [c.out_channels for c in group.convolutions] == [8, 8, 8, 8]
+        assert group.hidden.out_features == 256
+
+
+def test_decoder_mirrors_the_encoder() -> None:
+    logits = Decoder(3, 10)(torch.randn(2, 10))
+    assert logits.shape == (2, 3, 64, 64)
+    wide = Decoder(1, 10, "wide")
+    assert [d.in_channels for d in wide.deconvolutions] == [64, 64, 32, 32]
+
+
+def test_kl_of_two_gaussians_by_its_closed_form() -> None:
+    mean, log_variance = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    q = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    p = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    torch.testing.assert_close(Posterior(mean, log_variance).kl(), torch.distributions.kl_divergence(q, p))
+
+
+def test_sample_has_the_moments_of_the_posterior() -> None:
+    posterior = Posterior(torch.tensor([[2.0, -1.0]]), torch.log(torch.tensor([[0.25, 4.0]])))
+    noise = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0))
+    sample = posterior.sample(noise)
+    torch.testing.assert_close(sample.mean(0), torch.tensor([2.0, -1.0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(sample.std(0), torch.tensor([0.5, 2.0]), atol=0.02, rtol=0)
+
+
+def test_more_groups_than_channels_is_one_sentence() -> None:
+    with pytest.raises(DeftError, match=r"33 groups, more than the 32 channels"):
+        GroupedEncoder(1, [1] * 33)
+    with pytest.raises(DeftError, match=r"groups.width is 'broad': use one of narrow, wide"):
+        GroupedEncoder(1, [10], "broad")
