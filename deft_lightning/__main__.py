@@ -13,13 +13,13 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.config import config_folder
 from deft_lightning.errors import DeftError
-from deft_lightning.run_folder import choose
+from deft_lightning.run_folder import choose, remove_unused
 
 OmegaConf.register_new_resolver("run_folder", choose, use_cache=True, replace=True)
 
@@ -33,11 +33,13 @@ def compose_and_train(cfg: DictConfig) -> None:
     from deft_lightning import run  # noqa: PLC0415  # --help, --cfg and tab completion need no torch
 
     run.quieten()
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        run.train(cfg, Path(HydraConfig.get().runtime.output_dir))
+        run.train(cfg, folder)
     except DeftError as error:  # the other jobs of a sweep go on
         print(f"error: {error}", file=sys.stderr)
         _failed.append(str(error))
+        remove_unused(folder)
 
 
 def main() -> None:
@@ -47,6 +49,8 @@ def main() -> None:
         compose_and_train()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {one_line(error)}")
+    except OSError as error:  # Hydra makes the run folder
+        sys.exit(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): choose another folder.")
     except KeyboardInterrupt:
         sys.exit("error: stopped; what was saved is kept, and resume=true goes on from there.")
     if _failed:
@@ -57,6 +61,8 @@ def one_line(error: Exception) -> str:
     """Hydra's message as one sentence, with the nearest name where one was mistyped."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:1])
+    if isinstance(error, OverrideParseException):
+        return f"the override {error.override!r} cannot be read ({text}): see the quotes and brackets in it."
     missing = re.search(r"(?:Could not find|Could not load) '?([\w/\-.]+)'?", str(error))
     wrong_key = re.search(r"Could not override '([\w.]+)'", str(error))
     if missing:

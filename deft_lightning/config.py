@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -11,8 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.errors import DeftError
 from deft_lightning.groups import Groups
-from deft_lightning.objectives import Objective
 from deft_lightning.schedule import Schedule
+
+if TYPE_CHECKING:  # torch is not needed to find or compare configurations
+    from deft_lightning.objectives import Objective
 
 TRAINING_KEYS = ("data", "groups", "schedule", "objective", "scale", "seed", "batch_size", "lr")
 """What decides the weights; a run is only resumed with the same values of all of these."""

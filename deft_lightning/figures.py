@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Array = NDArray[np.float32]
+GAP = 3  # white pixels between the pictures of a grid
 
 
 class Animation:
@@ -45,17 +45,8 @@ def nmi_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str) 
 
 def traversal_grid(images: Array, rows: Sequence[str], span: float, title: str) -> Figure:
     """Traversals [D, columns, C, H, W] in [0, 1] as a grid: one labelled row a latent, from -span to span."""
-    latents, columns = images.shape[:2]
-    figure = Figure(figsize=(0.75 * columns + 2.2, 0.75 * latents + 0.8))
-    grid = figure.subplots(latents, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
-    for j in range(latents):
-        for i in range(columns):
-            _picture(grid[j, i], images[j, i])
-        grid[j, 0].set_ylabel(rows[j], rotation=0, ha="right", va="center", fontsize=8)
-    for i, value in enumerate(np.linspace(-span, span, columns)):
-        grid[0, i].set_title(f"{value:+.1f}", fontsize=7)
-    figure.suptitle(title, fontsize=10, y=0.98)
-    return figure
+    values = np.linspace(-span, span, images.shape[1])
+    return _labelled_grid(images, rows, [f"{value:+.1f}" if value else "0" for value in values], title)
 
 
 def traversal_animation(images: Array, labels: Sequence[str], scale: int = 2) -> Animation:
@@ -77,25 +68,35 @@ def traversal_animation(images: Array, labels: Sequence[str], scale: int = 2) ->
     return Animation(frames)
 
 
-def reconstruction_grid(originals: Array, reconstructions: Array) -> Figure:
+def reconstruction_grid(originals: Array, reconstructions: Array, title: str = "") -> Figure:
     """Originals [N, C, H, W] above their reconstructions, both in [0, 1]."""
-    count = len(originals)
-    figure = Figure(figsize=(0.75 * count + 1.2, 1.9))
-    grid = figure.subplots(2, count, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
-    for row, pictures in enumerate((originals, reconstructions)):
-        for i in range(count):
-            _picture(grid[row, i], pictures[i])
-    grid[0, 0].set_ylabel("original", rotation=0, ha="right", va="center", fontsize=8)
-    grid[1, 0].set_ylabel("reconstruction", rotation=0, ha="right", va="center", fontsize=8)
-    return figure
+    return _labelled_grid(np.stack([originals, reconstructions]), ["original", "reconstruction"], [], title)
 
 
-def _picture(axes: mpl.axes.Axes, image: Array) -> None:
-    axes.imshow(_rgb(image), interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+def mosaic(images: Array, gap: int = GAP) -> NDArray[np.uint8]:
+    """Images [rows, columns, C, H, W] in [0, 1] side by side, [height, width, 3], `gap` white pixels between them."""
+    rows, columns, _, height, width = images.shape
+    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for j in range(rows):
+        for i in range(columns):
+            top, left = j * (height + gap), i * (width + gap)
+            picture[top : top + height, left : left + width] = _rgb(images[j, i])
+    return picture
+
+
+def _labelled_grid(images: Array, rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
+    # One mosaic on one pair of axes: a pair for every picture takes seconds to draw.
+    height, width = images.shape[-2:]
+    figure = Figure(figsize=(0.75 * images.shape[1], 0.75 * images.shape[0]))
+    axes = figure.add_axes((0, 0, 1, 1))  # labels stand outside; the file is cut to what is drawn
+    axes.imshow(mosaic(images))
+    axes.set_yticks([j * (height + GAP) + (height - 1) / 2 for j in range(len(rows))], rows, fontsize=8)
+    axes.set_xticks([i * (width + GAP) + (width - 1) / 2 for i in range(len(columns))], columns, fontsize=7)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
     for spine in axes.spines.values():
-        spine.set_linewidth(0.3)
+        spine.set_visible(False)
+    axes.set_title(title, fontsize=10)
+    return figure
 
 
 def _rgb(image: Array) -> NDArray[np.uint8]:

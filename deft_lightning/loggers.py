@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import logging
 import os
 from pathlib import Path
@@ -11,28 +12,58 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+from deft_lightning import results
 
 log = logging.getLogger(__name__)
 
 
 class ResumableCSVLogger(CSVLogger):
-    """metrics.csv in `folder` itself; the rows before `first_step` of an earlier session are kept."""
+    """metrics.csv in `folder` itself; what an earlier session logged in the first `first_step` steps is kept."""
 
     def __init__(self, folder: str | Path, first_step: int = 0) -> None:
         super().__init__(save_dir=str(folder), name="", version="")
-        self._kept = _rows_before(Path(folder) / "metrics.csv", first_step)
+        self._first_step = first_step
+        self._writer: _Writer | None = None
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """Lightning's writer begins a new file; it is given the old rows first."""
-        fresh = self._experiment is None
-        if fresh:
-            Path(self.log_dir, "metrics.csv").unlink(missing_ok=True)  # its rows are in memory
-        writer = super().experiment
-        if fresh and self._kept:
-            writer.metrics = [*self._kept, *writer.metrics]
-            writer.save()
-        return writer
+        """The writer of metrics.csv, opened when it is first needed."""
+        if self._writer is None:
+            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+            self._writer = self._experiment = _Writer(self.log_dir, self._first_step)
+        return self._writer
+
+
+class _Writer(ExperimentWriter):
+    """Lightning's writer, but one that keeps old rows, and never leaves half a file where a whole one was."""
+
+    def __init__(self, folder: str, first_step: int) -> None:
+        super().__init__(folder)
+        path = Path(self.metrics_file_path)
+        kept = _rows_until(path, first_step)
+        self.metrics_keys = sorted({key for row in kept for key in row})
+        if kept:
+            self._replace(kept, self.metrics_keys)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning deletes an older metrics.csv here."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with Path(self.metrics_file_path).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        self._replace(rows, fieldnames)
+
+    def _replace(self, rows: list[dict[str, Any]], fieldnames: list[str]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames)
+        writer.writeheader()
+        writer.writerows(rows)
+        results.write_text(Path(self.metrics_file_path), text.getvalue())
 
 
 def make_loggers(
@@ -93,12 +124,18 @@ def finish_wandb(failed: bool) -> None:
         wandb.finish(exit_code=int(failed))
 
 
-def _rows_before(path: Path, first_step: int) -> list[dict[str, Any]]:
+def _rows_until(path: Path, first_step: int) -> list[dict[str, Any]]:
+    """The rows of `first_step` steps. Scores after the last of them and losses of the next bear the same number."""
     if first_step == 0 or not path.is_file():
         return []
+    kept = []
     with path.open(newline="") as file:
-        return [
-            {key: value for key, value in row.items() if key and value != ""}
-            for row in csv.DictReader(file)
-            if row.get("step") and int(float(row["step"])) <= first_step
-        ]
+        for row in csv.DictReader(file):
+            cells = {key: value for key, value in row.items() if key and value}
+            if "step" not in cells:  # cut short when the earlier session was killed
+                continue
+            step = int(float(cells["step"]))
+            of_next_step = any(key == "stage" or key.startswith("train/") for key in cells)
+            if step < first_step or (step == first_step and not of_next_step):
+                kept.append(cells)
+    return kept

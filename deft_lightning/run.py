@@ -12,9 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import rich
-from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from deft_lightning import config, loggers, results, run_folder, screens
 from deft_lightning.callbacks.checkpoints import read_checkpoint
@@ -99,21 +97,18 @@ def _build(cfg: DictConfig, choices: config.Choices) -> tuple[DEFT, FactorDataMo
 
 def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: int) -> pl.Trainer:
     callbacks = [config.build(cfg.callbacks, name) for name in cfg.callbacks]
-    try:
-        return instantiate(
-            cfg.trainer,
-            _convert_="all",
-            default_root_dir=str(folder),
-            callbacks=callbacks,
-            logger=run_loggers,
-            max_steps=max_steps,
-            max_epochs=-1,
-            enable_checkpointing=True,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
-        raise DeftError(f"trainer: {error}") from error
+    return config.build(
+        cfg,
+        "trainer",
+        default_root_dir=str(folder),
+        callbacks=callbacks,
+        logger=run_loggers,
+        max_steps=max_steps,
+        max_epochs=-1,
+        enable_checkpointing=True,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
 
 
 def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:

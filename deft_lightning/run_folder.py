@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ def choose(name: str, seed: int, resume: bool | str) -> str:
     if isinstance(resume, str):
         return resume
     if resume:
-        candidates = sorted(OUTPUTS.glob(f"{name}/*_seed{seed}"), reverse=True)
-        unfinished = [folder for folder in candidates if _status(folder) not in ("finished", None)]
-        if unfinished:
-            return str(unfinished[0])
+        folders = OUTPUTS.glob(f"{name}/*_seed{seed}*")
+        unfinished = [folder for folder in folders if _status(folder) not in ("finished", None)]
+        if unfinished:  # one that has taken steps before one that never came so far, then the latest
+            return str(max(unfinished, key=lambda folder: (_checkpoint(folder).exists(), folder.name)))
         return str(OUTPUTS / name / NOTHING_TO_RESUME)
-    return str(OUTPUTS / name / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_seed{seed}")
+    fresh = OUTPUTS / name / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_seed{seed}"
+    twins = (fresh.with_name(f"{fresh.name}_{number}") for number in count(2))
+    return str(next(folder for folder in chain([fresh], twins) if not folder.exists()))
 
 
 def claim(folder: Path, training: dict[str, Any], resume: bool) -> Path | None:
@@ -49,7 +52,6 @@ def claim(folder: Path, training: dict[str, Any], resume: bool) -> Path | None:
         return None
     if not known:
         if folder.name == NOTHING_TO_RESUME:
-            _remove_empty(folder)
             raise DeftError(
                 f"there is no unfinished run of this name and seed under {folder.parent}: start one without resume, "
                 "or give resume=<run folder>."
@@ -63,7 +65,7 @@ def claim(folder: Path, training: dict[str, Any], resume: bool) -> Path | None:
             f"the run in {folder} was started with other settings ({'; '.join(changed)}): resume it with the same, "
             "or start a new run."
         )
-    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint = _checkpoint(folder)
     return checkpoint if checkpoint.exists() else None
 
 
@@ -86,9 +88,14 @@ def _status(folder: Path) -> str | None:
         return None
 
 
-def _remove_empty(folder: Path) -> None:
-    """Hydra has made the folder and its log before anything could be checked."""
-    for path in folder.glob("*.log"):
-        path.unlink()
-    if folder.is_dir() and not any(folder.iterdir()):
+def remove_unused(folder: Path) -> None:
+    """Take away a folder that holds nothing but an empty log: Hydra makes it before anything can be checked."""
+    files = list(folder.iterdir())
+    if all(path.suffix == ".log" and path.stat().st_size == 0 for path in files):
+        for path in files:
+            path.unlink()
         folder.rmdir()
+
+
+def _checkpoint(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"

@@ -21,7 +21,8 @@ class Stream(IntEnum):
 
 def derive_seed(seed: int, stream: Stream, *position: int) -> int:
     """A 64-bit seed for one purpose at one position (an epoch or a step), independent of all others."""
-    state = np.random.SeedSequence([seed, int(stream), *position]).generate_state(1, np.uint64)
+    # In the spawn key every word counts; in the entropy trailing zeros do not, and step 0 would equal no step.
+    state = np.random.SeedSequence(seed, spawn_key=(int(stream), *position)).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))  # torch takes a signed 64-bit seed
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from deft_lightning import DEFT, BetaVAE, Groups, Piecewise
 from deft_lightning.config import config_folder
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.factors import FactorSpace
@@ -96,3 +99,53 @@ def compose_run(folder: Path, *overrides: str, base: tuple[str, ...] = TINY) -> 
         OmegaConf.register_new_resolver("run_folder", choose, use_cache=True)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         return compose("config", overrides=[*base, *overrides]), folder
+
+
+class UnlabelledSprites(TinySprites):
+    """The same images without their factors."""
+
+    def __init__(self, channels: int = 1, **elsewhere: object) -> None:
+        super().__init__(channels)
+        self.space = None
+
+
+UNLABELLED = ("data._target_=tests.helpers.UnlabelledSprites",)
+"""Overrides for data without labels."""
+
+
+def plain_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+    """A trainer of the user's own on the CPU, which writes nothing but what `callbacks` write in `folder`."""
+    quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger"), False)
+    return pl.Trainer(
+        **{"accelerator": "cpu", "default_root_dir": folder, "callbacks": list(callbacks), **quiet, **options}
+    )
+
+
+class Recorder(Logger):
+    """Keeps what it is given: `rows` of (step, numbers) and `images` of (step, key, paths)."""
+
+    name, version = "recorder", "0"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.images: list[tuple[int | None, str, list[str]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert step is not None
+        self.rows.append((step, dict(metrics)))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def log_image(self, key: str, images: list[str], step: int | None = None) -> None:
+        self.images.append((step, key, images))
+
+    def column(self, key: str) -> dict[int, float]:
+        """The values logged under `key`, by step."""
+        return {step: numbers[key] for step, numbers in self.rows if key in numbers}
+
+
+def tiny_module(**options: Any) -> DEFT:
+    """DEFT in four stages of one epoch each, for grey TinySprites."""
+    schedule = options.pop("schedule", None) or Piecewise([1, 1, 1, 1], [70, 30, 12, 1])
+    return DEFT(Groups([3, 3, 2, 2]), schedule, BetaVAE(), **{"image_shape": (1, 64, 64), **options})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
 
+from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.module import DEFT
 
 
@@ -24,6 +25,23 @@ def finished_stage(module: pl.LightningModule) -> int | None:
     return boundaries.index(step) if step in boundaries else None
 
 
+class AtStageEnd(pl.Callback):
+    """A callback that acts in the main process when a step has ended a stage."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Call `at_stage_end` where it is due."""
+        stage = finished_stage(pl_module)
+        if stage is not None and trainer.is_global_zero:
+            data = cast(FactorDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+            self.at_stage_end(trainer, cast(DEFT, pl_module), data, stage)
+
+    def at_stage_end(self, trainer: pl.Trainer, module: DEFT, data: FactorDataModule, stage: int) -> None:
+        """What to do once stage number `stage`, counted from 0, has ended."""
+        raise NotImplementedError
+
+
 def log_numbers(trainer: pl.Trainer, numbers: Mapping[str, float]) -> None:
     """Send numbers to every logger at the current step."""
     for logger in trainer.loggers:
@@ -31,10 +49,10 @@ def log_numbers(trainer: pl.Trainer, numbers: Mapping[str, float]) -> None:
 
 
 def log_image(trainer: pl.Trainer, key: str, path: Path) -> None:
-    """Send a picture to the loggers that take pictures."""
+    """Send a picture to the loggers that take pictures, at the current step."""
     for logger in trainer.loggers:
         if hasattr(logger, "log_image"):
-            logger.log_image(key, [str(path)])
+            logger.log_image(key, [str(path)], step=trainer.global_step)
 
 
 def save_figure(figure: Figure, trainer: pl.Trainer, name: str) -> Path:

@@ -43,6 +43,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to SIGINT and SIGTERM; Lightning's own handlers stop in the middle of a step."""
+        self._stop = None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._ask_to_stop)
@@ -77,21 +78,22 @@ class Checkpoints(Checkpoint):
         if due or on_cpu or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check_finite(trainer, cast(DEFT, pl_module), outputs)
         if due:
-            folder = Path(trainer.default_root_dir) / "checkpoints"
-            self._save(trainer, folder / "last.ckpt")
-            if stage is not None and trainer.is_global_zero:
-                link_or_copy(folder / "last.ckpt", folder / f"stage_{stage + 1}.ckpt")
+            self._save(trainer, Path(trainer.default_root_dir) / "checkpoints", stage)
         if stop and step < cast(DEFT, pl_module).boundaries[-1]:
             raise Interrupted(
                 f"the run was {self._stop or 'stopped'} at step {step:,}: resume=true goes on from there."
             )
 
-    def _save(self, trainer: pl.Trainer, path: Path) -> None:
-        temporary = path.with_name(f".{path.name}.tmp")
+    def _save(self, trainer: pl.Trainer, folder: Path, stage: int | None) -> None:
+        path, temporary = folder / "last.ckpt", folder / ".last.ckpt.tmp"
         try:
-            trainer.save_checkpoint(temporary)  # on every rank: the strategy decides who writes
+            for logger in trainer.loggers:
+                logger.save()  # a resumed run keeps the numbers up to its checkpoint: they must be on disk by then
+            trainer.save_checkpoint(temporary, weights_only=False)  # on every rank: the strategy decides who writes
             if trainer.is_global_zero:
                 os.replace(temporary, path)
+                if stage is not None:
+                    link_or_copy(path, folder / f"stage_{stage + 1}.ckpt")
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise DeftError(f"the checkpoint {path} cannot be written ({error}): make room, then resume.") from error

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import rich
 from pytorch_lightning.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from deft_lightning.module import DEFT
 
@@ -42,9 +43,9 @@ class RunProgress(ProgressBar):
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[numbers]}", table_column=Column()),  # a narrow terminal wraps these, and no other
+            TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
             console=rich.get_console(),
             auto_refresh=False,
             speed_estimate_period=120,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 
 from deft_lightning import results
-from deft_lightning.callbacks._common import finished_stage, log_numbers
+from deft_lightning.callbacks._common import AtStageEnd, log_numbers
 from deft_lightning.codes import codes_now, reconstruction_error
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.metrics import max_nmi, mig, nmi
@@ -17,7 +17,7 @@ from deft_lightning.module import DEFT
 log = logging.getLogger(__name__)
 
 
-class Scores(pl.Callback):
+class Scores(AtStageEnd):
     """Scores the model at every stage end (section 3.2) and keeps them in results.json.
 
     `num_points` images, `bins` bins a latent. Without labels only reconstruction and KL are scored.
@@ -26,14 +26,8 @@ class Scores(pl.Callback):
     def __init__(self, num_points: int = 10_000, bins: int = 20) -> None:
         self.num_points, self.bins = num_points, bins
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Score where this step ended a stage."""
-        index = finished_stage(pl_module)
-        if index is None or not trainer.is_global_zero:
-            return
-        module, data = cast(DEFT, pl_module), cast(FactorDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+    def at_stage_end(self, trainer: pl.Trainer, module: DEFT, data: FactorDataModule, stage: int) -> None:
+        """Score on the fixed sample; log the scores and keep them in results.json."""
         table = codes_now(trainer, self.num_points)
         numbers: dict[str, float] = {
             "reconstruction": reconstruction_error(module, data, table),
@@ -56,4 +50,4 @@ class Scores(pl.Callback):
                 "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
             }
         log_numbers(trainer, {f"score/{key}": value for key, value in numbers.items()})
-        results.update(trainer.default_root_dir, stages={f"stage_{index + 1}": record | {"scores": numbers}})
+        results.update(trainer.default_root_dir, stages={f"stage_{stage + 1}": record | {"scores": numbers}})

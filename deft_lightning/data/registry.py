@@ -16,12 +16,15 @@ DATASETS = {
     "color_dsprites": "deft_lightning.data.dsprites:ColorDSprites",
     "noisy_dsprites": "deft_lightning.data.dsprites:NoisyDSprites",
     "scream_dsprites": "deft_lightning.data.scream:ScreamDSprites",
+    "smallnorb": "deft_lightning.data.smallnorb:SmallNORB",
+    "custom": "deft_lightning.data.custom:CustomImages",
 }
 """Name of a data set: module and class, imported when first asked for."""
 
 DOWNLOADS = {
     "dsprites": "deft_lightning.data.official:prepare",
     "scream": "deft_lightning.data.scream:prepare",
+    "smallnorb": "deft_lightning.data.smallnorb:prepare_smallnorb",
 }
 """What can be downloaded: module and function of the data folder, which returns a sentence for the user."""
 

@@ -12,6 +12,8 @@ TABLE_1 = {
     # experiment: images, groups, pressures, step at which every stage ends
     "dsprites": (DSPRITES, 4, (70, 30, 12, 1), (23_040, 46_080, 92_160, 264_960)),
     "color_dsprites": (DSPRITES, 4, (160, 105, 30, 1), (23_040, 46_080, 92_160, 264_960)),
+    "scream_dsprites": (DSPRITES, 2, (140, 1), (46_080, 218_880)),
+    "smallnorb": (48_600, 4, (30, 5, 3, 1), (15_180, 45_540, 75_900, 379_500)),
 }
 
 

@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-fast lint types benchmark clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(SETUP) ## Make .venv and install the package with its exact tested dependencies
+
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV); this takes a minute or two."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# torch first: the version that is pinned is not then replaced by a larger build of another
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(SETUP)
+
+run: $(SETUP) ## Train DEFT on Color dSprites at quick scale, on the CPU; scores and pictures at the end
+	$(BIN)/python -m deft_lightning +experiment=color_dsprites scale=quick trainer=cpu
+
+test: $(SETUP) ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+test-fast: $(SETUP) ## Run the tests that take no more than a few seconds each
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(SETUP) ## Check style and formatting with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(SETUP) ## Check types with mypy
+	$(BIN)/mypy
+
+benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
+	$(BIN)/python benchmarks/training_throughput.py
+
+clean: ## Remove .venv and build files; runs and prepared data stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,146 @@
+"""Factor labels of the user's own images: from an array or a CSV file to values that count from 0."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deft_lightning.data.factors import FactorSpace
+from deft_lightning.errors import DeftError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Factors of N images, re-coded: values int64 [N, K], column k in 0 to sizes[k] - 1, and their K names."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    values: np.ndarray
+    notices: tuple[str, ...] = ()
+
+    def grid(self) -> tuple[FactorSpace, np.ndarray] | None:
+        """The factor space and each image's index in it, int64 [N]; None unless every combination is there once."""
+        # Compared before any multiplication could overflow: sizes may have thousands of values each.
+        if not self.names or np.prod(self.sizes, dtype=float) != len(self.values):
+            return None
+        places = np.ravel_multi_index(tuple(self.values.T), self.sizes)
+        return (FactorSpace(self.names, self.sizes), places) if len(np.unique(places)) == len(places) else None
+
+
+def recode(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> Labels:
+    """Labels from K columns of numbers or strings [N], whose values are numbered in their sorted order.
+
+    Columns with one value only say nothing and are left out, with a notice. Raises DeftError when names are
+    empty or there twice, or when a value is missing.
+    """
+    if len(set(names)) != len(names) or "" in names:
+        raise DeftError(f"the factor names in {where} must be distinct and not empty, but are {', '.join(names)}")
+    kept, constant = [], []
+    for name, column in zip(names, columns, strict=True):
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
+            raise DeftError(f"factor {name} in {where} has missing or infinite values: every image needs its value")
+        different, codes = np.unique(column, return_inverse=True)
+        if len(different) > 1:
+            kept.append((name, len(different), codes.reshape(-1)))
+        else:
+            constant.append(name)
+    notices = [f"Factor {name} in {where} has one value only and is left out." for name in constant]
+    values = np.stack([codes for *_, codes in kept], axis=1) if kept else np.zeros((len(columns[0]), 0))
+    return Labels(
+        tuple(name for name, *_ in kept), tuple(size for _, size, _ in kept), values.astype(np.int64), tuple(notices)
+    )
+
+
+def from_array(array: np.ndarray, names: Sequence[str] | None, count: int, where: str) -> Labels:
+    """Labels from an array [N] or [N, K]; `names` default to factor_0, factor_1, ...
+
+    Raises DeftError when the array has another type, shape or length, or another number of names.
+    """
+    if array.dtype.kind not in "biufUS" or array.ndim not in (1, 2) or 0 in array.shape:
+        raise DeftError(
+            f"the labels in {where} are {array.dtype} {list(array.shape)}, and should be numbers or strings "
+            "[images, factors]"
+        )
+    table = array.reshape(len(array), -1)
+    _check_length(len(table), count, where)
+    if names is None:
+        names = [f"factor_{place}" for place in range(table.shape[1])]
+    if len(names) != table.shape[1]:
+        raise DeftError(f"{where} has {len(names)} factor names for {table.shape[1]} factors")
+    return recode(list(table.T), names, where)
+
+
+def from_file(path: Path, count: int, files: Sequence[str] | None) -> Labels:
+    """Labels from a CSV file whose header names the factors, or from an `.npy` array [N] or [N, K].
+
+    `files` are the names of the images of a folder; a CSV file then has them in its first column, `file`, in
+    any order. Raises DeftError when the file is missing or damaged, or does not fit the images.
+    """
+    if not path.is_file():
+        raise DeftError(f"there is no file {path} with labels")
+    if path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise DeftError(f"{path} cannot be read as an array of labels: it is damaged or holds objects") from error
+        return from_array(array, None, count, str(path))
+    if path.suffix.lower() == ".csv":
+        return _from_csv(path, count, files)
+    raise DeftError(f"the labels {path} should be a .csv or an .npy file")
+
+
+def _from_csv(path: Path, count: int, files: Sequence[str] | None) -> Labels:
+    header, rows = _csv_rows(path)
+    if files is not None:
+        if header[0] != "file":
+            raise DeftError(f"the first column of {path} should be called file and name the images, not {header[0]!r}")
+        rows = _in_order(rows, files, path)
+        header, rows = header[1:], [row[1:] for row in rows]
+        if not header:
+            raise DeftError(f"{path} has no factors: every column after the first, file, is one")
+    _check_length(len(rows), count, str(path))
+    columns = [_numbers_or_strings([row[place] for row in rows]) for place in range(len(header))]
+    return recode(columns, header, str(path))
+
+
+def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
+        raise DeftError(f"{path} cannot be read as CSV text: {error}") from error
+    if len(rows) < 2:
+        raise DeftError(f"{path} should have a line of factor names and then one line for each image")
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != len(rows[0]) or "" in row:
+            raise DeftError(f"row {number} of {path} should have a value in each of its {len(rows[0])} columns: {row}")
+    return rows[0], rows[1:]
+
+
+def _in_order(rows: list[list[str]], files: Sequence[str], path: Path) -> list[list[str]]:
+    """Rows in the order of `files`, each named once."""
+    named = {row[0]: row for row in rows}
+    if len(named) < len(rows):
+        twice = next(row[0] for row in rows if named[row[0]] is not row)
+        raise DeftError(f"{path} has more than one row for {twice}")
+    if missing := [file for file in files if file not in named]:
+        raise DeftError(f"{path} has no row for {missing[0]}, one of {len(missing)} images without labels")
+    if unknown := sorted(named.keys() - set(files)):
+        raise DeftError(f"{path} has a row for {unknown[0]}, which is not an image in the folder")
+    return [named[file] for file in files]
+
+
+def _numbers_or_strings(cells: list[str]) -> np.ndarray:
+    try:
+        return np.array(cells, float)  # so that 10 comes after 9
+    except ValueError:
+        return np.array(cells)
+
+
+def _check_length(have: int, count: int, where: str) -> None:
+    if have != count:
+        raise DeftError(f"{where} has labels for {have} images, but there are {count}")

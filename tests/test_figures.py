@@ -1,0 +1,120 @@
+"""Pictures: where every image lands, in which colour, under which label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deft_lightning import figures
+from deft_lightning.figures import GAP
+
+
+def _images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mosaic_puts_every_image_in_its_place(channels: int) -> None:
+    images = _images(3, 4, channels, 8, 6)
+    picture = figures.mosaic(images, gap=2)
+    assert picture.shape == (3 * 8 + 2 * 2, 4 * 6 + 3 * 2, 3)
+    covered = np.zeros(picture.shape[:2], bool)
+    for j in range(3):
+        for i in range(4):
+            place = np.s_[j * 10 : j * 10 + 8, i * 8 : i * 8 + 6]
+            expected = np.broadcast_to(images[j, i], (3, 8, 6)).transpose(1, 2, 0)
+            assert np.abs(picture[place] / 255 - expected).max() <= 0.5 / 255 + 1e-6
+            covered[place] = True
+    assert (picture[~covered] == 255).all()
+
+
+def test_one_channel_is_grey_and_three_are_red_green_blue() -> None:
+    grey = np.full((1, 1, 1, 4, 4), 0.4, np.float32)
+    assert (figures.mosaic(grey) == 102).all()
+    colour = np.zeros((1, 1, 3, 4, 4), np.float32)
+    colour[0, 0, 0], colour[0, 0, 2] = 1.0, 0.2
+    assert (figures.mosaic(colour) == [255, 0, 51]).all()
+
+
+def test_values_outside_0_to_1_are_clipped() -> None:
+    images = np.array([-0.5, 0.0, 1.0, 1.7], np.float32).reshape(1, 4, 1, 1, 1)
+    assert figures.mosaic(images, gap=0)[0, :, 0].tolist() == [0, 0, 255, 255]
+
+
+def test_traversal_grid_labels_every_row_and_column() -> None:
+    images = _images(3, 5, 1, 64, 64)
+    figure = figures.traversal_grid(images, ["z4  posX", "z0", "z1"], 2.0, "stage 1")
+    (axes,) = figure.axes
+    np.testing.assert_array_equal(axes.images[0].get_array(), figures.mosaic(images))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["z4  posX", "z0", "z1"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["-2.0", "-1.0", "0", "+1.0", "+2.0"]
+    middle = [31.5 + (64 + GAP) * i for i in range(5)]
+    assert axes.get_yticks().tolist() == middle[:3]
+    assert axes.get_xticks().tolist() == middle
+    assert axes.get_title() == "stage 1"
+
+
+def test_reconstructions_stand_below_their_originals() -> None:
+    originals, reconstructions = _images(6, 3, 64, 64), _images(6, 3, 64, 64)[::-1]
+    (axes,) = figures.reconstruction_grid(originals, reconstructions, "stage 2").axes
+    picture = axes.images[0].get_array()
+    np.testing.assert_array_equal(picture[:64], figures.mosaic(originals[None]))
+    np.testing.assert_array_equal(picture[64 + GAP :], figures.mosaic(reconstructions[None]))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["original", "reconstruction"]
+
+
+def test_heat_map_shows_the_matrix_under_the_names() -> None:
+    matrix = np.array([[0.9, 0.1, 0.0], [0.25, 0.5, 1.0]])
+    figure = figures.nmi_heat_map(matrix, ["shape", "posX", "posY"], "step 7")
+    axes = figure.axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), matrix)
+    assert axes.images[0].get_clim() == (0, 1)  # the same colour means the same in every figure
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["shape", "posX", "posY"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["z0", "z1"]
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(k, j): f"{matrix[j, k]:.2f}" for j in range(2) for k in range(3)}
+    assert axes.get_title() == "step 7"
+
+
+def test_numbers_stand_out_from_their_cell() -> None:
+    matrix = np.linspace(0, 1, 21).reshape(3, 7)
+    axes = figures.nmi_heat_map(matrix, list("abcdefg"), "").axes[0]
+    for text in axes.texts:
+        k, j = map(int, text.get_position())
+        cell = np.array(axes.images[0].cmap(matrix[j, k])[:3]) @ [0.2126, 0.7152, 0.0722]
+        ink = 1.0 if text.get_color() == "w" else 0.0
+        assert abs(cell - ink) > 0.4, (matrix[j, k], text.get_color())
+
+
+def test_nothing_is_cut_off_the_file(tmp_path: Path) -> None:
+    """Long labels on all sides: the outermost pixels are white."""
+    row = "z10  12.34 nats  orientation 0.83"
+    for name, figure in {
+        "grid": figures.traversal_grid(np.zeros((2, 3, 1, 64, 64), np.float32), [row, row], 2.0, "stage 4, " * 4),
+        "heat": figures.nmi_heat_map(np.zeros((10, 5)), ["orientation of the object"] * 5, "step 1,234,567"),
+    }.items():
+        figure.savefig(tmp_path / f"{name}.png", bbox_inches="tight")
+        pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+            assert edge.min() > 250
+        assert pixels.min() < 50
+
+
+def test_animation_shows_every_latent_in_its_own_tile(tmp_path: Path) -> None:
+    columns, latents = 4, 7
+    images = np.zeros((latents, columns, 1, 64, 64), np.float32)
+    images += np.arange(latents).reshape(-1, 1, 1, 1, 1) / 10 + np.arange(columns).reshape(1, -1, 1, 1, 1) / 20
+    animation = figures.traversal_animation(images, [f"z{j}" for j in range(latents)], scale=2)
+    assert len(animation.frames) == 2 * columns - 2
+    there_and_back = [0, 1, 2, 3, 2, 1]
+    for frame, column in zip(animation.frames, there_and_back, strict=True):
+        pixels = np.asarray(frame)
+        for j in range(latents):
+            tile = pixels[(j // 5) * 148 + 16 :, (j % 5) * 132 :][:128, :128]  # a bar of 16 for the label above it
+            assert (tile == round(255 * float(images[j, column, 0, 0, 0]))).all()
+    animation.save(tmp_path / "a.gif")
+    saved = Image.open(tmp_path / "a.gif")
+    assert (saved.n_frames, saved.info["loop"], saved.info["duration"]) == (6, 0, 120)
