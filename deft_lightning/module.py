@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from deft_lightning.errors import DeftError
 from deft_lightning.groups import Groups
-from deft_lightning.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior
+from deft_lightning.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior, initialise
 from deft_lightning.objectives import Loss, Objective
 from deft_lightning.schedule import Schedule, Stage
 from deft_lightning.seeding import Stream, derive_seed
@@ -65,6 +65,7 @@ class DEFT(pl.LightningModule):
             torch.manual_seed(derive_seed(seed, Stream.INITIALISATION))
             self.encoder = GroupedEncoder(channels, groups.latents, groups.width)
             self.decoder = Decoder(channels, sum(groups.latents), groups.width)
+            initialise(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compute_loss: Callable[[Tensor, Tensor, Tensor], Loss] = self._loss
         if compiled and can_compile():

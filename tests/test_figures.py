@@ -114,7 +114,7 @@ def test_animation_shows_every_latent_in_its_own_tile(tmp_path: Path) -> None:
         pixels = np.asarray(frame)
         for j in range(latents):
             tile = pixels[(j // 5) * 148 + 16 :, (j % 5) * 132 :][:128, :128]  # a bar of 16 for the label above it
-            assert (tile == round(255 * float(images[j, column, 0, 0, 0]))).all()
+            assert np.abs(tile - 255 * images[j, column, 0, 0, 0]).max() <= 0.501
     animation.save(tmp_path / "a.gif")
     saved = Image.open(tmp_path / "a.gif")
     assert (saved.n_frames, saved.info["loop"], saved.info["duration"]) == (6, 0, 120)

@@ -39,11 +39,12 @@ class Checkpoints(Checkpoint):
             raise DeftError(f"callbacks.checkpoints.every_n_steps is {every_n_steps!r}: give a whole number above 0.")
         self.every_n_steps = every_n_steps
         self._stop: str | None = None
+        self._interruption: Interrupted | None = None
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to SIGINT and SIGTERM; Lightning's own handlers stop in the middle of a step."""
-        self._stop = None
+        self._stop = self._interruption = None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._ask_to_stop)
@@ -68,7 +69,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save what is due; raises `Interrupted` after saving when a stop was asked for."""
+        """Save what is due."""
         step, stage = trainer.global_step, finished_stage(pl_module)
         stop = self._stop is not None
         if trainer.world_size > 1:  # the signal may reach one process a step before another
@@ -80,9 +81,16 @@ class Checkpoints(Checkpoint):
         if due:
             self._save(trainer, Path(trainer.default_root_dir) / "checkpoints", stage)
         if stop and step < cast(DEFT, pl_module).boundaries[-1]:
-            raise Interrupted(
+            self._interruption = Interrupted(
                 f"the run was {self._stop or 'stopped'} at step {step:,}: resume=true goes on from there."
             )
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Raise `Interrupted` where a stop was asked for: by now Lightning has logged the numbers of the last step."""
+        if self._interruption is not None:
+            raise self._interruption
 
     def _save(self, trainer: pl.Trainer, folder: Path, stage: int | None) -> None:
         path, temporary = folder / "last.ckpt", folder / ".last.ckpt.tmp"

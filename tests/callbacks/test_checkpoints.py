@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from deft_lightning import DeftError, FactorDataModule
 from deft_lightning.callbacks import Checkpoints, Scores
-from deft_lightning.callbacks.checkpoints import link_or_copy, read_checkpoint
+from deft_lightning.callbacks.checkpoints import Interrupted, link_or_copy, read_checkpoint
 from deft_lightning.loggers import ResumableCSVLogger
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
@@ -141,6 +142,23 @@ def test_the_numbers_of_a_step_are_on_disk_before_its_checkpoint(tmp_path: Path,
     monkeypatch.setattr(trainer, "save_checkpoint", look)
     _fit(trainer)
     assert on_disk == {3: {3}, 6: {3, 6}, 9: {3, 6, 9}, 12: {3, 6, 9, 12}}
+
+
+def test_a_stopped_run_has_logged_its_last_step(tmp_path: Path) -> None:
+    """Lightning logs the numbers of a step after its callbacks, and a resumed run does not take that step again."""
+
+    class Stop(pl.Callback):
+        def on_after_backward(self, trainer, pl_module) -> None:
+            if trainer.global_step == 4:
+                signal.raise_signal(signal.SIGTERM)
+
+    logger = ResumableCSVLogger(tmp_path)
+    trainer = _trainer(tmp_path, Stop(), Checkpoints(), logger=logger, log_every_n_steps=1)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 5"):
+        _fit(trainer)
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["train/loss"]] == ["0", "1", "2", "3", "4"]
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, "often"])

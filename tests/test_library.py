@@ -1,0 +1,88 @@
+"""The package as a library: a few lines, and a trainer of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import deft_lightning
+from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, Piecewise, constant
+from deft_lightning.module import can_compile
+from deft_lightning.objectives import reconstruction
+from tests.helpers import TinySprites, plain_trainer, tiny_module
+
+
+def _error(module: DEFT, images: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float(reconstruction(images, module(images).logits))
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return TinySprites().images(torch.arange(96), torch.Generator())
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["FactorDataModule", "DataLoader"])
+def test_trains_with_a_plain_trainer(plain: bool, images: torch.Tensor, tmp_path: Path) -> None:
+    """On a data module, or on any loader of image tensors: the error falls far below that of a grey image."""
+    module = DEFT(Groups([3, 3]), Piecewise([3, 3], [4, 1]), BetaVAE(), image_shape=(1, 64, 64), lr=2e-3)
+    before = _error(module, images)
+    assert before == pytest.approx(4096 * 0.6931, rel=0.05)  # nothing is known: ln 2 a pixel
+    data = DataLoader(images, batch_size=8) if plain else FactorDataModule(TinySprites(), batch_size=8)  # type: ignore[arg-type]
+    plain_trainer(tmp_path, max_epochs=6).fit(module, data)
+    assert module.steps_per_epoch == 12
+    assert module.boundaries == (36, 72)
+    assert module.global_step == 72
+    assert _error(module, images) < 0.5 * before
+
+
+def test_a_beta_vae_is_one_group_under_one_pressure(images: torch.Tensor, tmp_path: Path) -> None:
+    module = DEFT(Groups([10]), constant(6, epochs=1), BetaVAE(), image_shape=(1, 64, 64))
+    trainer = plain_trainer(tmp_path, max_epochs=1)
+    trainer.fit(module, FactorDataModule(TinySprites(), batch_size=32))
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [5e-4, 5e-4]
+    assert module.stage.pressure == 6
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    first, again, other = (tiny_module(seed=seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(torch.equal(first[key], other[key]) for key in first if key.endswith("weight"))
+
+
+def test_encode_and_decode_have_the_documented_shapes(images: torch.Tensor) -> None:
+    module = tiny_module()
+    posterior = module.encode(images[:5])
+    assert posterior.mean.shape == posterior.log_variance.shape == (5, 10)
+    decoded = module.decode(posterior.mean)
+    assert decoded.shape == (5, 1, 64, 64)
+    assert 0 <= float(decoded.min()) <= float(decoded.max()) <= 1
+
+
+def test_everything_public_can_be_imported() -> None:
+    for name in deft_lightning.__all__:
+        assert getattr(deft_lightning, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Deft'"):
+        _ = deft_lightning.Deft
+
+
+@pytest.mark.slow  # torch.compile takes about 30 s
+@pytest.mark.skipif(not can_compile(), reason="torch.compile needs a C++ compiler")
+def test_compiled_and_eager_losses_and_gradients_are_equal(images: torch.Tensor) -> None:
+    eager, compiled = tiny_module(), tiny_module(compiled=True)
+    assert eager._compute_loss is not compiled._compute_loss
+    noise = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
+    for pressure in (160.0, 1.0):  # a new pressure compiles nothing anew
+        losses = [m._compute_loss(images[:8], noise, torch.tensor(pressure)) for m in (eager, compiled)]
+        for name, value in losses[0].parts.items():
+            torch.testing.assert_close(losses[1].parts[name], value, rtol=1e-4, atol=1e-6)
+        for module, loss in zip((eager, compiled), losses, strict=True):
+            module.zero_grad()
+            loss.total.backward()
+        for (name, ours), theirs in zip(compiled.named_parameters(), eager.parameters(), strict=True):
+            scale = float(theirs.grad.abs().max())
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4 * scale, msg=name)

@@ -1,0 +1,290 @@
+"""What the loggers hold after a run, read back from their files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deft_lightning import config, loggers, results, run
+from deft_lightning.callbacks.checkpoints import Interrupted
+from deft_lightning.loggers import ResumableCSVLogger
+from tests.helpers import compose_run
+
+FACTORS = ("shape", "scale", "posX", "posY")
+LATENTS = [f"latent_{j:02d}" for j in range(10)]
+
+# --- metrics.csv ---
+
+
+def _log(folder: Path, first_step: int, rows: list[tuple[int, dict[str, float]]]) -> None:
+    logger = ResumableCSVLogger(folder, first_step)
+    for step, numbers in rows:
+        logger.log_metrics(numbers, step)
+    logger.save()
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+FIRST_SESSION = [
+    (0, {"stage": 1.0, "pressure": 70.0}),
+    (1, {"train/loss": 5.0}),
+    (3, {"train/loss": 4.0}),
+    (4, {"score/mig": 0.1}),  # after four steps: the checkpoint is of this moment
+    (4, {"stage": 2.0, "pressure": 30.0}),
+    (4, {"train/loss": 3.9}),  # of the fifth step
+    (5, {"train/loss": 3.0}),
+    (6, {"nmi/mig": 0.2}),
+]
+
+
+def test_a_resumed_run_keeps_the_rows_of_the_steps_taken_and_no_other(tmp_path: Path) -> None:
+    _log(tmp_path, 0, FIRST_SESSION)
+    _log(tmp_path, 4, [(4, {"stage": 2.0}), (5, {"train/loss": 2.5, "train/kl": 1.0})])
+    assert _rows(tmp_path) == [
+        {"step": "0", "stage": "1.0", "pressure": "70.0"},
+        {"step": "1", "train/loss": "5.0"},
+        {"step": "3", "train/loss": "4.0"},
+        {"step": "4", "score/mig": "0.1"},
+        {"step": "4", "stage": "2.0"},
+        {"step": "5", "train/loss": "2.5", "train/kl": "1.0"},
+    ]
+
+
+def test_the_rows_are_on_disk_again_before_the_first_new_one(tmp_path: Path) -> None:
+    _log(tmp_path, 0, FIRST_SESSION)
+    _ = ResumableCSVLogger(tmp_path, 5).experiment
+    assert [row["step"] for row in _rows(tmp_path)] == ["0", "1", "3", "4", "4", "4"]
+
+
+def test_a_row_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    _log(tmp_path, 0, [(1, {"score/kl": 2.0, "train/loss": 5.0}), (2, {"score/kl": 1.0, "train/loss": 4.0})])
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text().rstrip()[: -len(",2,4.0")])
+    _log(tmp_path, 9, [(9, {"score/kl": 0.5})])
+    assert [row["step"] for row in _rows(tmp_path)] == ["1", "9"]
+
+
+def test_a_run_from_the_start_begins_a_new_file(tmp_path: Path) -> None:
+    _log(tmp_path, 0, FIRST_SESSION)
+    _log(tmp_path, 0, [(1, {"train/loss": 9.0})])
+    assert _rows(tmp_path) == [{"step": "1", "train/loss": "9.0"}]
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_full_disk_does_not_take_the_rows_that_were_there(resumed: bool, tmp_path: Path, monkeypatch) -> None:
+    _log(tmp_path, 0, FIRST_SESSION)
+    before = (tmp_path / "metrics.csv").read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    logger = ResumableCSVLogger(tmp_path, 6)
+    if not resumed:
+        _ = logger.experiment
+        before = (tmp_path / "metrics.csv").read_bytes()
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        logger.log_metrics({"a/new/column": 1.0}, 99)  # the header is rewritten
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
+# --- Weights & Biases ---
+
+
+def _records(path: Path) -> Iterator[Any]:
+    """The records of an offline run: protocol buffers in blocks of 32 KiB, as in LevelDB's log."""
+    from wandb.proto.wandb_internal_pb2 import Record  # noqa: PLC0415  # slow to import
+
+    data, position, parts = path.read_bytes(), 7, b""
+    assert data.startswith(b":W&B")
+    while position + 7 <= len(data):
+        room = 32768 - position % 32768
+        if room < 7:
+            position += room  # a header is never split
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(parts)
+            parts = b""
+
+
+class OfflineRun:
+    """One session of a W&B run, read back from its file."""
+
+    def __init__(self, folder: Path) -> None:
+        (path,) = folder.glob("*.wandb")
+        self.folder, self.history, self.exit_code = folder, [], None
+        for record in _records(path):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                self.run = record.run
+            elif kind == "history":
+                row = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item}
+                self.history.append(_flat_images(row))
+            elif kind == "exit":
+                self.exit_code = record.exit.exit_code
+
+    def column(self, key: str) -> dict[int, Any]:
+        """The values logged under `key`, by training step."""
+        return {row["trainer/global_step"]: row[key] for row in self.history if key in row}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {item.key: json.loads(item.value_json) for item in self.run.config.update if item.key != "_wandb"}
+
+
+def _flat_images(row: dict[str, Any]) -> dict[str, Any]:
+    """An image has several items: nmi/matrix/_type, nmi/matrix/filenames and so on; they become one."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        name, _, field = key.rpartition("/")
+        if field in ("_type", "filenames", "count", "width", "height", "format", "captions"):
+            flat.setdefault(name, {})[field] = value
+        else:
+            flat[key] = value
+    return flat
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[OfflineRun], list[Any]]:
+    """A run that was stopped in stage 2 and then resumed: its folder, both sessions, `wandb.run` after each."""
+    wandb = pytest.importorskip("wandb")
+    folder = tmp_path_factory.mktemp("run") / "run"
+    overrides = (
+        "logger=wandb",
+        "tags=[one,two]",
+        "schedule.epochs=[0.25,0.25,0.25,0.25]",
+        "trainer.log_every_n_steps=1",
+        "callbacks.traversals.columns=3",
+    )
+    stop = ("+callbacks.signal._target_=tests.test_resume.Signal", "+callbacks.signal.step=4",
+            f"+callbacks.signal.number={int(signal.SIGTERM)}")  # fmt: skip
+    after = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(folder.parent))  # no netrc
+        with pytest.raises(Interrupted):
+            run.train(*compose_run(folder, *overrides, *stop))
+        after.append(wandb.run)
+        first = set((folder / "wandb").glob("offline-run-*"))
+        run.train(*compose_run(folder, *overrides, "resume=true"))
+        after.append(wandb.run)
+    (second,) = set((folder / "wandb").glob("offline-run-*")) - first
+    return folder, [OfflineRun(path) for path in (*first, second)], after
+
+
+def test_wandb_is_finished_however_the_run_ends(sessions) -> None:
+    _, (stopped, resumed), after = sessions
+    assert after == [None, None]
+    assert (stopped.exit_code, resumed.exit_code) == (1, 0)  # W&B shows the first as failed
+
+
+def test_a_resumed_run_is_the_same_wandb_run(sessions) -> None:
+    folder, (stopped, resumed), _ = sessions
+    assert stopped.run.run_id == resumed.run.run_id == results.read(folder)["run_id"]
+    assert resumed.run.resume
+
+
+def test_wandb_has_every_number_at_its_step(sessions) -> None:
+    _, (stopped, resumed), _ = sessions
+    for key in ("train/loss", "train/reconstruction", "train/kl", *(f"train/kl/{latent}" for latent in LATENTS)):
+        assert list(stopped.column(key)) == [0, 1, 2, 3, 4]
+        assert list(resumed.column(key)) == [5, 6, 7, 8, 9, 10, 11]
+    nmi = ["nmi/mig"]
+    for factor in FACTORS:
+        nmi += [f"nmi/max1/{factor}", f"nmi/max2/{factor}", *(f"nmi/{latent}/{factor}" for latent in LATENTS)]
+    for key in (*nmi, "score/mig", "score/reconstruction", "score/kl"):
+        assert list(stopped.column(key)) == [3]
+        assert list(resumed.column(key)) == [6, 9, 12]
+    stage = ["stage", "pressure", "active_group", *(f"learning_rate/group_{group}" for group in (1, 2, 3, 4))]
+    for key in stage:
+        assert list(stopped.column(key)) == [0, 3]
+        assert list(resumed.column(key)) == [5, 6, 9]
+    assert stopped.column("pressure") == {0: 160, 3: 105}
+    assert resumed.column("learning_rate/group_2") == pytest.approx({5: 5e-4, 6: 5e-5, 9: 5e-5})
+
+
+def test_wandb_and_results_agree_and_the_loss_is_the_sum_of_its_parts(sessions) -> None:
+    folder, (stopped, resumed), _ = sessions
+    stages = results.read(folder)["stages"].values()
+    for name in ("mig", "reconstruction", "kl"):
+        logged = {**stopped.column(f"score/{name}"), **resumed.column(f"score/{name}")}
+        assert logged == pytest.approx({stage["step"]: stage["scores"][name] for stage in stages})
+    pressures = [160] * 3 + [105] * 3 + [30] * 3 + [1] * 3
+    for row in stopped.history + resumed.history:
+        if "train/loss" in row:
+            assert row["train/kl"] == pytest.approx(sum(row[f"train/kl/{latent}"] for latent in LATENTS), rel=1e-4)
+            total = row["train/reconstruction"] + pressures[row["trainer/global_step"]] * row["train/kl"]
+            assert row["train/loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_wandb_has_the_pictures(sessions) -> None:
+    _, (stopped, resumed), _ = sessions
+    for key in ("nmi/matrix", "traversals", "reconstructions"):
+        assert (list(stopped.column(key)), list(resumed.column(key))) == ([3], [6, 9, 12])
+        for session in (stopped, resumed):
+            for image in session.column(key).values():
+                assert image["_type"] == "images/separated"
+                (name,) = image["filenames"]
+                stored = session.folder / "files" / name
+                assert stored.read_bytes().startswith(b"\x89PNG")
+
+
+def test_wandb_knows_the_configuration_the_group_and_the_tags(sessions) -> None:
+    folder, both, _ = sessions
+    for session in both:
+        assert session.run.project == "deft_lightning"
+        assert session.run.run_group == "color_dsprites"
+        assert sorted(session.run.tags) == ["one", "two"]
+        assert session.run.display_name == folder.name
+        known = results.read(folder)["training"]
+        assert {key: session.config[key] for key in known} == known
+        assert session.config["schedule"]["pressures"] == [160, 105, 30, 1]
+        assert "${" not in json.dumps(session.config)  # resolved
+        assert set(session.config) >= set(config.TRAINING_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("environment", "netrc", "offline"),
+    [
+        ({}, "", True),
+        ({"WANDB_API_KEY": "0" * 40}, "", False),
+        ({"WANDB_API_KEY": "0" * 40, "WANDB_MODE": "offline"}, "", True),
+        ({"WANDB_API_KEY": ""}, "", True),
+        ({"WANDB_MODE": "online"}, "", False),
+        ({}, "machine api.wandb.ai login user password " + "0" * 40, False),
+        ({}, "machine elsewhere.org login user password " + "0" * 40, True),
+        ({"WANDB_BASE_URL": "https://elsewhere.org"}, "machine elsewhere.org login user password 0", False),
+    ],
+)
+def test_an_api_key_decides_unless_the_mode_is_given(environment, netrc, offline, tmp_path, monkeypatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text(netrc)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    # no server is asked
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("asked a server"))
+    assert loggers.wandb_is_offline() == offline
+
+
+def test_logger_csv_touches_no_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loggers, "wandb_is_offline", lambda: pytest.fail("asked for W&B"))
+    (only,) = loggers.make_loggers(tmp_path, None, "name", "id", {}, 0)
+    assert isinstance(only, ResumableCSVLogger)
