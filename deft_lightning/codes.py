@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.errors import DeftError
 from deft_lightning.metrics import factor_entropy, nmi
 from deft_lightning.module import DEFT
 from deft_lightning.objectives import reconstruction
@@ -55,6 +56,14 @@ def reconstruction_error(module: DEFT, data: FactorDataModule, table: Codes) -> 
     return error / len(table.indices)
 
 
+def data_of(trainer: pl.Trainer) -> FactorDataModule:
+    """The trainer's data module; raises `DeftError` when it trains on something else, which cannot be scored."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, FactorDataModule):
+        raise DeftError("scores and pictures need a FactorDataModule: give one to fit, or leave these callbacks out.")
+    return data
+
+
 _latest: WeakKeyDictionary[pl.Trainer, tuple[tuple[int, int], Codes]] = WeakKeyDictionary()
 
 
@@ -63,7 +72,7 @@ def codes_now(trainer: pl.Trainer, num_points: int) -> Codes:
     key = (trainer.global_step, num_points)
     known = _latest.get(trainer)
     if known is None or known[0] != key:
-        data: FactorDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         count = min(num_points, len(data.dataset))
         known = key, encode(trainer.lightning_module, data, data.sample(count))  # type: ignore[arg-type]
         _latest[trainer] = known

@@ -85,24 +85,28 @@ def make_loggers(
     if importlib.util.find_spec("wandb") is None:
         log.info("W&B is not installed: logging to metrics.csv alone (pip install wandb, or logger=csv).")
         return loggers
-    from wandb import Settings  # noqa: PLC0415  # optional, and slow to import
+    from wandb import Error as WandbError  # noqa: PLC0415  # optional, and slow to import
+    from wandb import Settings  # noqa: PLC0415
 
     offline = wandb_is_offline()
     if offline:
         log.info("W&B: no API key found, logging offline; wandb sync %s/wandb/offline-run-* uploads it.", folder)
-    loggers.append(
-        WandbLogger(
-            name=name,
-            save_dir=str(folder),
-            id=run_id,
-            mode="offline" if offline else "online",
-            config=config,
-            # Quiet, and without a copy of the console: the progress bar would be thousands of lines of it.
-            settings=Settings(silent=True, console="off"),
-            **wandb,
+
+    def start(mode: str) -> WandbLogger:
+        # Quiet, and without a copy of the console: the progress bar would be thousands of lines of it.
+        settings = Settings(silent=True, console="off", init_timeout=60)
+        logger = WandbLogger(
+            name=name, save_dir=str(folder), id=run_id, mode=mode, config=config, settings=settings, **wandb
         )
-    )
-    return loggers
+        _ = logger.experiment  # begins the W&B run
+        return logger
+
+    if not offline:
+        try:
+            return [*loggers, start("online")]
+        except WandbError as error:
+            log.warning("W&B cannot be reached (%s): logging offline.", str(error).splitlines()[0])
+    return [*loggers, start("offline")]
 
 
 def wandb_is_offline() -> bool:

@@ -7,7 +7,7 @@ pressure.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -106,8 +106,9 @@ class DEFT(pl.LightningModule):
         """The global step at which each stage ends."""
         return self.schedule.boundaries(self.steps_per_epoch)
 
-    def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
-        """The loss of one batch under the pressure of its stage."""
+    def training_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch under the pressure of its stage; labels beside the images are not looked at."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
         step = self.global_step
         images = images.contiguous(memory_format=torch.channels_last)
         pressure = torch.tensor(self.stage.pressure, device=images.device)

@@ -42,7 +42,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         dataset = data.dataset
         results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
-        run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, training, first_step)
+        resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
+        run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)

@@ -40,9 +40,7 @@ def start(
         table.add_row("resumed", f"at step {first_step:,} of {module.boundaries[-1]:,}")
     for notice in dataset.notices:
         table.add_row("note", notice)
-    stages = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("stage", "pressure", "steps", "ends at", "active group"):
-        stages.add_column(column, justify="right")
+    stages = _table("stage", "pressure", "steps", "ends at", "active group")
     begin = 0
     for index, end in enumerate(module.boundaries):
         pressure = module.schedule.at(begin, module.steps_per_epoch).pressure
@@ -59,13 +57,24 @@ def end(outcome: dict[str, Any], folder: Path) -> None:
     stages = outcome.get("stages", {})
     names = list(dict.fromkeys(name for stage in stages.values() for name in stage["scores"]))
     factors = outcome.get("data", {}).get("factors", [])
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("stage", "pressure", "step", *names, *(f"{factor} gap" for factor in factors)):
-        table.add_column(column, justify="right")
+    scores = _table("stage", "pressure", "step", *names)
+    gaps = _table("stage", *factors)
     for index, stage in enumerate(stages.values(), start=1):
-        gaps = [f"{stage['max1_nmi'][f] - stage['max2_nmi'][f]:.2f}" for f in factors if "max1_nmi" in stage]
-        scores = [f"{stage['scores'][name]:.3f}" if name in stage["scores"] else "" for name in names]
-        table.add_row(str(index), f"{stage['pressure']:g}", f"{stage['step']:,}", *scores, *gaps)
+        values = [f"{stage['scores'][name]:.3f}" if name in stage["scores"] else "" for name in names]
+        scores.add_row(str(index), f"{stage['pressure']:g}", f"{stage['step']:,}", *values)
+        if "max1_nmi" in stage:
+            gaps.add_row(str(index), *(f"{stage['max1_nmi'][f] - stage['max2_nmi'][f]:.2f}" for f in factors))
     console = rich.get_console()
-    console.print(table)
-    console.print(f"Pictures: {folder / 'figures'}    Numbers: {folder / 'results.json'}, {folder / 'metrics.csv'}")
+    console.print("\n[bold]Scores at the end of every stage[/]")
+    console.print(scores)
+    if gaps.row_count:
+        console.print("\n[bold]Max-1 minus max-2 NMI of every factor[/]")
+        console.print(gaps)
+    console.print(f"\nPictures: {folder / 'figures'}\nNumbers:  {folder / 'results.json'}, {folder / 'metrics.csv'}")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
 
+from deft_lightning.codes import data_of
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.module import DEFT
 
@@ -34,8 +35,7 @@ class AtStageEnd(pl.Callback):
         """Call `at_stage_end` where it is due."""
         stage = finished_stage(pl_module)
         if stage is not None and trainer.is_global_zero:
-            data = cast(FactorDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-            self.at_stage_end(trainer, cast(DEFT, pl_module), data, stage)
+            self.at_stage_end(trainer, cast(DEFT, pl_module), data_of(trainer), stage)
 
     def at_stage_end(self, trainer: pl.Trainer, module: DEFT, data: FactorDataModule, stage: int) -> None:
         """What to do once stage number `stage`, counted from 0, has ended."""

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from deft_lightning.callbacks._common import finished_stage
+from deft_lightning.callbacks.finite_loss import check_finite
 from deft_lightning.errors import DeftError
 from deft_lightning.module import CHECKPOINT_KEY, DEFT
 
@@ -75,10 +76,8 @@ class Checkpoints(Checkpoint):
         if trainer.world_size > 1:  # the signal may reach one process a step before another
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         due = step % self.every_n_steps == 0 or stage is not None or stop
-        on_cpu = pl_module.device.type == "cpu"  # elsewhere reading the loss every step would stall the device
-        if due or on_cpu or step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._check_finite(trainer, cast(DEFT, pl_module), outputs)
         if due:
+            check_finite(trainer, cast(DEFT, pl_module), outputs)  # last.ckpt is always a good one
             self._save(trainer, Path(trainer.default_root_dir) / "checkpoints", stage)
         if stop and step < cast(DEFT, pl_module).boundaries[-1]:
             self._interruption = Interrupted(
@@ -105,17 +104,6 @@ class Checkpoints(Checkpoint):
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise DeftError(f"the checkpoint {path} cannot be written ({error}): make room, then resume.") from error
-
-    def _check_finite(self, trainer: pl.Trainer, module: DEFT, outputs: Any) -> None:
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if bool(torch.isfinite(loss).all()):
-            return
-        step = trainer.global_step
-        stage = module.schedule.at(step - 1, module.steps_per_epoch)
-        raise DeftError(
-            f"the loss is {float(loss)} at step {step:,} in stage {stage.index + 1} (pressure {stage.pressure:g}): the "
-            "run has stopped, checkpoints/last.ckpt is from before; lower lr, or look at the data."
-        )
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -8,8 +8,7 @@ import pytorch_lightning as pl
 
 from deft_lightning import figures
 from deft_lightning.callbacks._common import finished_stage, log_image, log_numbers, save_figure, scaled_epoch
-from deft_lightning.codes import codes_now
-from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.codes import codes_now, data_of
 from deft_lightning.metrics import factor_entropy, max_nmi, nmi
 from deft_lightning.metrics.mutual_information import gap
 from deft_lightning.module import DEFT
@@ -30,7 +29,7 @@ class NMIMatrix(pl.Callback):
         """Log the matrix where a multiple of the period, or the end of a stage, was reached."""
         every = self.every_n_steps or scaled_epoch(cast(DEFT, pl_module))
         due = trainer.global_step % every == 0 or finished_stage(pl_module) is not None
-        data = cast(FactorDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = data_of(trainer)
         names = data.dataset.factor_names
         if not due or not names or not trainer.is_global_zero:
             return

@@ -45,7 +45,7 @@ def test_every_stage_switches_at_its_boundary_and_not_a_step_earlier(experiment:
         assert (after.index, after.pressure) == (index + 1, pressures[index + 1])
 
 
-@pytest.mark.parametrize(("scale", "fraction"), [("quick", 0.1), ("smoke", 0.0005)])
+@pytest.mark.parametrize(("scale", "fraction"), [("quick", 0.06), ("smoke", 0.0005)])
 def test_a_smaller_scale_shortens_every_stage_in_proportion(scale: str, fraction: float) -> None:
     schedule = config.check(_compose("+experiment=dsprites", f"scale={scale}")).schedule
     ends = TABLE_1["dsprites"][3]
