@@ -111,7 +111,7 @@ def bare_loop(data: FactorDataModule, device: torch.device, module: DEFT) -> Cal
         for _ in range(count):
             optimizer.zero_grad()
             noise = torch.randn(BATCH, sum(LATENTS), generator=random, device=device)
-            loss = module._compute_loss(next(images).contiguous(memory_format=torch.channels_last), noise, pressure)
+            loss = module.compute_loss(next(images).contiguous(memory_format=torch.channels_last), noise, pressure)
             loss.total.backward()
             optimizer.step()
 

@@ -6,8 +6,12 @@ pressure.
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import shutil
+import sysconfig
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -21,6 +25,8 @@ from deft_lightning.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posteri
 from deft_lightning.objectives import Loss, Objective
 from deft_lightning.schedule import Schedule, Stage
 from deft_lightning.seeding import Stream, derive_seed
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_KEY = "deft_lightning"  # marks a checkpoint as ours
 
@@ -67,9 +73,8 @@ class DEFT(pl.LightningModule):
             self.decoder = Decoder(channels, sum(groups.latents), groups.width)
             initialise(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
-        self._compute_loss: Callable[[Tensor, Tensor, Tensor], Loss] = self._loss
-        if compiled and can_compile():
-            self._compute_loss = torch.compile(self._loss, dynamic=False)
+        self._compiled = compiled
+        self._loss_function: Callable[[Tensor, Tensor, Tensor], Loss] | None = None
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """Encode, sample with `noise` [B, D] (the mean where it is None) and decode."""
@@ -84,6 +89,16 @@ class DEFT(pl.LightningModule):
     def decode(self, latents: Tensor) -> Tensor:
         """The mean images of `latents` [B, D], [B, C, 64, 64] in [0, 1]."""
         return torch.sigmoid(self.decoder(latents))
+
+    def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
+        """The objective's `Loss` of `images` [B, C, 64, 64] with `noise` [B, D], compiled where that was asked for."""
+        if self._loss_function is None:  # only now is the device known
+            wanted, possible = self._compiled, can_compile(images.device.type)
+            if wanted and not possible:
+                log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: going on without.")
+            use = wanted and possible
+            self._loss_function = torch.compile(self._loss, dynamic=False) if use else self._loss
+        return self._loss_function(images, noise, pressure)
 
     def _loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
         posterior, sample, logits = self(images, noise)
@@ -117,7 +132,7 @@ class DEFT(pl.LightningModule):
             derive_seed(self.seed, Stream.POSTERIOR, step, self.global_rank)
         )
         noise = torch.randn(len(images), sum(self.groups.latents), generator=random, device=images.device)  # [B, D]
-        loss = self._compute_loss(images, noise, pressure)
+        loss = self.compute_loss(images, noise, pressure)
         if (step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)})
         return loss.total
@@ -152,11 +167,12 @@ class DEFT(pl.LightningModule):
         optimizer.step(closure=optimizer_closure)
 
 
-def can_compile() -> bool:
-    """Whether torch.compile can work here: it needs a C++ compiler on a CPU, and Triton on a GPU."""
-    if torch.cuda.is_available():
-        return True
-    return any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++", "cl"))
+def can_compile(device_type: str) -> bool:
+    """Whether torch.compile works here: on a CPU it needs a C++ compiler and Python's headers, on CUDA Triton."""
+    if device_type == "cpu":
+        headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+        return headers and any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
+    return device_type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _scalars(parts: dict[str, Tensor]) -> list[tuple[str, Tensor]]:

@@ -40,11 +40,14 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     try:
         module, data = _build(cfg, choices)
         dataset = data.dataset
+        _check_same_pixels(folder, dataset, resumed=checkpoint is not None)
         results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
         run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
+        for notice in dataset.notices:
+            log.info(notice)
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         failed = False
@@ -139,6 +142,17 @@ def _data_header(dataset: FactorDataset) -> dict[str, Any]:
         **dataset.provenance,
         "notices": list(dataset.notices),
     }
+
+
+def _check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
+    """A file that was prepared since the run began must not change the data under it."""
+    before = results.read(folder).get("data", {})
+    for key, value in dataset.provenance.items():
+        if resumed and before.get(key, value) != value:
+            raise DeftError(
+                f"the run in {folder} began on images whose {key} is {before[key]}, and now it is {value}: put back "
+                "what it began on, or start a new run."
+            )
 
 
 def _record_failure(folder: Path, error: BaseException) -> None:

@@ -38,8 +38,6 @@ def start(
     table.add_row("folder", str(folder))
     if first_step:
         table.add_row("resumed", f"at step {first_step:,} of {module.boundaries[-1]:,}")
-    for notice in dataset.notices:
-        table.add_row("note", notice)
     stages = _table("stage", "pressure", "steps", "ends at", "active group")
     begin = 0
     for index, end in enumerate(module.boundaries):

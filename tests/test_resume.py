@@ -130,6 +130,16 @@ def test_resume_with_other_settings_says_what_differs(changes, sentence: str, tm
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == kept
 
 
+def test_resume_on_other_pixels_is_refused(tmp_path: Path) -> None:
+    """source=auto may find a file that was not there when the run began: the two must not be mixed."""
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(folder, *PLAIN, *_send(3, signal.SIGTERM)))
+    results.update(folder, data={"source": "official"})
+    with pytest.raises(DeftError, match="began on images whose source is official, and now it is rendered"):
+        run.train(*compose_run(folder, *PLAIN, "resume=true"))
+
+
 def test_damaged_and_foreign_checkpoints_are_one_sentence(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
