@@ -1,17 +1,17 @@
 """How fast DEFT trains on this machine, as ratios measured in one run.
 
-    python benchmarks/training_throughput.py [--device cpu] [--seconds 20]
+    python benchmarks/training_throughput.py [--device cpu] [--seconds 120]
 
-Four loops over the same batches of Color dSprites (64 images of 3 x 64 x 64, four groups, Adam), in turns,
-several rounds each, the best round of each counted:
+Four loops over the same batches of Color dSprites (64 images of 3 x 64 x 64, four groups, Adam):
 
+    trainer   the module through the Lightning trainer, CSV logging and all callbacks of a run on
+    bare      a bare PyTorch loop over the same module
     eager     a plain implementation, kept here as the baseline: one Conv2d stack a group, contiguous tensors,
               Adam as it comes, nothing compiled
-    bare      a bare PyTorch loop over the DEFT module as it is shipped
-    trainer   the same module through the Lightning trainer, CSV logging and all callbacks of a run on
     fetch     fetching and colouring the batches alone
 
-Keep the machine quiet meanwhile.
+After every 100 steps of the trainer the other loops take a turn, so that a machine that slows down slows all
+of them; rates are images over all of a loop's time. Keep the machine quiet meanwhile.
 """
 
 from __future__ import annotations
@@ -118,24 +118,42 @@ def bare_loop(data: FactorDataModule, device: torch.device, module: DEFT) -> Cal
     return steps
 
 
-class Clock(pl.Callback):
-    """Stops a fit after `seconds` of training, and knows how many steps that was; the first 30 do not count."""
+class Turns(pl.Callback):
+    """Times the trainer in blocks of `BLOCK` steps; between two of them every other loop takes its turn, timed too."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.steps, self.elapsed = seconds, 0, 0.0
+    BLOCK = 100
+
+    def __init__(self, loops: dict[str, tuple[Callable[[int], None], int]], seconds: float) -> None:
+        self.loops, self._begin = loops, time.perf_counter()
+        self.end = self._begin + seconds
+        self.images = dict.fromkeys(["trainer", *loops], 0)
+        self.seconds = dict.fromkeys(["trainer", *loops], 0.0)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
-        """Start the clock after the warm-up, stop when the time is over."""
-        if trainer.global_step == 30:
-            self.begin = time.perf_counter()
-        if trainer.global_step > 30:
-            self.steps, self.elapsed = trainer.global_step - 30, time.perf_counter() - self.begin
-            trainer.should_stop = self.elapsed > self.seconds
+        """Stop the clock at the end of a block, and give the turn to the others; the first block is a warm-up."""
+        if trainer.global_step % self.BLOCK:
+            return
+        if trainer.global_step > self.BLOCK:
+            self._count("trainer", self.BLOCK, time.perf_counter() - self._begin)
+        for name, (steps, count) in self.loops.items():
+            begin = time.perf_counter()
+            steps(count)
+            self._count(name, count, time.perf_counter() - begin)
+        trainer.should_stop = time.perf_counter() > self.end
+        self._begin = time.perf_counter()
+
+    def _count(self, name: str, steps: int, seconds: float) -> None:
+        self.images[name] += steps * BATCH
+        self.seconds[name] += seconds
+
+    def rate(self, name: str) -> float:
+        """Images a second of one loop."""
+        return self.images[name] / self.seconds[name]
 
 
-def trainer_rate(data: FactorDataModule, accelerator: str, module: DEFT, seconds: float) -> float:
-    """Images a second through the trainer, with the logger and the callbacks of a run at quick scale."""
-    clock = Clock(seconds)
+def measure(data: FactorDataModule, accelerator: str, turns: Turns) -> None:
+    """Train as `scale=quick` does, with the logger and the callbacks of a run, until the turns are over."""
+    module = deft()
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -146,6 +164,7 @@ def trainer_rate(data: FactorDataModule, accelerator: str, module: DEFT, seconds
             default_root_dir=folder,
             logger=[ResumableCSVLogger(folder)],
             callbacks=[
+                callbacks.FiniteLoss(),
                 callbacks.StagePressure(),
                 callbacks.NMIMatrix(),
                 callbacks.Scores(),
@@ -153,25 +172,24 @@ def trainer_rate(data: FactorDataModule, accelerator: str, module: DEFT, seconds
                 callbacks.RunResults(),
                 callbacks.Checkpoints(),
                 callbacks.RunProgress(),
-                clock,
+                turns,
             ],
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
         Path(folder, "checkpoints").mkdir()
         trainer.fit(module, data)
-    return clock.steps * BATCH / clock.elapsed
 
 
-def deft(compiled: bool) -> DEFT:
+def deft() -> DEFT:
     """The module of `+experiment=color_dsprites scale=quick`."""
     return DEFT(
         Groups(LATENTS, GAMMA),
-        Piecewise(EPOCHS, PRESSURES, fraction=0.1),
+        Piecewise(EPOCHS, PRESSURES, fraction=0.06),
         BetaVAE(),
         lr=LR,
         steps_per_epoch=737_280 // BATCH,
-        compiled=compiled,
+        compiled=True,
     )
 
 
@@ -179,8 +197,7 @@ def main() -> None:
     """Measure and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    parser.add_argument("--seconds", type=float, default=60, help="length of the run through the trainer")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=120, help="how long to measure")
     options = parser.parse_args()
     run.quieten()
     device = torch.device(options.device)
@@ -189,32 +206,32 @@ def main() -> None:
     def fresh() -> FactorDataModule:
         return FactorDataModule(dataset, BATCH)
 
-    loops = {"eager": eager_loop(fresh(), device), "bare": bare_loop(fresh(), device, deft(compiled=True))}
     images = batches(fresh(), device)
 
     def fetch(count: int) -> None:
         for _ in range(count):
             next(images)
 
-    loops["fetch"] = fetch
-    counts = {"eager": 30, "bare": 30, "fetch": 300}
-    best = dict.fromkeys(loops, 0.0)
-    for name, steps in loops.items():
-        steps(10 if name != "bare" else 20)  # warm up, and compile
-    for _ in range(options.rounds):
-        for name, steps in loops.items():
-            begin = time.perf_counter()
-            steps(counts[name])
+    def finished(steps: Callable[[int], None]) -> Callable[[int], None]:
+        def call(count: int) -> None:
+            steps(count)
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            best[name] = max(best[name], counts[name] * BATCH / (time.perf_counter() - begin))
-    accelerator = {"cuda": "gpu"}.get(options.device, options.device)
-    best["trainer"] = trainer_rate(fresh(), accelerator, deft(compiled=True), options.seconds)
+
+        return call
+
+    loops = {"bare": bare_loop(fresh(), device, deft()), "eager": eager_loop(fresh(), device), "fetch": fetch}
+    for steps in loops.values():
+        steps(10)  # warm up, and compile
+    counts = {"bare": 50, "eager": 30, "fetch": 200}
+    turns = Turns({name: (finished(steps), counts[name]) for name, steps in loops.items()}, options.seconds)
+    measure(fresh(), {"cuda": "gpu"}.get(options.device, options.device), turns)
+    print()
     for name in ("eager", "bare", "trainer", "fetch"):
-        print(f"{name:8s} {best[name]:10,.0f} images/s")
-    print(f"trainer / bare  {best['trainer'] / best['bare']:.2f}   (at least 0.9)")
-    print(f"bare / eager    {best['bare'] / best['eager']:.2f}   (at least 1.6)")
-    print(f"fetch / step    {best['bare'] / best['fetch']:.3f}  (at most 0.05)")
+        print(f"{name:8s} {turns.rate(name):10,.0f} images/s")
+    print(f"trainer / bare  {turns.rate('trainer') / turns.rate('bare'):.2f}   (at least 0.9)")
+    print(f"bare / eager    {turns.rate('bare') / turns.rate('eager'):.2f}   (at least 1.6)")
+    print(f"fetch / step    {turns.rate('bare') / turns.rate('fetch'):.3f}  (at most 0.05)")
 
 
 if __name__ == "__main__":
