@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ import torch
 from deft_lightning import DeftError, results, run
 from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
 from tests.helpers import PLAIN, compose_run
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 class Signal(pl.Callback):
@@ -83,14 +87,13 @@ def test_stopped_and_resumed_equals_uninterrupted(
 def test_killed_run_goes_on_from_its_last_checkpoint(uninterrupted: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no time to save: the run goes on from the checkpoint of every 5 steps, and ends the same."""
     folder = tmp_path / "run"
-    child = os.fork()
-    if child == 0:  # pragma: no cover
-        try:
-            run.train(*compose_run(folder, *PLAIN, *_send(17, signal.SIGKILL), "callbacks.checkpoints.every_n_steps=5"))
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    overrides = [*PLAIN, *_send(17, signal.SIGKILL), "callbacks.checkpoints.every_n_steps=5"]
+    code = (
+        "from pathlib import Path; from deft_lightning import run; from tests.helpers import compose_run; "
+        f"run.train(*compose_run(Path({str(folder)!r}), *{overrides!r}))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert results.read(folder)["status"] == "running"  # nobody could write that it is not
     assert _last(folder)["global_step"] == 15
     run.train(*compose_run(folder, *PLAIN, "resume=true"))
