@@ -49,6 +49,8 @@ def main() -> None:
         compose_and_train()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {one_line(error)}")
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.exit(1)
     except OSError as error:  # Hydra makes the run folder
         sys.exit(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): choose another folder.")
     except KeyboardInterrupt:
