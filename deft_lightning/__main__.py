@@ -30,12 +30,16 @@ _failed: list[str] = []  # one sentence for every job that failed
 @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
 def compose_and_train(cfg: DictConfig) -> None:
     """Hydra's entry: the composed configuration and the run folder go to `run.train`."""
-    from deft_lightning import run  # noqa: PLC0415  # --help, --cfg and tab completion need no torch
+    # --help, --cfg and tab completion need no torch.
+    from deft_lightning import run  # noqa: PLC0415
+    from deft_lightning.callbacks.checkpoints import Interrupted  # noqa: PLC0415
 
     run.quieten()
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         run.train(cfg, folder)
+    except Interrupted as error:  # a sweep ends here: its user asked for it
+        sys.exit(f"error: {error}")
     except DeftError as error:  # the other jobs of a sweep go on
         print(f"error: {error}", file=sys.stderr)
         _failed.append(str(error))
@@ -72,6 +76,8 @@ def one_line(error: Exception) -> str:
         names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
         where = f"{group}: there are" if group else "there are"
         return f"there is no {missing.group(1)!r}; {where} {', '.join(names)}.{_suggest(name, names)}"
+    if wrong_key and (config_folder() / wrong_key.group(1)).is_dir():
+        return f"{wrong_key.group(1)} is chosen with a plus sign: write +{wrong_key.group(1)}=<name>."
     if wrong_key:
         fields = list(_field_names())
         return f"{wrong_key.group(1)!r} is not a field of the configuration.{_suggest(wrong_key.group(1), fields)}"

@@ -34,7 +34,7 @@ def encode(module: DEFT, data: FactorDataModule, indices: Tensor) -> Codes:
     for images in data.evaluation_images(indices):
         posterior = module.encode(images.to(module.device, memory_format=torch.channels_last))
         codes.append(posterior.mean.float().cpu())
-        kl += posterior.kl().sum(dim=0).double().cpu()
+        kl += posterior.kl().sum(dim=0).cpu().double()  # mps has no float64
     factors = data.dataset.factors(indices)
     return Codes(
         indices,

@@ -85,6 +85,8 @@ def make_loggers(
     if importlib.util.find_spec("wandb") is None:
         log.info("W&B is not installed: logging to metrics.csv alone (pip install wandb, or logger=csv).")
         return loggers
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return loggers
     from wandb import Error as WandbError  # noqa: PLC0415  # optional, and slow to import
     from wandb import Settings  # noqa: PLC0415
 

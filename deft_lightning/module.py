@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
 from deft_lightning.errors import DeftError
@@ -96,8 +97,16 @@ class DEFT(pl.LightningModule):
             wanted, possible = self._compiled, can_compile(images.device.type)
             if wanted and not possible:
                 log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: going on without.")
-            use = wanted and possible
-            self._loss_function = torch.compile(self._loss, dynamic=False) if use else self._loss
+            self._loss_function = self._loss
+            if wanted and possible:
+                compiled = torch.compile(self._loss, dynamic=False)
+                try:
+                    loss = compiled(images, noise, pressure)
+                except BackendCompilerFailed as error:  # a compiler that lacks OpenMP or headers, for example
+                    log.info("torch.compile failed (%s): going on without.", type(error.inner_exception).__name__)
+                else:
+                    self._loss_function = compiled
+                    return loss
         return self._loss_function(images, noise, pressure)
 
     def _loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
@@ -126,7 +135,7 @@ class DEFT(pl.LightningModule):
         images = batch if isinstance(batch, Tensor) else batch[0]
         step = self.global_step
         images = images.contiguous(memory_format=torch.channels_last)
-        pressure = torch.tensor(self.stage.pressure, device=images.device)
+        pressure = torch.tensor(float(self.stage.pressure), device=images.device)
         # Noise is a function of (seed, step, rank), so that a resumed run draws what it would have drawn.
         random = torch.Generator(images.device).manual_seed(
             derive_seed(self.seed, Stream.POSTERIOR, step, self.global_rank)

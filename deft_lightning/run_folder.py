@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from itertools import chain, count
 from pathlib import Path
@@ -27,7 +28,8 @@ def choose(name: str, seed: int, resume: bool | str) -> str:
     if isinstance(resume, str):
         return resume
     if resume:
-        folders = OUTPUTS.glob(f"{name}/*_seed{seed}*")
+        ours = re.compile(rf".*_seed{seed}(_\d+)?")
+        folders = [folder for folder in OUTPUTS.glob(f"{name}/*") if ours.fullmatch(folder.name)]
         unfinished = [folder for folder in folders if _status(folder) not in ("finished", None)]
         if unfinished:  # one that has taken steps before one that never came so far, then the latest
             return str(max(unfinished, key=lambda folder: (_checkpoint(folder).exists(), folder.name)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from deft_lightning import DEFT, BetaVAE, DeftError, Groups, Piecewise, constant
+from deft_lightning import DEFT, BetaVAE, DeftError, Groups, Piecewise, constant, results, run_folder
 from deft_lightning.networks import Posterior
 
 
@@ -73,3 +75,14 @@ def test_refusals_are_one_sentence(build, sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence) as caught:
         build()
     assert "\n" not in str(caught.value)
+
+
+def test_resume_takes_the_run_of_this_seed_and_not_of_one_that_begins_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("2026-01-01_seed1", "2026-01-02_seed1_2", "2026-01-03_seed10"):
+        (tmp_path / "outputs" / "deft" / name).mkdir(parents=True)
+        results.update(tmp_path / "outputs" / "deft" / name, status="interrupted")
+    assert run_folder.choose("deft", 1, True) == "outputs/deft/2026-01-02_seed1_2"
+    assert run_folder.choose("deft", 10, True) == "outputs/deft/2026-01-03_seed10"

@@ -41,6 +41,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["+experiment=color_dsprits"], "Did you mean 'color_dsprites'?"),
         (["data=dsprits"], "Did you mean 'dsprites'?"),
         (["groups=deft6"], "there is no 'groups/deft6'; groups: there are deft2,"),
+        (["experiment=dsprites"], "write +experiment=<name>"),
         (["sed=1"], "'sed' is not a field of the configuration. Did you mean 'seed'?"),
         (["groups.gama=1"], "Did you mean 'groups.gamma'?"),
         (["+sed=1"], "sed is not a field of the configuration"),

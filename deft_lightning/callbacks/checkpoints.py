@@ -77,7 +77,8 @@ class Checkpoints(Checkpoint):
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         due = step % self.every_n_steps == 0 or stage is not None or stop
         if due:
-            check_finite(trainer, cast(DEFT, pl_module), outputs)  # last.ckpt is always a good one
+            check_finite(trainer, cast(DEFT, pl_module), outputs)
+            _check_weights(pl_module)  # a finite loss may have had infinite gradients
             self._save(trainer, Path(trainer.default_root_dir) / "checkpoints", stage)
         if stop and step < cast(DEFT, pl_module).boundaries[-1]:
             self._interruption = Interrupted(
@@ -104,6 +105,15 @@ class Checkpoints(Checkpoint):
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise DeftError(f"the checkpoint {path} cannot be written ({error}): make room, then resume.") from error
+
+
+def _check_weights(module: pl.LightningModule) -> None:
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise DeftError(
+                f"{name} holds NaN or infinite values at step {module.global_step:,}: the run has stopped, "
+                "checkpoints/last.ckpt is from before; lower lr, or look at the data."
+            )
 
 
 def link_or_copy(source: Path, target: Path) -> None:
