@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.errors import DeftError
@@ -60,6 +60,12 @@ def check(cfg: DictConfig) -> Choices:
     _check_number(cfg, "lr", float, low=0, above=True)
     _check_number(cfg, "metrics.num_points", int, low=2)
     _check_number(cfg, "metrics.bins", int, low=2)
+    if not isinstance(cfg.name, str) or not cfg.name:
+        raise DeftError(f"name is {cfg.name!r}: give a word that is not a number, as in name=first_try.")
+    if not isinstance(cfg.tags, ListConfig) or not all(isinstance(tag, str) for tag in cfg.tags):
+        raise DeftError(f"tags is {to_plain(cfg, 'tags')!r}: give a list of words, as in tags=[paper,gamma].")
+    if not isinstance(cfg.compile, bool):
+        raise DeftError(f"compile is {cfg.compile!r}: give true or false.")
     if not isinstance(cfg.resume, bool | str):
         raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
     groups, schedule, objective = (build(cfg, key) for key in ("groups", "schedule", "objective"))

@@ -142,7 +142,8 @@ class DEFT(pl.LightningModule):
         )
         noise = torch.randn(len(images), sum(self.groups.latents), generator=random, device=images.device)  # [B, D]
         loss = self.compute_loss(images, noise, pressure)
-        if (step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (step + 1) % every == 0:
             self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)})
         return loss.total
 

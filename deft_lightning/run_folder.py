@@ -25,6 +25,7 @@ def choose(name: str, seed: int, resume: bool | str) -> str:
     resume=true takes the latest unfinished run of this name and seed. Whether the folder can be used is
     checked later, in `claim`: a resolver has no good way to say a sentence.
     """
+    name = str(name)  # one that is not a word is refused later, with a sentence
     if isinstance(resume, str):
         return resume
     if resume:

@@ -48,6 +48,9 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["+groups.gama=1"], "unexpected keyword argument 'gama'"),
         (["seed=one"], "seed is 'one': give a whole number from 0 up"),
         (["lr=fast"], "lr is 'fast': give a number above 0"),
+        (["name=123"], "name is 123: give a word"),
+        (["tags=one"], "tags is 'one': give a list of words"),
+        (["compile=maybe"], "compile is 'maybe': give true or false"),
         (["batch_size=0"], "batch_size is 0"),
         (
             ["schedule.pressures=[4,3,2,1]", "schedule.epochs=[1,1,1]"],

@@ -15,8 +15,8 @@ from deft_lightning.module import DEFT
 class FiniteLoss(pl.Callback):
     """Raises `DeftError`, naming step and stage, when the loss is NaN or infinite; stands first among callbacks.
 
-    On a CPU every step is checked; elsewhere, where reading the loss stalls the device, every step that is
-    logged, ends a stage, or is a multiple of 50.
+    On a CPU every step is checked; elsewhere, where reading the loss stalls the device, every 50th and the
+    last of every stage.
     """
 
     def on_train_batch_end(
@@ -24,8 +24,7 @@ class FiniteLoss(pl.Callback):
     ) -> None:
         """Check the loss of the step just taken."""
         step = trainer.global_step
-        logged = step % trainer.log_every_n_steps == 0 or step % 50 == 0  # type: ignore[attr-defined]
-        if pl_module.device.type == "cpu" or logged or finished_stage(pl_module) is not None:
+        if pl_module.device.type == "cpu" or step % 50 == 0 or finished_stage(pl_module) is not None:
             check_finite(trainer, cast(DEFT, pl_module), outputs)
 
 
