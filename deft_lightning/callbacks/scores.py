@@ -11,7 +11,8 @@ from deft_lightning import results
 from deft_lightning.callbacks._common import AtStageEnd, log_numbers
 from deft_lightning.codes import codes_now, reconstruction_error
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.metrics import max_nmi, mig, nmi
+from deft_lightning.metrics import factor_entropy, max_nmi, nmi
+from deft_lightning.metrics.mutual_information import gap
 from deft_lightning.module import DEFT
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Scores(AtStageEnd):
             log.info("No labels: the scores that need them are skipped.")
         else:
             matrix = nmi(table.codes, table.factors, self.bins)  # [D, K]
-            numbers["mig"] = mig(table.codes, table.factors, self.bins).score
+            numbers["mig"] = gap(matrix, factor_entropy(table.factors)).score
             record |= {
                 "nmi": matrix.tolist(),
                 "max1_nmi": dict(zip(names, max_nmi(matrix, 1).tolist(), strict=True)),

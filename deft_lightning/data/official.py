@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import zipfile
 from collections.abc import Iterator
@@ -18,8 +17,6 @@ from tqdm import tqdm
 from deft_lightning.data import cache, download, sprites
 from deft_lightning.data.factors import FactorSpace
 from deft_lightning.errors import DeftError
-
-log = logging.getLogger(__name__)
 
 STEM = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 MD5 = "b331c4447a651c44bf5e8ae09022e230"
