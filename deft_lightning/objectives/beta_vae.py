@@ -5,15 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from deft_lightning.networks import Posterior
-from deft_lightning.objectives.base import Loss, Objective, reconstruction
+from deft_lightning.objectives.base import Loss, Objective, elbo_parts
 
 
 class BetaVAE(Objective):
     """R + beta KL, beta being the pressure of the schedule: also the objective of DEFT, with its stages."""
 
+    label = "beta-VAE"
+
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
-        error = reconstruction(batch, logits)
-        kl_per_latent = posterior.kl().mean(dim=0)  # [D]
-        kl = kl_per_latent.sum()
-        total = error + pressure * kl
-        return Loss(total, {"loss": total, "reconstruction": error, "kl": kl, "kl/latent": kl_per_latent})
+        parts = elbo_parts(batch, logits, posterior)
+        total = parts["reconstruction"] + pressure * parts["kl"]
+        return Loss(total, {"loss": total, **parts})
