@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from deft_lightning.groups import Groups
     from deft_lightning.module import DEFT
     from deft_lightning.objectives import BetaVAE
-    from deft_lightning.schedule import Piecewise, constant
+    from deft_lightning.schedule import Capacity, Constant, Piecewise
 
 __version__ = "0.1.0"
-__all__ = ["DEFT", "BetaVAE", "DeftError", "FactorDataModule", "Groups", "Piecewise", "constant"]
+__all__ = ["DEFT", "BetaVAE", "Capacity", "Constant", "DeftError", "FactorDataModule", "Groups", "Piecewise"]
 
 _HOMES = {
     "DEFT": "module",
     "BetaVAE": "objectives",
+    "Capacity": "schedule",
+    "Constant": "schedule",
     "DeftError": "errors",
     "FactorDataModule": "data.datamodule",
     "Groups": "groups",
     "Piecewise": "schedule",
-    "constant": "schedule",
 }
 
 

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import rich
 from omegaconf import DictConfig
 
-from deft_lightning import config, loggers, results, run_folder, screens
+from deft_lightning import branch, config, loggers, results, run_folder, screens
 from deft_lightning.callbacks.checkpoints import read_checkpoint
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -30,17 +30,24 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     Raises `DeftError` for everything a user can mend; results.json then holds the reason.
     """
     choices = config.check(cfg)
+    branch.check_trunk(cfg)
     training = config.training_part(cfg)
-    checkpoint = run_folder.claim(folder, training, resume=bool(cfg.resume))
-    first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
+    own = run_folder.claim(folder, training, resume=bool(cfg.resume))
+    if own is not None:
+        read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **_header(cfg, training, run_id))
+    results.update(folder, **_header(cfg, training, run_id), method=cfg.method or choices.method)
     failed = True
     try:
+        checkpoint = own or branch.starting_point(cfg, train)
+        first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
         module, data = _build(cfg, choices)
         dataset = data.dataset
-        _check_same_pixels(folder, dataset, resumed=checkpoint is not None)
+        _check_same_pixels(folder, dataset, resumed=own is not None)
+        if checkpoint is not None:
+            _load_weights(module, checkpoint)
+            _check_something_is_left(module, checkpoint, first_step)
         results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
@@ -67,11 +74,27 @@ def rebuild(cfg: DictConfig, checkpoint: Path) -> tuple[DEFT, FactorDataModule]:
     Raises `DeftError` when the checkpoint is damaged or of another model.
     """
     module, data = _build(cfg, config.check(cfg))
+    _load_weights(module, checkpoint)
+    return module.eval(), data
+
+
+def _load_weights(module: DEFT, checkpoint: Path) -> None:
     try:
         module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     except (KeyError, RuntimeError) as error:
-        raise DeftError(f"the checkpoint {checkpoint} is of another model than the configuration.") from error
-    return module.eval(), data
+        raise DeftError(
+            f"the checkpoint {checkpoint} is of another model than the configuration: give one with the same groups, "
+            "width and image channels."
+        ) from error
+
+
+def _check_something_is_left(module: DEFT, checkpoint: Path, first_step: int) -> None:
+    end = module.boundaries[-1]
+    if first_step >= end:
+        raise DeftError(
+            f"{checkpoint} is at step {first_step:,} and the schedule ends at {end:,}: there is nothing left to train; "
+            "lengthen the schedule."
+        )
 
 
 def quieten() -> None:

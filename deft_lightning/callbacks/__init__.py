@@ -5,6 +5,7 @@ All of them write below `trainer.default_root_dir`, the run folder.
 
 from deft_lightning.callbacks.checkpoints import Checkpoints
 from deft_lightning.callbacks.finite_loss import FiniteLoss
+from deft_lightning.callbacks.kl_decomposition import KLDecomposition
 from deft_lightning.callbacks.nmi_matrix import NMIMatrix
 from deft_lightning.callbacks.progress import RunProgress
 from deft_lightning.callbacks.run_results import RunResults
@@ -15,6 +16,7 @@ from deft_lightning.callbacks.traversals import Traversals
 __all__ = [
     "Checkpoints",
     "FiniteLoss",
+    "KLDecomposition",
     "NMIMatrix",
     "RunProgress",
     "RunResults",
