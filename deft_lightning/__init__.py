@@ -10,15 +10,29 @@ if TYPE_CHECKING:
     from deft_lightning.errors import DeftError
     from deft_lightning.groups import Groups
     from deft_lightning.module import DEFT
-    from deft_lightning.objectives import BetaVAE
+    from deft_lightning.objectives import DEFTTC, DIPVAE1, DIPVAE2, AnnealedVAE, BetaTCVAE, BetaVAE, FactorVAE
     from deft_lightning.schedule import Piecewise, constant
 
 __version__ = "0.1.0"
-__all__ = ["DEFT", "BetaVAE", "DeftError", "FactorDataModule", "Groups", "Piecewise", "constant"]
+__all__ = [
+    "DEFT",
+    "DEFTTC",
+    "DIPVAE1",
+    "DIPVAE2",
+    "AnnealedVAE",
+    "BetaTCVAE",
+    "BetaVAE",
+    "DeftError",
+    "FactorDataModule",
+    "FactorVAE",
+    "Groups",
+    "Piecewise",
+    "constant",
+]
 
 _HOMES = {
     "DEFT": "module",
-    "BetaVAE": "objectives",
+    **dict.fromkeys(("AnnealedVAE", "BetaTCVAE", "BetaVAE", "DEFTTC", "DIPVAE1", "DIPVAE2", "FactorVAE"), "objectives"),
     "DeftError": "errors",
     "FactorDataModule": "data.datamodule",
     "Groups": "groups",
