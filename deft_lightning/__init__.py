@@ -10,19 +10,40 @@ if TYPE_CHECKING:
     from deft_lightning.errors import DeftError
     from deft_lightning.groups import Groups
     from deft_lightning.module import DEFT
-    from deft_lightning.objectives import BetaVAE
+    from deft_lightning.objectives import DEFTTC, DIPVAE1, DIPVAE2, AnnealedVAE, BetaTCVAE, BetaVAE, FactorVAE
     from deft_lightning.schedule import Capacity, Constant, Piecewise
 
 __version__ = "0.1.0"
-__all__ = ["DEFT", "BetaVAE", "Capacity", "Constant", "DeftError", "FactorDataModule", "Groups", "Piecewise"]
+__all__ = [
+    "DEFT",
+    "DEFTTC",
+    "DIPVAE1",
+    "DIPVAE2",
+    "AnnealedVAE",
+    "BetaTCVAE",
+    "BetaVAE",
+    "Capacity",
+    "Constant",
+    "DeftError",
+    "FactorDataModule",
+    "FactorVAE",
+    "Groups",
+    "Piecewise",
+]
 
 _HOMES = {
     "DEFT": "module",
+    "DEFTTC": "objectives",
+    "DIPVAE1": "objectives",
+    "DIPVAE2": "objectives",
+    "AnnealedVAE": "objectives",
+    "BetaTCVAE": "objectives",
     "BetaVAE": "objectives",
     "Capacity": "schedule",
     "Constant": "schedule",
     "DeftError": "errors",
     "FactorDataModule": "data.datamodule",
+    "FactorVAE": "objectives",
     "Groups": "groups",
     "Piecewise": "schedule",
 }
