@@ -167,6 +167,7 @@ class DEFT(pl.LightningModule):
         loss = self.compute_loss(images, noise, pressure)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (step + 1) % every == 0:
+            self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})
             self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)})
         return loss.total
 

@@ -32,13 +32,13 @@ def start(
     table.add_row("data", f"{dataset.name} ({provenance}): {len(dataset):,} images {'x'.join(map(str, dataset.shape))}")
     table.add_row("factors", ", ".join(dataset.factor_names) or "no labels")
     table.add_row("groups", f"{len(groups)}, latents {list(groups.latents)}, gamma {groups.gamma:g}")
-    table.add_row("objective", type(module.objective).__name__)
+    table.add_row("objective", module.objective.label)
     table.add_row("learning", f"Adam, lr {module.lr:g}, batch {cfg.batch_size}")
     table.add_row("device", f"{trainer.strategy.root_device}, {trainer.world_size} process(es)")
     table.add_row("folder", str(folder))
     if first_step:
         table.add_row("resumed", f"at step {first_step:,} of {module.boundaries[-1]:,}")
-    stages = _table("stage", "pressure", "steps", "ends at", "active group")
+    stages = _table("stage", module.schedule.quantity, "steps", "ends at", "active group")
     begin = 0
     for index, end in enumerate(module.boundaries):
         pressure = module.schedule.at(begin, module.steps_per_epoch).pressure
