@@ -168,7 +168,8 @@ def averaged_step(name: str, rank: int, processes: int) -> tuple[list[Tensor], l
     batch = make_batch(mean[share] * parameters[0], mean[share].abs() * parameters[1])
     sample = batch.posterior.sample(noise[share])  # the share of one noise, where make_batch would draw its own
     objective = make(name)
-    batch._replace(sample=sample).regulariser(objective, 0.5).backward()
+    # As a capacity 1.7 nats are above the KL of the first half, 1.2, and of the whole, 1.6, and below the other, 2.0.
+    batch._replace(sample=sample).regulariser(objective, 1.7).backward()
     objective.update(sample.detach(), generator(0, Stream.OBJECTIVE, 0))
     return [p.grad for p in parameters], [p.detach() for p in objective.parameters()]  # type: ignore[misc]
 
@@ -187,8 +188,6 @@ def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path: Path) 
     torch.multiprocessing.spawn(one_process, (2, tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f"rank_{rank}.pt") for rank in (0, 1))
     for name in MAKERS:
-        if name == "annealed_vae":  # |KL - C| is of each process's own KL
-            continue
         gradients, weights = averaged_step(name, 0, 1)
         averages = [(a + b) / 2 for a, b in zip(first[name][0], second[name][0], strict=True)]
         torch.testing.assert_close(averages, gradients, msg=lambda text, name=name: f"{name}: {text}")
