@@ -6,7 +6,7 @@ from torch import Tensor
 
 from deft_lightning.networks import Posterior
 from deft_lightning.objectives import checks
-from deft_lightning.objectives.base import Loss, Objective, elbo_parts
+from deft_lightning.objectives.base import Loss, Objective, elbo_parts, global_batch
 
 
 class AnnealedVAE(Objective):
@@ -25,5 +25,6 @@ class AnnealedVAE(Objective):
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         """`pressure` is the capacity C, a scalar in nats."""
         parts = elbo_parts(batch, logits, posterior)
-        total = parts["reconstruction"] + self.gamma * (parts["kl"] - pressure).abs()
+        kl = global_batch(parts["kl"][None]).mean()  # every process on the same side of C
+        total = parts["reconstruction"] + self.gamma * (kl - pressure).abs()
         return Loss(total, {"loss": total, **parts})

@@ -13,8 +13,8 @@ from deft_lightning.objectives.decomposition import ESTIMATORS, minibatch_decomp
 class BetaTCVAE(Objective):
     """R + pressure KL + (beta - 1) TC; TC is estimated over the batch by `minibatch_decomposition`.
 
-    The three terms of the KL are logged as `mi`, `tc` and `dwkl`, with the estimator's bias, which is large for
-    `weighted` and has no gradient. Raises `DeftError` for a negative beta or an unknown estimator.
+    The three terms of the KL are logged as `mi`, `tc` and `dwkl`, with the estimator's bias, large but nearly constant
+    for `weighted`. Raises `DeftError` for a negative beta or an unknown estimator.
     """
 
     label = "beta-TCVAE"

@@ -34,11 +34,11 @@ def minibatch_decomposition(
 ) -> Decomposition:
     """The three terms from the posteriors of one (global) batch of B out of N = `dataset_size` images, with gradients.
 
-    `weighted`: q(z_i) is 1/(NB) sum_j q(z_i|n_j), minibatch weighted sampling. It has the right gradient but is too
-    low, by up to a factor of N: MI comes out up to log N above its true value, TC up to (D - 1) log N above, DWKL up
-    to D log N below. `stratified`: q(z_i) is 1/N q(z_i|n_i) + (N - 1)/(N (B - 1)) sum_{j != i} q(z_i|n_j), minibatch
-    stratified sampling in expectation over the order of the batch. It is unbiased, and exact when the batch is the
-    data set; its logarithm is low where few images of the batch are near z_i.
+    `weighted`: q(z_i) is 1/(NB) sum_j q(z_i|n_j), minibatch weighted sampling. It is too low by a factor that goes to
+    N as posteriors overlap: MI then comes out log N above its true value, TC (D - 1) log N above, DWKL D log N below,
+    constants that have no gradient. `stratified`: q(z_i) is 1/N q(z_i|n_i) + (N - 1)/(N (B - 1)) sum_{j != i}
+    q(z_i|n_j), minibatch stratified sampling in expectation over the order of the batch. It is unbiased, and exact
+    when the batch is the data set; its logarithm is low where few images of the batch are near z_i.
     Raises `DeftError` when `dataset_size` is not positive.
     """
     if dataset_size < 1:

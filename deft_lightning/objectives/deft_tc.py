@@ -13,8 +13,8 @@ from deft_lightning.objectives.decomposition import ESTIMATORS, minibatch_decomp
 class DEFTTC(Objective):
     """R + alpha MI + beta TC + DWKL, alpha being the pressure; the terms are estimated by `minibatch_decomposition`.
 
-    They are logged as `mi`, `tc` and `dwkl`, with the estimator's bias, which is large for `weighted` and has no
-    gradient. Raises `DeftError` for a negative beta or an unknown estimator.
+    They are logged as `mi`, `tc` and `dwkl`, with the estimator's bias, large but nearly constant for `weighted`.
+    Raises `DeftError` for a negative beta or an unknown estimator.
     """
 
     label = "DEFT (TC)"
