@@ -16,6 +16,7 @@ from deft_lightning.metrics.mutual_information import factor_entropy, mutual_inf
 Matrix = NDArray[np.float64]
 Estimator = Literal["knn", "binned"]
 
+ROUNDING = 1e-12  # what differences of entropies leave of no information at all
 MIN_RANGE = 1 / 20  # of the widest latent's range: a narrower latent is inactive
 
 
@@ -100,7 +101,7 @@ def normalise(information: Matrix, entropy: Matrix) -> Matrix:
 def concentration(matrix: Matrix, axis: int) -> float:
     """Mean share of the largest entry along `axis`, rescaled so that equal entries give 0 and a single one 1."""
     total = matrix.sum(axis=axis)
-    informed = total > 0
+    informed = total > ROUNDING
     if not informed.any():
         return 0.0
     width = matrix.shape[axis]

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors
-from deft_lightning.metrics.infomec import normalise
+from deft_lightning.metrics.infomec import ROUNDING, infomec, normalise
 from deft_lightning.metrics.mutual_information import discretise, gap, mig, mutual_information, nmi
 
 Matrix = NDArray[np.float64]
@@ -63,13 +63,15 @@ def bootstrap(
     beyond the metric's range. Known weakness: it covers less than `level` at the edge of the range, for
     maxima and gaps of nearly equal entries (MIG of noise), and where most cells hold a handful of points; it
     says nothing of the spread between training seeds. Estimators that rely on distances between points
-    (InfoMEC with `mi="knn"`) take repeated rows for information: do not bootstrap them.
+    (InfoMEC with `mi="knn"`, which is refused) take repeated rows for information.
 
     MI, NMI and MIG count all their resamples at once, in the bins of the whole table; other metrics are
     called once for every resample. Raises `DeftError` for unusable settings and as the metric does.
     """
     if samples < 2 or not 0 < level < 1:
         raise DeftError(f"bootstrap got samples={samples}, level={level}: give 2 or more, and a level inside (0, 1).")
+    if metric is infomec and options.get("mi", "knn") == "knn":
+        raise DeftError('nearest neighbours take the repeated rows of a bootstrap for information: give mi="binned".')
     estimate = _numbers(metric(*_arguments(codes, factors, test), **options))
     random = np.random.default_rng(seed)
     if metric in FROM_INFORMATION:
@@ -138,7 +140,7 @@ def _from_information(
             joint = (membership @ weights / count).reshape(latents, bins, int(size), -1)  # [D, bins, values, B]
             latent, factor = _entropy(joint.sum(axis=2)), _entropy(joint[0].sum(axis=0)[None])  # [D, B], [1, B]
             mutual = latent + factor - _entropy(joint.reshape(latents, bins * int(size), -1))
-            information.append(np.maximum(mutual, 0.0))
+            information.append(np.where(mutual > ROUNDING, mutual, 0.0))
             entropy.append(factor[0])
         for matrix, entropies in zip(np.stack(information).T, np.stack(entropy).T, strict=True):  # [B, D, K], [B, K]
             yield FROM_INFORMATION[metric](matrix, entropies)

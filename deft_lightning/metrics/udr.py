@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, as_codes
@@ -76,8 +77,6 @@ def _informative(codes: Any, kl: Any, method: Method) -> Codes:
         raise DeftError(f"UDR got {codes.shape[1]} latents and the KL of {kl.size}: give one KL for every latent.")
     if not np.isfinite(kl).all():
         raise DeftError("UDR got a KL that is NaN or infinite: leave that run out.")
-    from scipy.stats import rankdata  # noqa: PLC0415  # slow to import
-
     codes = codes[:, kl > MIN_KL]
     alive = np.ptp(codes, axis=0) > 0
     values = rankdata(codes, axis=0) if method == "spearman" else codes

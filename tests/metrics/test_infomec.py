@@ -100,6 +100,13 @@ def test_noise_explains_nothing(mi) -> None:
     assert result.nmi.max() < 0.3
 
 
+def test_a_latent_that_knows_nothing_exactly_is_left_out() -> None:
+    result = infomec(GRID, GRID[:, :2], "binned")  # the third latent is independent of both factors
+    assert result.active.all()
+    assert result.modularity == pytest.approx(1.0)
+    assert infomec(GRID[:, 2:], GRID[:, :2], "binned").modularity == 0
+
+
 @ESTIMATORS
 def test_dead_and_narrow_latents_do_not_count(mi) -> None:
     random = np.random.default_rng(0)

@@ -128,6 +128,11 @@ def test_faults_are_one_sentence(settings) -> None:
         bootstrap(mig, np.eye(3), np.eye(3), **settings)
 
 
+def test_nearest_neighbours_are_refused() -> None:
+    with pytest.raises(DeftError, match='give mi="binned"'):
+        bootstrap(infomec, np.eye(3), np.eye(3))
+
+
 def test_nan_codes_are_refused() -> None:
     with pytest.raises(DeftError, match="NaN"):
         bootstrap(mig, np.full((4, 2), np.nan), np.zeros((4, 1)))
