@@ -12,7 +12,7 @@ import torch
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics import factor_entropy, max_nmi, mig, mutual_information, nmi
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 def _grid(sizes: tuple[int, ...]) -> np.ndarray:
