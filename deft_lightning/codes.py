@@ -33,10 +33,10 @@ class Codes(NamedTuple):
 
 
 @torch.no_grad()
-def encode(module: DEFT, data: FactorDataModule, indices: Tensor) -> Codes:
-    """Encode the images at `indices` [N] to their mean codes."""
+def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | None = None) -> Codes:
+    """Encode the images at `indices` [N] to their mean codes; `seed` of the nuisances is by default the data's."""
     parts = []
-    for images in data.evaluation_images(indices):
+    for images in data.evaluation_images(indices, seed=seed):
         posterior = module.encode(images.to(module.device, memory_format=torch.channels_last))
         parts.append(Posterior(*(x.float().cpu() for x in posterior)))
     posterior = Posterior(*(torch.cat(x) for x in zip(*parts, strict=True)))

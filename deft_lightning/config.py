@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,8 +70,7 @@ def check(cfg: DictConfig) -> Choices:
     _check_number(cfg, "seed", int, low=0)
     _check_number(cfg, "batch_size", int, low=1)
     _check_number(cfg, "lr", float, low=0, above=True)
-    _check_number(cfg, "metrics.num_points", int, low=2)
-    _check_number(cfg, "metrics.bins", int, low=2)
+    _check_metrics(cfg)
     if not isinstance(cfg.name, str) or not cfg.name:
         raise DeftError(f"name is {cfg.name!r}: give a word that is not a number, as in name=first_try.")
     if not isinstance(cfg.tags, ListConfig) or not all(isinstance(tag, str) for tag in cfg.tags):
@@ -117,6 +117,17 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
             rows += differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
         return rows
     return [] if old == new else [f"{name}: {old} -> {new}"]
+
+
+def _check_metrics(cfg: DictConfig) -> None:
+    from deft_lightning.scoring import Settings  # noqa: PLC0415  # needs torch
+
+    fields = to_plain(cfg, "metrics")
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for field in fields:
+        if field not in known:
+            raise DeftError(f"metrics.{field} is not a field of the configuration: the fields are {', '.join(known)}.")
+    Settings(**fields)
 
 
 def _check_number(cfg: DictConfig, field: str, kind: type, low: float, above: bool = False) -> None:

@@ -33,7 +33,7 @@ def _colour_data(seed: int = 0) -> FactorDataModule:
 
 def test_scores_of_every_stage_are_those_of_its_last_weights(tmp_path: Path) -> None:
     recorder, weights, data = Recorder(), Weights(), _colour_data()
-    trainer = plain_trainer(tmp_path, weights, Scores(num_points=60, bins=8), logger=recorder, max_epochs=4)
+    trainer = plain_trainer(tmp_path, weights, Scores({"num_points": 60, "bins": 8}), logger=recorder, max_epochs=4)
     module = tiny_module(image_shape=(3, 64, 64))
     trainer.fit(module, data)
     stages = results.read(tmp_path)["stages"]
@@ -102,7 +102,7 @@ def test_callbacks_of_one_step_share_one_table_and_steps_do_not(tmp_path: Path) 
 
 def test_data_without_labels_is_scored_as_far_as_it_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder()
-    trainer = plain_trainer(tmp_path, Scores(num_points=60), logger=recorder, max_epochs=1)
+    trainer = plain_trainer(tmp_path, Scores({"num_points": 60}), logger=recorder, max_epochs=1)
     with caplog.at_level(logging.INFO, logger="deft_lightning.callbacks.scores"):
         trainer.fit(tiny_module(), FactorDataModule(UnlabelledSprites(), batch_size=32))
     said = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
