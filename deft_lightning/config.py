@@ -70,7 +70,7 @@ def check(cfg: DictConfig) -> Choices:
     _check_number(cfg, "seed", int, low=0)
     _check_number(cfg, "batch_size", int, low=1)
     _check_number(cfg, "lr", float, low=0, above=True)
-    _check_metrics(cfg)
+    check_metrics(cfg)
     if not isinstance(cfg.name, str) or not cfg.name:
         raise DeftError(f"name is {cfg.name!r}: give a word that is not a number, as in name=first_try.")
     if not isinstance(cfg.tags, ListConfig) or not all(isinstance(tag, str) for tag in cfg.tags):
@@ -119,7 +119,8 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
     return [] if old == new else [f"{name}: {old} -> {new}"]
 
 
-def _check_metrics(cfg: DictConfig) -> None:
+def check_metrics(cfg: DictConfig) -> None:
+    """Raise `DeftError`, naming the field, unless the metrics part of `cfg` is one that can be scored."""
     from deft_lightning.scoring import Settings  # noqa: PLC0415  # needs torch
 
     fields = to_plain(cfg, "metrics")

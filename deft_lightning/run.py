@@ -44,7 +44,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
         module, data = _build(cfg, choices)
         dataset = data.dataset
-        _check_same_pixels(folder, dataset, resumed=own is not None)
+        check_same_pixels(folder, dataset, resumed=own is not None)
         if checkpoint is not None:
             _load_weights(module, checkpoint)
             _check_something_is_left(module, checkpoint, first_step)
@@ -68,12 +68,13 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return outcome
 
 
-def rebuild(cfg: DictConfig, checkpoint: Path) -> tuple[DEFT, FactorDataModule]:
+def rebuild(cfg: DictConfig, checkpoint: Path, dataset: FactorDataset | None = None) -> tuple[DEFT, FactorDataModule]:
     """The module with the weights of `checkpoint`, and the data, of a run with configuration `cfg`.
 
-    Raises `DeftError` when the checkpoint is damaged or of another model.
+    `dataset`, where it is loaded already, is taken instead of a second one. Raises `DeftError` when the checkpoint is
+    damaged or of another model.
     """
-    module, data = _build(cfg, config.check(cfg))
+    module, data = _build(cfg, config.check(cfg), dataset)
     _load_weights(module, checkpoint)
     return module.eval(), data
 
@@ -108,8 +109,11 @@ def quieten() -> None:
         rich.reconfigure(width=160, soft_wrap=True)  # a log file has no width
 
 
-def _build(cfg: DictConfig, choices: config.Choices) -> tuple[DEFT, FactorDataModule]:
-    dataset: FactorDataset = config.build(cfg, "data")
+def _build(
+    cfg: DictConfig, choices: config.Choices, dataset: FactorDataset | None = None
+) -> tuple[DEFT, FactorDataModule]:
+    dataset = dataset or config.build(cfg, "data")
+    assert dataset is not None
     data = FactorDataModule(dataset, cfg.batch_size, cfg.seed)
     module = DEFT(
         *choices,
@@ -167,7 +171,7 @@ def _data_header(dataset: FactorDataset) -> dict[str, Any]:
     }
 
 
-def _check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
+def check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
     """A file that was prepared since the run began must not change the data under it."""
     before = results.read(folder).get("data", {})
     for key, value in dataset.provenance.items():

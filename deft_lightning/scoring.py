@@ -126,12 +126,13 @@ class Settings:
 
     def options(self, metric: str) -> dict[str, Any]:
         """Arguments of a table metric besides its tables."""
-        return {
+        options: dict[str, dict[str, Any]] = {
             "mig": {"bins": self.bins},
             "modularity": {"bins": self.bins},
             "dci": {"estimator": self.dci_estimator, "seed": self.seed},
             "infomec": {"mi": self.infomec_mi, "bins": self.bins, "seed": self.seed},
-        }.get(metric, {})
+        }
+        return options.get(metric, {})
 
 
 @dataclass

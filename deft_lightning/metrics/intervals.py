@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors
 from deft_lightning.metrics.infomec import ROUNDING, infomec, normalise
+from deft_lightning.metrics.modularity import modularity, modularity_of
 from deft_lightning.metrics.mutual_information import discretise, gap, mig, mutual_information, nmi
 
 Matrix = NDArray[np.float64]
@@ -33,6 +34,7 @@ FROM_INFORMATION: dict[Callable[..., Any], Callable[[Matrix, Matrix], Any]] = {
     mutual_information: lambda information, entropy: information,
     nmi: normalise,
     mig: lambda information, entropy: gap(normalise(information, entropy), entropy),
+    modularity: modularity_of,
 }
 
 
@@ -65,7 +67,7 @@ def bootstrap(
     says nothing of the spread between training seeds. Estimators that rely on distances between points
     (InfoMEC with `mi="knn"`, which is refused) take repeated rows for information.
 
-    MI, NMI and MIG count all their resamples at once, in the bins of the whole table; other metrics are
+    MI, NMI, MIG and modularity count all their resamples at once, in the bins of the whole table; other metrics are
     called once for every resample. Raises `DeftError` for unusable settings and as the metric does.
     """
     if samples < 2 or not 0 < level < 1:
