@@ -175,9 +175,7 @@ def _settings(overrides: list[str]) -> scoring.Settings:
             cfg = compose("config", overrides=[*([] if chosen else ["metrics=full"]), *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         reason = str(error).splitlines()[0]
-        raise DeftError(
-            f"{' '.join(overrides)} cannot be used ({reason}): choose metrics=fast, paper or full."
-        ) from error
+        raise DeftError(f"{' '.join(overrides)} cannot be used ({reason}): use metrics=fast, paper or full.") from error
     config.check_metrics(cfg)
     return scoring.Settings(**config.to_plain(cfg, "metrics"))
 
