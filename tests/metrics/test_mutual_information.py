@@ -12,7 +12,6 @@ from deft_lightning.metrics.mutual_information import discretise
 from tests.metrics.golden import CASES, grid, points, reference
 
 
-
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_the_reference(case: str) -> None:
     codes, factors, _, _ = points(case)
@@ -27,7 +26,9 @@ def test_bins_are_those_of_the_histogram_even_on_its_edges(bins: int) -> None:
     random = np.random.default_rng(0)
     columns = [random.normal(size=3000), random.integers(0, bins + 1, size=3000) / 7 - 0.3]
     edges = np.histogram_bin_edges(columns[0], bins)
-    columns.append(random.choice(np.concatenate([edges, np.nextafter(edges[1:], -9), np.nextafter(edges[:-1], 9)]), 3000))
+    columns.append(
+        random.choice(np.concatenate([edges, np.nextafter(edges[1:], -9), np.nextafter(edges[:-1], 9)]), 3000)
+    )
     codes = np.stack(columns, axis=1)
     expected = [np.digitize(column, np.histogram_bin_edges(column, bins)[:-1]) - 1 for column in columns]
     np.testing.assert_array_equal(discretise(codes, bins), np.stack(expected, axis=1))
@@ -82,6 +83,17 @@ def test_independent_noise_has_the_bias_of_a_finite_sample() -> None:
     factors = random.integers(0, 8, size=(10_000, 1))
     information = mutual_information(random.uniform(size=(10_000, 200)), factors)
     assert information.mean() == pytest.approx(19 * 7 / 20_000, rel=0.05)
+
+
+def test_mig_of_independent_noise_is_the_gap_of_two_biases() -> None:
+    """2N I is about chi-squared: in place of 0, MIG is the mean gap of the two largest of D such draws over 2N H."""
+    random = np.random.default_rng(2)
+    factors = random.integers(0, 8, size=(5_000, 150))
+    drawn = np.sort(random.chisquare(19 * 7, size=(20_000, 10)), axis=1)
+    expected = (drawn[:, -1] - drawn[:, -2]).mean() / (2 * 5_000 * np.log(8))
+    scores = [mig(random.uniform(size=(5_000, 10)), factors[:, [k]]).score for k in range(150)]
+    assert np.mean(scores) == pytest.approx(expected, rel=0.25)
+    assert expected < 1e-3
 
 
 def test_dead_latents_and_constant_factors_have_no_information() -> None:
