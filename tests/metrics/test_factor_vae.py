@@ -74,6 +74,9 @@ def test_the_votes_are_those_of_a_plain_loop() -> None:
 def test_small_variances_on_a_large_mean_are_exact() -> None:
     codes = 1e4 + 1e-4 * np.random.default_rng(0).normal(size=(5, 64, 3))
     np.testing.assert_allclose(batch_variances(codes), codes.var(axis=1, ddof=1), rtol=1e-6)
+    single = (1 + 1e-3 * np.random.default_rng(0).normal(size=(5, 64, 3))).astype(np.float32)
+    expected = single.astype(np.float64).var(axis=1, ddof=1)
+    np.testing.assert_allclose(batch_variances(single), expected, rtol=1e-5)
 
 
 def test_torch_encoders_seeds_and_large_calls() -> None:
