@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from deft_lightning import results
 from deft_lightning.callbacks._common import AtStageEnd, log_numbers
-from deft_lightning.codes import codes_now, reconstruction_error
+from deft_lightning.codes import codes_now, data_of, reconstruction_error
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.metrics import factor_entropy, max_nmi, nmi
 from deft_lightning.metrics.mutual_information import gap
@@ -27,6 +27,11 @@ class Scores(AtStageEnd):
     def __init__(self, num_points: int = 10_000, bins: int = 20) -> None:
         self.num_points, self.bins = num_points, bins
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say once for the whole fit what is not scored."""
+        if trainer.is_global_zero and not data_of(trainer).dataset.factor_names:
+            log.info("No labels: the scores that need them are skipped.")
+
     def at_stage_end(self, trainer: pl.Trainer, module: DEFT, data: FactorDataModule, stage: int) -> None:
         """Score on the fixed sample; log the scores and keep them in results.json."""
         table = codes_now(trainer, self.num_points)
@@ -40,9 +45,7 @@ class Scores(AtStageEnd):
             "kl_per_latent": table.kl.tolist(),
         }
         names = data.dataset.factor_names
-        if table.factors is None:
-            log.info("No labels: the scores that need them are skipped.")
-        else:
+        if table.factors is not None:
             matrix = nmi(table.codes, table.factors, self.bins)  # [D, K]
             numbers["mig"] = gap(matrix, factor_entropy(table.factors)).score
             record |= {
