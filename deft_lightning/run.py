@@ -53,8 +53,6 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
         run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
-        for notice in dataset.notices:
-            log.info(notice)
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         failed = False
