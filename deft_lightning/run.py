@@ -41,7 +41,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         module, data = _build(cfg, choices)
         dataset = data.dataset
         _check_same_pixels(folder, dataset, resumed=checkpoint is not None)
-        results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
+        results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
         run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
@@ -128,19 +128,6 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str,
         "git_commit": results.git_commit(),
         "command": " ".join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def _data_header(dataset: FactorDataset) -> dict[str, Any]:
-    space = dataset.space
-    return {
-        "name": dataset.name,
-        "images": len(dataset),
-        "shape": list(dataset.shape),
-        "factors": list(dataset.factor_names),
-        "factor_sizes": [] if space is None else list(space.factor_sizes),
-        **dataset.provenance,
-        "notices": list(dataset.notices),
     }
 
 

@@ -65,7 +65,7 @@ class Piecewise(Schedule):
             raise DeftError(f"schedule.epochs is {list(self.epochs)}: every stage must be longer than 0 epochs.")
         if min(self.pressures) < 0:
             raise DeftError(f"schedule.pressures is {list(self.pressures)}: a pressure cannot be negative.")
-        _check_fraction(self.fraction)
+        check_fraction(self.fraction)
 
     @property
     def stages(self) -> int:
@@ -90,14 +90,15 @@ def constant(pressure: float, epochs: float, fraction: float = 1.0) -> Piecewise
 
     Raises `DeftError` when the pressure is not a number from 0 up or the length not above 0.
     """
-    if not _is_number(pressure):
+    if not is_number(pressure):
         raise DeftError(f"schedule.pressure is {pressure!r}: give one number, as in schedule.pressure=6.")
-    if not _is_number(epochs):
+    if not is_number(epochs):
         raise DeftError(f"schedule.epochs is {epochs!r}: a constant schedule has one length, as in schedule.epochs=23.")
     return Piecewise([epochs], [pressure], fraction)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether `value` is an int or a float; a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -105,11 +106,12 @@ def _numbers(field: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise DeftError(f"{field} is {values!r}: give a list of numbers, one a stage, as in {field}=[70,30,12,1].")
     for value in values:
-        if not _is_number(value):
+        if not is_number(value):
             raise DeftError(f"{field} holds {value!r}, which is not a number: give one number a stage.")
     return tuple(values)
 
 
-def _check_fraction(fraction: float) -> None:
-    if not _is_number(fraction) or not 0 < fraction <= 1:
+def check_fraction(fraction: float) -> None:
+    """Raise `DeftError` unless a schedule can be shortened to `fraction`."""
+    if not is_number(fraction) or not 0 < fraction <= 1:
         raise DeftError(f"scale.fraction is {fraction!r}: give a number above 0 and at most 1.")
