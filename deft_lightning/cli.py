@@ -86,6 +86,9 @@ def one_line(error: Exception) -> str:
         return f"{wrong_key.group(1)} is chosen with a plus sign: write +{wrong_key.group(1)}=<name>."
     if wrong_key:
         fields = list(_field_names())
+        if wrong_key.group(1) in fields:
+            group = wrong_key.group(1).partition(".")[0]
+            return f"{wrong_key.group(1)!r} is a field of another {group} than the one chosen: see --cfg job."
         return f"{wrong_key.group(1)!r} is not a field of the configuration.{_suggest(wrong_key.group(1), fields)}"
     return text
 

@@ -31,16 +31,18 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     choices = config.check(cfg)
     training = config.training_part(cfg)
+    training["schedule"] = choices.schedule.record(training["schedule"])
     checkpoint = run_folder.claim(folder, training, resume=bool(cfg.resume))
     first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **_header(cfg, training, run_id))
+    results.update(folder, **header(cfg, training, run_id))
     failed = True
     try:
         module, data = _build(cfg, choices)
         dataset = data.dataset
-        _check_same_pixels(folder, dataset, resumed=checkpoint is not None)
+        choices.schedule.check(dataset.description)
+        check_same_pixels(folder, dataset, resumed=checkpoint is not None)
         results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
@@ -52,7 +54,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         failed = False
     except BaseException as error:
-        _record_failure(folder, error)
+        record_failure(folder, error)
         raise
     finally:
         loggers.finish_wandb(failed)
@@ -115,7 +117,8 @@ def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: i
     )
 
 
-def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+def header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """What results.json says of a run before it begins."""
     return {
         "status": "starting",
         "reason": None,
@@ -131,7 +134,7 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str,
     }
 
 
-def _check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
+def check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
     """A file that was prepared since the run began must not change the data under it."""
     before = results.read(folder).get("data", {})
     for key, value in dataset.provenance.items():
@@ -142,7 +145,7 @@ def _check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> N
             )
 
 
-def _record_failure(folder: Path, error: BaseException) -> None:
+def record_failure(folder: Path, error: BaseException) -> None:
     """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
     try:
         if results.read(folder).get("status") in ("starting", "running"):

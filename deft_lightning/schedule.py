@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deft_lightning.errors import DeftError
 
@@ -38,6 +39,13 @@ class Schedule(ABC):
     @abstractmethod
     def stages(self) -> int:
         """How many stages there are."""
+
+    def check(self, data: Mapping[str, Any]) -> None:  # noqa: B027  # most schedules fit any data
+        """Raise `DeftError` when the schedule was made for other data than `data`, their entry in results.json."""
+
+    def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What results.json keeps, and a resumed run must match, of the configuration's `fields` of this schedule."""
+        return dict(fields)
 
 
 @dataclass(frozen=True)

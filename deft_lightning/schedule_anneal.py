@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from deft_lightning.errors import DeftError
 from deft_lightning.schedule import Schedule, Stage, check_fraction, is_number
@@ -41,6 +43,10 @@ class Anneal(Schedule):
 
     def at(self, step: int, steps_per_epoch: int) -> Stage:
         return Stage(0, max(self.beta_high * (1 - step / self.length), 1.0))
+
+    def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Without what an experiment has set for a schedule of its own."""
+        return {key: value for key, value in fields.items() if key not in ("epochs", "pressures", "pressure")}
 
 
 def anneal(

@@ -42,10 +42,11 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def read(path: str | Path, kind: str) -> dict[str, Any]:
-    """The content of a finished thresholds.json of one kind; `path` may be the folder that holds it.
+def read(path: str | Path, kind: str, finished: bool = True) -> dict[str, Any]:
+    """The content of a thresholds.json of one kind; `path` may be the folder that holds it.
 
-    Raises `DeftError` when it is not there, is damaged, unfinished, of a later schema or of another kind.
+    Raises `DeftError` when it is not there, is damaged, of another schema or of another kind, or not finished
+    although it should be.
     """
     path = Path(path).expanduser()
     path = path / FILE if path.is_dir() else path
@@ -66,6 +67,6 @@ def read(path: str | Path, kind: str) -> dict[str, Any]:
         )
     if content["kind"] != kind:
         raise DeftError(f"{path} holds {content['kind']} thresholds, and a file of kind {kind} is needed here.")
-    if not content.get("finished"):
+    if finished and not content.get("finished"):
         raise DeftError(f"{path} is not finished: go on with that measurement by resume={path.parent}.")
     return content
