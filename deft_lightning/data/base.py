@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -62,6 +62,19 @@ class FactorDataset(ABC):
     def provenance(self) -> dict[str, str]:
         """What results.json and the report say about the origin of the pixels."""
         return {"source": self.source} | ({"digest": self.digest} if self.digest else {})
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What results.json and thresholds.json say of the data."""
+        return {
+            "name": self.name,
+            "images": len(self),
+            "shape": list(self.shape),
+            "factors": list(self.factor_names),
+            "factor_sizes": [] if self.space is None else list(self.space.factor_sizes),
+            **self.provenance,
+            "notices": list(self.notices),
+        }
 
 
 class StoredImages(FactorDataset):
