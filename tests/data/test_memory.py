@@ -33,11 +33,11 @@ def use(datamodule):
 
 torch.set_num_threads(1)
 # The same code on next to no data: what the libraries take is not ours.
-use(FactorDataModule(TinySprites(3)))
 sprites.render(0, 0, 0)
 norb_renderer.render(0, 0, [0], [0], [0])
 for _ in range(2):
     cache.load_or_build(Path(scratch) / "small.h5", lambda: {"images": np.zeros(9)}, kind="small", version=1)
+use(FactorDataModule(TinySprites(3)))
 official.MD5 = None  # of a file that is written here
 before = kilobytes("VmRSS")
 use(FactorDataModule(lambda: registry.load(name, root=root, source=source)))
