@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +27,7 @@ class Study:
     def __init__(self, found: Found) -> None:
         self.runs, self.thresholds, self.problems = found.runs, found.thresholds, list(found.problems)
         self.labels = _data_labels([*found.runs, *found.thresholds])
-        self.notices = self._mixtures()
+        self.notices = [*self._mixtures(), *self._unfinished()]
         counted = self._counted()
         values = self._swept_values(counted)
         rows = {
@@ -93,6 +93,16 @@ class Study:
             notices.append("The runs took different parts of their schedules: they are kept apart, the label says how.")
         return notices
 
+    def _unfinished(self) -> list[str]:
+        kinds = Counter(run.status for run in self.runs if not run.finished)
+        if not kinds:
+            return []
+        methods = Counter(run.method for run in self.runs if not run.finished)
+        return [
+            f"{kinds.total()} of {len(self.runs)} runs did not finish ({_counts(kinds)}) and count in no table or "
+            f"distribution: {_counts(methods)}. The table of runs gives the reasons."
+        ]
+
     def _swept_values(self, counted: list[int]) -> dict[int, str]:
         groups: dict[tuple[str, str], list[int]] = defaultdict(list)
         for i in counted:
@@ -105,6 +115,10 @@ class Study:
             for i in members:
                 values[i] = ", ".join(f"{name.split('.')[-1]} {settings[i].get(name, 'none')}" for name in swept)
         return values
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))
 
 
 def _best(frame: pd.DataFrame) -> pd.Series:

@@ -31,8 +31,9 @@ def traversals(study: Study) -> list[Plate]:
 
 def _picture(run: Run, problems: list[str]) -> Path | None:
     """The PNG of the last stage's traversals, once it is known to be one."""
-    name = (run.stages[-1].get("pictures") or {}).get("traversals") or f"figures/traversals_stage_{len(run.stages)}.png"
-    path = run.folder / str(name)
+    pictures = run.stages[-1].get("pictures")
+    name = pictures.get("traversals") if isinstance(pictures, dict) else None
+    path = run.folder / str(name or f"figures/traversals_stage_{len(run.stages)}.png")
     try:
         with Image.open(path) as image:
             image.load()
