@@ -30,7 +30,7 @@ def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
         plates = _draw(study, out / "figures")
         made = [
             tables.settings(study), tables.failures(study), tables.summary(study), tables.comparisons(study),
-            tables.udr(study), tables.runs(study, out.resolve()),
+            tables.udr(study), tables.proposals(study), tables.runs(study, out.resolve()),
         ]  # fmt: skip
         for table in made:
             table.write(out / "tables")

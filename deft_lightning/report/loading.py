@@ -132,7 +132,9 @@ def load(paths: Sequence[str | Path]) -> Found:
         raise DeftError(f"no {results.FILE} or {THRESHOLDS} under {where}: give the folder of a sweep or of runs.")
     for path in files:
         content = _read(path, found.problems)
-        if content is not None:
+        if content is not None and path.name == THRESHOLDS and content.get("finished") is False:
+            found.problems.append(f"{path} is of a measurement that is not finished: it is left out until it is.")
+        elif content is not None:
             (found.runs if path.name == results.FILE else found.thresholds).append(Run(path.parent, content))
     for problem in found.problems:
         log.warning(problem)

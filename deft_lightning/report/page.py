@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from deft_lightning import __version__, results
 from deft_lightning.report import paper
-from deft_lightning.report.figures import FIGURES, Plate
+from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
 from deft_lightning.report.tables import NONE, Table
 
@@ -70,16 +71,19 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
         comparisons=_comparisons(tables["comparisons"]),
         overall=_overall(tables["comparisons"]),
         runs=_runs(tables["runs"]),
-        none=NONE,
+        dash=NONE,
     )
     path = out / INDEX
     results.write_text(path, html)
     return path
 
 
-def _inlined(plate: Plate, out: Path) -> str:
-    """The picture as a data URI."""
-    return "data:image/png;base64," + base64.b64encode((out / "figures" / f"{plate.key}.png").read_bytes()).decode()
+def _inlined(plate: Plate, out: Path) -> dict[str, Any]:
+    """The picture as a data URI, and its width in percent of the column, so that letters have one size throughout."""
+    path = out / "figures" / f"{plate.key}.png"
+    with Image.open(path) as image:
+        width = min(100, round(100 * image.width / (WIDTH * DPI)))
+    return {"uri": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", "width": width}
 
 
 def _facts(study: Study) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -68,16 +67,15 @@ class Study:
         return ", ".join(sorted(set(rows["value"])))
 
     def _counted(self) -> list[int]:
-        """Finished runs that no later run of the same configuration and data repeats, without the gamma study."""
+        """Runs of the study that no later run of the same configuration on the same data repeats."""
         latest: dict[Any, int] = {}
         for i, run in enumerate(self.runs):
-            if not run.finished or run.name == paper.GAMMA_STUDY:
+            if not _of_the_study(run):
                 continue
             key = (run.text("config_digest") or i, _data_key(run))
             if key not in latest or (run.text("started") or "") >= (self.runs[latest[key]].text("started") or ""):
                 latest[key] = i
-        finished = sum(run.finished and run.name != paper.GAMMA_STUDY for run in self.runs)
-        if repeats := finished - len(latest):
+        if repeats := sum(map(_of_the_study, self.runs)) - len(latest):
             self.notices.append(
                 f"{repeats} finished run{'s repeat' if repeats > 1 else ' repeats'} the configuration and the seed of "
                 "another: the one started last counts."
@@ -100,7 +98,7 @@ class Study:
         methods = Counter(run.method for run in self.runs if not run.finished)
         return [
             f"{kinds.total()} of {len(self.runs)} runs did not finish ({_counts(kinds)}) and count in no table or "
-            f"distribution: {_counts(methods)}. The table of runs gives the reasons."
+            f"distribution: {paper.shown(_counts(methods))}. The table of runs gives the reasons."
         ]
 
     def _swept_values(self, counted: list[int]) -> dict[int, str]:
@@ -115,6 +113,11 @@ class Study:
             for i in members:
                 values[i] = ", ".join(f"{name.split('.')[-1]} {settings[i].get(name, 'none')}" for name in swept)
         return values
+
+
+def _of_the_study(run: Run) -> bool:
+    """Whether a run is one of the study: it finished, was scored, and is no branch of the gamma study."""
+    return run.finished and bool(run.scores) and run.name != paper.GAMMA_STUDY
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -144,7 +147,16 @@ def _flat(part: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{name}.")
         else:
-            yield name, value if isinstance(value, str) else json.dumps(value)
+            yield name, as_text(value)
+
+
+def as_text(value: Any) -> str:
+    """A setting as text, in which 6 and 6.0 are the same."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(as_text, value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "none" if value is None else str(value)
 
 
 def _data_key(run: Run) -> tuple[str, str, str]:

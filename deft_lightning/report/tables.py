@@ -15,7 +15,7 @@ import pandas as pd
 
 from deft_lightning.report import paper, statistics
 from deft_lightning.report.loading import Run, is_number
-from deft_lightning.report.study import Study
+from deft_lightning.report.study import Study, as_text
 
 NONE = "—"
 
@@ -49,13 +49,13 @@ def settings(study: Study) -> Table:
         schedule, groups = run.mapping("training", "schedule"), run.mapping("training", "groups")
         if not isinstance(schedule.get("pressures"), list):
             continue
-        epochs, pressures = (_listed(schedule.get(key)) for key in ("epochs", "pressures"))
+        epochs, pressures = (as_text(schedule.get(key)) for key in ("epochs", "pressures"))
         known = paper.SETTINGS.get(run.dataset)
-        as_paper = known and [str(known[0]), _listed(known[1]), _listed(known[2])]
+        as_paper = known and [str(known[0]), as_text(known[1]), as_text(known[2])]
         ours = [str(groups.get("count", NONE)), epochs, pressures]
         key = (
-            study.label(run), run.method, *ours, _plain(groups.get("gamma")),
-            _plain(run.value("training", "batch_size")), _plain(run.value("training", "lr")), run.scale or NONE,
+            study.label(run), run.method, *ours, as_text(groups.get("gamma")),
+            as_text(run.value("training", "batch_size")), as_text(run.value("training", "lr")), run.scale or NONE,
             NONE if not as_paper or run.method != "DEFT" else "yes" if ours == as_paper else "no",
         )  # fmt: skip
         rows[key] = rows.get(key, 0) + 1
@@ -155,6 +155,23 @@ def udr(study: Study) -> Table:
     return _table("udr", _ordered(pd.DataFrame(rows, columns=columns), study))
 
 
+def proposals(study: Study) -> Table:
+    """Pressures found without labels, beside those of Table 1."""
+    columns = ["Data", "Seeds", "Pressures", "Epochs", "Stable", "Pressures of Table 1"]
+    rows = []
+    for record in study.thresholds:
+        proposal, known = record.mapping("proposal"), paper.SETTINGS.get(record.dataset)
+        if record.text("kind") != "proposal" or not proposal:
+            continue
+        seeds = record.value("seeds")
+        rows.append(
+            [study.label(record), len(seeds) if isinstance(seeds, list) else seeds,
+             *(as_text(proposal.get(key)) for key in ("pressures", "epochs")),
+             "yes" if proposal.get("stable") else "no", as_text(known[2]) if known else None]
+        )  # fmt: skip
+    return _table("proposals", pd.DataFrame(rows, columns=columns))
+
+
 def runs(study: Study, out: Path) -> Table:
     """Every run: what it was, how it ended, its scores, where it lies relative to the page."""
     rows = [_run_row(study, i, run, out) for i, run in enumerate(study.runs)]
@@ -231,15 +248,3 @@ def _p_value(p: float | None) -> str:
     if p is None or math.isnan(p):
         return NONE
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _listed(values: Any) -> str:
-    return (
-        ", ".join(f"{v:g}" if is_number(v) else str(v) for v in values)
-        if isinstance(values, list | tuple)
-        else _plain(values)
-    )
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if is_number(value) else NONE if value is None else str(value)

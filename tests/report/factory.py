@@ -54,12 +54,6 @@ def result(
     final = float(np.clip(random.normal(centre - 0.01 * abs(pressure - 6), spread), 0.005, 0.6))
     migs = [final * (0.6 + 0.4 * (j + 1) / len(epochs)) for j in range(len(epochs))]
     schedule = {"epochs": epochs, "pressures": pressures} if staged else {"epochs": 23, "pressure": pressure}
-    data = {
-        "name": dataset, "images": 737_280, "shape": [1, 64, 64], "factors": list(FACTORS),
-        "factor_sizes": [3, 6, 40, 32, 32], "source": source, "notices": [],
-    }  # fmt: skip
-    if dataset == "scream_dsprites":
-        data["background"] = "generated"
     content: dict[str, Any] = {
         "schema_version": 1,
         "status": "finished",
@@ -83,7 +77,7 @@ def result(
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
         "command": "python -m deft_lightning",
         "started": f"2026-01-{1 + seed % 28:02d}T12:00:00+0000",
-        "data": data,
+        "data": _data(dataset, source),
         "boundaries": boundaries,
         "steps": boundaries[-1],
         "timings": {"train_seconds": 3600.5, "steps_per_second": 70.1},
@@ -104,14 +98,19 @@ def anneal(dataset: str = "dsprites", source: str = "rendered") -> dict[str, Any
     kl = np.where(step > 7400, (step - 7400) / 500, 0.01)
     return {
         "kind": "anneal",
-        "data": {"name": dataset, "source": source},
-        "curve": {
-            "step": step.tolist(),
-            "beta": np.maximum(200 * (1 - step / 10_000), 1).tolist(),
-            "reconstruction": (300 - 30 * kl).tolist(),
-            "kl": kl.tolist(),
-        },
-        "threshold": {"step": 7400, "beta": 52.0},
+        "data": _data(dataset, source),
+        "schema_version": 1,
+        "finished": True,
+        "curves": [
+            {
+                "step": step.tolist(),
+                "beta": np.maximum(200 * (1 - step / 10_000), 1).tolist(),
+                "reconstruction": (300 - 30 * kl).tolist(),
+                "kl": kl.tolist(),
+            }
+        ],
+        "threshold": {"step": 7400, "pressure": 52.0},
+        "latent_thresholds": [52.0, 30.5, None],
     }
 
 
@@ -121,8 +120,11 @@ def factor_thresholds(dataset: str = "dsprites", source: str = "rendered") -> di
     centres = dict(zip(FACTORS, (10, 40, 9, 90, 92), strict=True))
     return {
         "kind": "factors",
-        "data": {"name": dataset, "source": source},
-        "thresholds": {name: random.normal(c, 0.12 * c, 50).tolist() for name, c in centres.items()},
+        "data": _data(dataset, source),
+        "schema_version": 1,
+        "finished": True,
+        "factors": {name: [*random.normal(c, 0.12 * c, 49).tolist(), None] for name, c in centres.items()},
+        "pressures": None,
     }
 
 
@@ -150,6 +152,26 @@ def sweep(folder: Path, methods: Sequence[str], datasets: Sequence[str], seeds: 
                     write(folder / f"{count}_{dataset}_seed{seed}", content, picture=method == "DEFT")
                     count += 1
     return count
+
+
+def proposal(dataset: str = "dsprites", source: str = "rendered") -> dict[str, Any]:
+    """The content of a thresholds.json of pressures proposed without labels."""
+    return {
+        "kind": "proposal",
+        "schema_version": 1,
+        "finished": True,
+        "data": _data(dataset, source),
+        "seeds": [0, 1, 2],
+        "proposal": {"pressures": [66.5, 28.0, 1.0], "epochs": [2, 4, 15], "stable": True},
+    }
+
+
+def _data(dataset: str, source: str) -> dict[str, Any]:
+    background = {"background": "generated"} if dataset == "scream_dsprites" else {}
+    return {
+        "name": dataset, "images": 737_280, "shape": [1, 64, 64], "factors": list(FACTORS),
+        "factor_sizes": [3, 6, 40, 32, 32], "source": source, **background, "notices": [],
+    }  # fmt: skip
 
 
 def _stage(random: np.random.Generator, mig: float, step: int, pressure: float, number: int, last: bool) -> dict:

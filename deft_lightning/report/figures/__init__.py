@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deft_lightning.report.figures import distributions, failures, pictures, thresholds, training
-from deft_lightning.report.figures._common import STYLE, Plate, save
+from deft_lightning.report.figures._common import DPI, STYLE, WIDTH, Plate, save
 from deft_lightning.report.study import Study
 
-__all__ = ["FIGURES", "STYLE", "PaperFigure", "Plate", "save"]
+__all__ = ["DPI", "FIGURES", "STYLE", "WIDTH", "PaperFigure", "Plate", "save"]
 
 TRAIN = "python -m deft_lightning --multirun"
 
@@ -76,7 +76,7 @@ FIGURES = (
         "Fig. 7",
         "Scores by method and data set",
         "Every method at its best swept value, chosen by mean MIG. A point is a run, the bar the median, the small "
-        "number how many runs.",
+        "number how many runs; left of the dashed line (MIG 0.1) a run counts as failed.",
         f"{TRAIN} +sweep=paper",
         (distributions.scores,),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,9 +87,10 @@ def row_of_axes(
     return figure, axes[:count]
 
 
-def two_lines(label: str) -> str:
-    """The label of a data set as the title of axes: what is in brackets goes below."""
-    return label.replace(" (", "\n(", 1)
+def title(label: str) -> str:
+    """The label of a data set as the title of narrow axes: what is in brackets goes below, in short lines."""
+    name, bracket, details = label.partition(" (")
+    return "\n".join([name, *textwrap.wrap(bracket.strip() + details, 22)])
 
 
 def mark_stages(axes: Axes, boundaries: Any) -> None:

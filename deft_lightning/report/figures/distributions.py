@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deft_lightning.report import paper
-from deft_lightning.report.figures._common import QUIET, Plate, file_name, row_of_axes, two_lines
+from deft_lightning.report.figures._common import QUIET, Plate, file_name, row_of_axes, title
 from deft_lightning.report.figures._violins import violins
 from deft_lightning.report.loading import Run, is_number, numbers
 from deft_lightning.report.study import Study
@@ -57,11 +57,11 @@ def constant_pressure(study: Study) -> list[Plate]:
     frame = study.compared
     if not several or "mig" not in frame:
         return []
-    schedules = {i: study.runs[i].mapping("training", "schedule") for i in frame.index}
+    settings = {i: (frame.at[i, "data"], study.runs[i].mapping("training", "schedule")) for i in frame.index}
     rows = frame[frame["method"].isin(several)]
-    used = {(frame.at[i, "data"], str(schedules[i])) for i in rows.index}
+    used = [settings[i] for i in rows.index]
     single = frame[frame["method"] == "beta-VAE"]
-    same = [i for i in single.index if (frame.at[i, "data"], str(schedules[i])) in used]
+    same = [i for i in single.index if settings[i] in used]
     both = pd.concat([single.loc[same], rows]).dropna(subset="mig")
     cells = dict(iter(both.groupby(["data", "method"])["mig"]))
     return _plate("fig_11_constant_pressure", cells, "mig")
@@ -101,7 +101,7 @@ def _draw(cells: Cells, score: str, data: Sequence[str], methods: Sequence[str])
     )
     for ax, label in zip(axes, data, strict=True):
         _violins(ax, {m: cells[label, m] for m in methods if (label, m) in cells}, methods)
-        ax.set_title(two_lines(label))
+        ax.set_title(title(label))
         ax.set_xlabel(paper.score_label(score))
         if score == "mig":
             ax.axvline(paper.FAILED_BELOW, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
@@ -144,7 +144,7 @@ def _draw_stages(runs: Mapping[str, list[Run]], method: str) -> Figure:
         violins(ax, samples, [colour] * most, upright=True)
         ax.set_xticks(range(most), _pressures(members))
         ax.axhline(paper.FAILED_BELOW, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
-        ax.set_title(two_lines(label))
+        ax.set_title(title(label))
         ax.set_xlabel(f"stage (pressure)   n = {len(curves)}")
         ax.grid(visible=False, axis="x")
     axes[0].set_ylabel("MIG")

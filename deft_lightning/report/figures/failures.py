@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deft_lightning.report import paper, tables
-from deft_lightning.report.figures._common import INK, Plate, row_of_axes, two_lines
+from deft_lightning.report.figures._common import INK, Plate, row_of_axes, title
 from deft_lightning.report.study import Study
 
 
@@ -39,7 +39,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
         ax.set_ylim(len(methods) - 0.4, -0.6)
         ax.set_xlim(-4, 104)
         ax.grid(visible=False, axis="y")
-        ax.set_title(two_lines(label))
+        ax.set_title(title(label))
         ax.set_xlabel("MIG < 0.1 (%)")
     key = [
         Line2D([], [], marker="o", color=INK, linewidth=1.8, markersize=4.5),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -22,7 +23,7 @@ def anneal_tests(study: Study) -> list[Plate]:
     """Fig. 3: pressure, KL and reconstruction error over the anneal test, the crossing marked."""
     plates: list[Plate] = []
     for record in study.thresholds:
-        curve = {name: _column(record, name) for name in ("step", "beta", "kl", "reconstruction")}
+        curve = _curve(record)
         if record.text("kind") == "anneal" and len(curve["step"]) > 1:
             label = study.label(record)
             same = sum(p.key.startswith(f"fig_03_{file_name(label)}") for p in plates)
@@ -40,7 +41,7 @@ def factors(study: Study) -> list[Plate]:
     if not data:
         return []
     thresholds = {d: _by_factor(found[d]) for d in data}
-    pressures = {d: paper.SETTINGS[found[d].dataset][2] for d in data if found[d].dataset in paper.SETTINGS}
+    pressures = {d: _pressures(found[d]) for d in data}
     return [Plate("fig_06_factors", partial(_draw_factors, thresholds, pressures))]
 
 
@@ -68,33 +69,55 @@ def _draw_factors(
     figure, axes = row_of_axes(len(thresholds), 1.0 + 0.3 * most, most=2, width=3.8 * min(len(thresholds), 2))
     for ax, (label, by_factor) in zip(axes, thresholds.items(), strict=True):
         violins(ax, {y: np.array(xs) for y, xs in enumerate(by_factor.values())}, ["#0072b2"] * len(by_factor))
-        for pressure in pressures.get(label, ()):
-            ax.axvline(pressure, color=RED, linewidth=1, zorder=0.9)
-            ax.annotate(f"{pressure:g}", (pressure, 1), (0, 2), xycoords=ax.get_xaxis_transform(), color=RED,
-                        textcoords="offset points", fontsize=7, ha="center")  # fmt: skip
+        _mark_pressures(ax, pressures[label])
         ax.set_yticks(range(len(by_factor)), list(by_factor))
         ax.set_ylim(len(by_factor) - 0.4, -0.6)
         ax.set_xlabel("information threshold (β)")
-        ax.set_title(label, pad=14)
+        ax.set_title(label, pad=18)
         ax.grid(visible=False, axis="y")
     return figure
 
 
-def _column(record: Run, name: str) -> Array:
-    values = record.value("curve", name)
-    if not isinstance(values, list):
-        return np.empty(0)
-    return np.array([float(v) if is_number(v) else np.nan for v in values])
+def _mark_pressures(ax: Axes, pressures: Sequence[float]) -> None:
+    """A red line with its number for each; numbers too near each other stand on different heights."""
+    low, high = ax.get_xlim()
+    last, level = -np.inf, 0
+    for pressure in sorted(pressures):
+        near = pressure - last < 0.05 * (max(high, *pressures) - low)
+        last, level = pressure, (level + 1) % 2 if near else 0
+        ax.axvline(pressure, color=RED, linewidth=1, zorder=0.9)
+        ax.annotate(
+            f"{pressure:g}", (pressure, 1), (0, 2 + 7 * level), xycoords=ax.get_xaxis_transform(), color=RED,
+            textcoords="offset points", fontsize=7, ha="center",
+        )  # fmt: skip
+
+
+def _curve(record: Run) -> dict[str, Array]:
+    """step, beta, kl and reconstruction of the first curve; what is no number in them is NaN."""
+    curves = record.value("curves")
+    first = curves[0] if isinstance(curves, list) and curves and isinstance(curves[0], dict) else {}
+    columns = {}
+    for name in ("step", "beta", "kl", "reconstruction"):
+        values = first.get(name)
+        columns[name] = np.array([x if is_number(x) else np.nan for x in values or []], float)
+    return columns
 
 
 def _threshold(record: Run) -> tuple[float, float] | None:
-    """(step, beta) of the crossing."""
-    step, beta = record.value("threshold", "step"), record.value("threshold", "beta")
-    return (step, beta) if is_number(step) and is_number(beta) else None
+    """(step, pressure) of the crossing."""
+    step, pressure = record.value("threshold", "step"), record.value("threshold", "pressure")
+    return (step, pressure) if is_number(step) and is_number(pressure) else None
 
 
 def _by_factor(record: Run) -> dict[str, list[float]]:
     """The thresholds that were crossed, by factor."""
-    found = {name: record.value("thresholds", name) for name in record.mapping("thresholds")}
-    kept = {name: [x for x in xs if is_number(x)] for name, xs in found.items() if isinstance(xs, list)}
+    lists = {name: xs for name, xs in record.mapping("factors").items() if isinstance(xs, list)}
+    kept = {name: [x for x in xs if is_number(x)] for name, xs in lists.items()}
     return {name: xs for name, xs in kept.items() if xs}
+
+
+def _pressures(record: Run) -> list[float]:
+    """Those of Table 1, or of the experiment for other data."""
+    recorded = record.value("pressures")
+    ours = [x for x in recorded if is_number(x)] if isinstance(recorded, list) else []
+    return list(paper.SETTINGS[record.dataset][2]) if record.dataset in paper.SETTINGS else ours

@@ -28,9 +28,10 @@ NMI_KEYS = ("max1_nmi", "max2_nmi")
 
 def leakage(study: Study) -> list[Plate]:
     """Fig. 2: loss, MIG, max-1 and max-2 NMI over training, one beta-VAE for every data set."""
-    plates = []
+    plates: list[Plate] = []
     for label, run in _first_per_data(study, "beta-VAE", lambda r: len(_nmi(r)) > 1).items():
-        plates.append(Plate(f"fig_02_{file_name(label)}", partial(_leakage, run), f"{label}, {_which(run)}"))
+        caption = f"{label}, {_which(run)}"
+        plates.append(Plate(f"fig_02_{file_name(label)}", partial(_leakage, run), caption, secondary=bool(plates)))
     return plates
 
 
@@ -50,12 +51,19 @@ def decomposition(study: Study) -> list[Plate]:
     for run in sorted(study.runs, key=_first):
         if len(run.history("kl_decomposition")) > 1:
             logged[study.label(run)].setdefault(run.method, run)
-    plates = []
-    for label, runs in logged.items():
+    plates: list[Plate] = []
+    for label in dict.fromkeys(study.labels.values()):
+        if not (runs := logged.get(label)):
+            continue
         methods = [m for m in DECOMPOSED if m in runs] or paper.method_order(set(runs))[:1]
         caption = f"{label}; " + "; ".join(f"{paper.shown(m)}: {_which(runs[m], False)}" for m in methods)
         plates.append(
-            Plate(f"fig_12_{file_name(label)}", partial(_decomposition, {m: runs[m] for m in methods}), caption)
+            Plate(
+                f"fig_12_{file_name(label)}",
+                partial(_decomposition, {m: runs[m] for m in methods}),
+                caption,
+                bool(plates),
+            )
         )
     return plates
 
@@ -88,7 +96,7 @@ def _leakage(run: Run) -> Figure:
     colour = paper.colours([run.method])[run.method]
     for ax, key, title in zip(axes[:, 0], ("loss", "mig"), ("Loss (nats)", "MIG"), strict=True):
         points = [(step, row[key]) for step, row in rows if is_number(row.get(key))]
-        ax.plot([p[0] for p in points], [p[1] for p in points], color=colour, marker=".", markersize=4)
+        ax.plot([p[0] for p in points], [p[1] for p in points], color=colour, marker=".", markersize=4, clip_on=False)
         ax.set_title(title)
         mark_stages(ax, run.value("boundaries"))
     edges = np.concatenate([[max(0, 2 * steps[0] - steps[1])], steps])
@@ -125,7 +133,8 @@ def _decomposition(runs: dict[str, Run]) -> Figure:
         parts = [numbers(row) for _, row in rows]
         _lines(ax, rows, [{n: p[n.lower()] for n in ("MI", "TC", "DWKL", "KL") if n.lower() in p} for p in parts])
         mark_stages(ax, run.value("boundaries"))
-        ax.set(title=paper.shown(method), ylabel="nats")
+        ax.set_title(paper.shown(method))
+    axes[0].set_ylabel("nats")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -169,9 +178,10 @@ def _first_per_data(study: Study, method: str, usable: Callable[[Run], bool]) ->
     return {label: chosen[label] for label in dict.fromkeys(study.labels.values()) if label in chosen}
 
 
-def _first(run: Run) -> tuple[bool, bool, int, str]:
-    """Order in which a run is taken as the example: finished, of a figure's own experiment, lowest seed."""
-    return not run.finished, not run.name.startswith("fig"), run.seed or 0, str(run.folder)
+def _first(run: Run) -> tuple[bool, bool, bool, int, str]:
+    """Order in which a run is taken as the example: finished, of a figure's own experiment, beta 6, lowest seed."""
+    own, as_paper = run.name.startswith("fig"), run.value("training", "schedule", "pressure") == 6
+    return not run.finished, not own, not as_paper, run.seed or 0, str(run.folder)
 
 
 def _nmi(run: Run, key: str = "max1") -> list[tuple[int, dict[str, Any]]]:
