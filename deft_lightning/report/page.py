@@ -95,7 +95,7 @@ def _facts(study: Study) -> dict[str, Any]:
         "compared": len(study.compared),
         "methods": [paper.shown(m) for m in study.methods],
         "data": study.data,
-        "sources": sorted({run.source for run in study.runs}),
+        "sources": list(dict.fromkeys(f"{study.label(run).partition(' (')[0]} {run.source}" for run in study.runs)),
         "scales": sorted({run.scale or "unknown" for run in study.runs}),
         "days": sorted({started[0], started[-1]}) if started else [],
         "statuses": sorted(Counter(run.status for run in study.runs).items()),

@@ -173,9 +173,17 @@ def proposals(study: Study) -> Table:
 
 
 def runs(study: Study, out: Path) -> Table:
-    """Every run: what it was, how it ended, its scores, where it lies relative to the page."""
+    """Every run, those that did not finish first: what it was, how it ended, its scores, its folder seen from `out`."""
     rows = [_run_row(study, i, run, out) for i, run in enumerate(study.runs)]
-    frame = pd.DataFrame(rows)
+    methods = paper.method_order({run.method for run in study.runs})
+    labels = list(study.labels.values())
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        seed = -1 if row["Seed"] is None else row["Seed"]
+        finished = row["Status"] == "finished"
+        return finished, labels.index(row["Data"]), methods.index(row["Method"]), row["Value"], seed, row["Folder"]
+
+    frame = pd.DataFrame(sorted(rows, key=place))
     return _table("runs", frame, frame)
 
 

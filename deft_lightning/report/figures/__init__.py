@@ -39,7 +39,7 @@ FIGURES = (
         "Fig. 1",
         "How far one run of a baseline differs from the next",
         "MIG of every run at the swept value of the highest mean MIG. A point is a run, the bar the median, the small "
-        "number how many runs; left of the dashed line (MIG 0.1) a run counts as failed.",
+        "number the number of runs; left of the dashed line (MIG 0.1) a run counts as failed.",
         f"{TRAIN} +sweep=baselines",
         (distributions.baselines,),
     ),
@@ -76,7 +76,7 @@ FIGURES = (
         "Fig. 7",
         "Scores by method and data set",
         "Every method at its best swept value, chosen by mean MIG. A point is a run, the bar the median, the small "
-        "number how many runs; left of the dashed line (MIG 0.1) a run counts as failed.",
+        "number the number of runs; left of the dashed line (MIG 0.1) a run counts as failed.",
         f"{TRAIN} +sweep=paper",
         (distributions.scores,),
     ),

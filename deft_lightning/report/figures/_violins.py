@@ -19,7 +19,7 @@ MANY = 60  # points are drawn smaller from here on
 
 
 def violins(ax: Axes, samples: Mapping[int, Array], colours: Sequence[str], upright: bool = False) -> None:
-    """Density, points and median of each sample, at its key along the y axis, or the x axis when `upright`.
+    """Density, points and, from three values on, median of each sample, at its key along y, or along x if `upright`.
 
     The density is estimated with Scott's bandwidth, scaled to one width for all and cut at the extreme values.
     """
@@ -27,15 +27,20 @@ def violins(ax: Axes, samples: Mapping[int, Array], colours: Sequence[str], upri
     x = np.concatenate([np.empty(0), *samples.values()])
     y = np.concatenate([np.empty(0), *(place + 0.45 * jitter(len(values)) for place, values in samples.items())])
     dots = np.repeat(np.array(colours, dtype=object), [len(values) for values in samples.values()])
-    medians = [float(np.median(values)) for values in samples.values()]
-    places = np.array(list(samples))
+    medians = {place: float(np.median(values)) for place, values in samples.items() if len(values) > 2}
+    places = np.array(list(medians))
     if upright:
         outlines, x, y = [outline[:, ::-1] for outline in outlines], y, x
     many = max(map(len, samples.values()), default=0) > MANY
-    ax.add_collection(PolyCollection(outlines, facecolors=colours, edgecolors="#8a8a8a", linewidths=0.6, alpha=0.35))
-    ax.scatter(x, y, s=3 if many else 8, c=list(dots), alpha=0.45 if many else 0.8, linewidths=0, rasterized=many)
     bars = ax.hlines if upright else ax.vlines
-    bars(medians, places - 0.36, places + 0.36, color=INK, linewidth=1.6)
+    for artist in (
+        ax.add_collection(
+            PolyCollection(outlines, facecolors=colours, edgecolors="#8a8a8a", linewidths=0.6, alpha=0.35)
+        ),
+        ax.scatter(x, y, s=3 if many else 8, c=list(dots), alpha=0.45 if many else 0.8, linewidths=0, rasterized=many),
+        bars(list(medians.values()), places - 0.36, places + 0.36, color=INK, linewidth=1.6),
+    ):
+        artist.set_in_layout(False)  # all within the axes: the layout need not measure them
 
 
 def jitter(count: int) -> Array:

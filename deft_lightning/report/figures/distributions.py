@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,6 +105,7 @@ def _draw(cells: Cells, score: str, data: Sequence[str], methods: Sequence[str])
         ax.set_title(title(label))
         ax.set_xlabel(paper.score_label(score))
         if score == "mig":
+            ax.set_xlim(left=0)
             ax.axvline(paper.FAILED_BELOW, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
     return figure
 
@@ -114,9 +116,15 @@ def _violins(ax: Axes, samples: Mapping[str, pd.Series], methods: Sequence[str])
     violins(ax, {y: values for y, (values, _) in rows.items()}, [colour for _, colour in rows.values()])
     ax.set_yticks(range(len(methods)), [paper.shown(m) for m in methods])
     ax.set_ylim(len(methods) - 0.4, -0.6)
+    ax.tick_params(axis="y", left=False)
     ax.grid(visible=False, axis="y")
-    for y, (values, _) in rows.items():
-        ax.text(1.01, y, str(len(values)), transform=ax.get_yaxis_transform(), fontsize=6, color=QUIET, va="center")
+    counts = {y: len(values) for y, (values, _) in rows.items()}
+    small: dict[str, Any] = {"fontsize": 6, "color": QUIET}
+    if len(set(counts.values())) == 1:  # one number for all: text takes most of the time of a drawing
+        ax.text(1, 1.01, f"n = {next(iter(counts.values()))}", transform=ax.transAxes, ha="right", **small)
+    else:
+        for y, count in counts.items():
+            ax.text(1.01, y, str(count), transform=ax.get_yaxis_transform(), va="center", **small)
 
 
 def _by_stage(key: str, study: Study, method: str) -> list[Plate]:
