@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -126,11 +126,16 @@ def load(paths: Sequence[str | Path]) -> Found:
     Raises `DeftError` when there is no results.json and no thresholds.json at all.
     """
     found = Found()
-    files = sorted({path.resolve(): path for path in _files(paths)}.values())
+    files: dict[Path, Path] = {}  # a file that two of the paths lead to is one
+    for given in paths:
+        here = {path.resolve(): path for path in _files(given)}
+        files |= here
+        if not here:
+            found.problems.append(f"There is no {results.FILE} or {THRESHOLDS} under {given}.")
     if not files:
         where = ", ".join(map(str, paths))
         raise DeftError(f"no {results.FILE} or {THRESHOLDS} under {where}: give the folder of a sweep or of runs.")
-    for path in files:
+    for path in sorted(files.values()):
         content = _read(path, found.problems)
         if content is not None and path.name == THRESHOLDS and content.get("finished") is False:
             found.problems.append(f"{path} is of a measurement that is not finished: it is left out until it is.")
@@ -153,17 +158,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
-    for path in paths:
-        matches = [str(path)] if os.path.exists(path) else sorted(glob.glob(str(path), recursive=True))
-        for match in map(Path, matches):
-            if match.is_file() and match.name in (results.FILE, THRESHOLDS):
-                yield match
-            for folder, folders, names in os.walk(match):
-                here = [name for name in (results.FILE, THRESHOLDS) if name in names]
-                yield from (Path(folder, name) for name in here)
-                if here:
-                    folders.clear()  # no run lies inside another
+def _files(path: str | Path) -> Iterator[Path]:
+    matches = [str(path)] if os.path.exists(path) else glob.glob(str(path), recursive=True)
+    for match in map(Path, matches):
+        if match.is_file() and match.name in (results.FILE, THRESHOLDS):
+            yield match
+        for folder, folders, names in os.walk(match):
+            here = [name for name in (results.FILE, THRESHOLDS) if name in names]
+            yield from (Path(folder, name) for name in here)
+            if here:
+                folders.clear()  # no run lies inside another
 
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:

@@ -184,7 +184,10 @@ def runs(study: Study, out: Path) -> Table:
         return finished, labels.index(row["Data"]), methods.index(row["Method"]), row["Value"], seed, row["Folder"]
 
     frame = pd.DataFrame(sorted(rows, key=place))
-    return _table("runs", frame, frame)
+    printed = frame.copy()
+    printed["Minutes"] = ["" if pd.isna(x) else f"{x:.1f}" for x in frame["Minutes"]]
+    printed["Steps"] = [f"{x:,}" if isinstance(x, int) else "" for x in frame["Steps"]]
+    return _table("runs", frame, printed)
 
 
 def _run_row(study: Study, index: int, run: Run, out: Path) -> dict[str, Any]:

@@ -32,6 +32,13 @@ def test_nothing_found_is_one_sentence(tmp_path: Path, path: str, monkeypatch: p
     assert path in str(error.value)
 
 
+def test_one_path_of_several_that_leads_nowhere_is_said(tmp_path: Path) -> None:
+    factory.write(tmp_path / "sweep", factory.result())
+    found = load([tmp_path / "sweep", tmp_path / "swep"])
+    assert len(found.runs) == 1
+    assert [str(tmp_path / "swep") in problem for problem in found.problems] == [True]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
