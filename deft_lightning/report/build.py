@@ -67,8 +67,6 @@ def _plan(study: Study, figure: PaperFigure) -> list[Plate]:
 
 
 def _report(study: Study, figure: PaperFigure, error: BaseException) -> None:
-    problem = (
-        f"{figure.number} cannot be drawn ({type(error).__name__}: {error}): a results.json holds what no run writes."
-    )
+    problem = f"A part of {figure.number} cannot be drawn and is left out ({type(error).__name__}: {error})."
     log.warning(problem, exc_info=log.isEnabledFor(logging.DEBUG))
     study.problems.append(problem)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 FAILED_BELOW = 0.1
 """A model fails when its MIG is lower (section 6.2 of the paper)."""
 
@@ -54,9 +56,9 @@ SETTINGS = {  # Table 1: groups, epochs, pressures
 }
 
 GAMMA_STUDY = "fig5_gamma"
-"""Name of the experiment of Fig. 5: its runs branch from one checkpoint, so they are in no distribution."""
+"""Name of the experiment of Fig. 5: its runs branch from one trunk, so that they are in no distribution."""
 
-# Okabe and Ito's colours, which differ for every kind of colour vision, and three of Tol's for the rest.
+# Okabe and Ito's colours, which differ for every kind of colour vision, and Tol's for the rest.
 _COLOURS = {
     "DEFT": "#0072b2",
     "DEFT (TC)": "#56b4e9",
@@ -66,8 +68,10 @@ _COLOURS = {
     "DIP-VAE-II": "#882255",
     "beta-TCVAE": "#e69f00",
     "AnnealedVAE": "#767676",
+    "beta-VAE, 2 groups": "#999933",
+    "beta-VAE, piecewise": "#44aa99",
 }
-_OTHER_COLOURS = ("#999933", "#44aa99", "#332288")
+_OTHER_COLOURS = ("#332288", "#117733", "#aa4499", "#661100")
 
 
 def failure_rate(method: str, dataset: str) -> float | None:
@@ -88,9 +92,7 @@ def is_ablation(method: str) -> bool:
 
 def colours(methods: list[str]) -> dict[str, str]:
     """One colour for each method, the same in every figure."""
-    others = [m for m in methods if m not in _COLOURS]
-    extra = {m: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, m in enumerate(others)}
-    return {m: _COLOURS.get(m) or extra[m] for m in methods}
+    return {m: _COLOURS.get(m) or _OTHER_COLOURS[crc32(m.encode()) % len(_OTHER_COLOURS)] for m in methods}
 
 
 def shown(text: str) -> str:

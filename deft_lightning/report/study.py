@@ -116,8 +116,8 @@ class Study:
 
 
 def _of_the_study(run: Run) -> bool:
-    """Whether a run is one of the study: it finished, was scored, and is no branch of the gamma study."""
-    return run.finished and bool(run.scores) and run.name != paper.GAMMA_STUDY
+    """Whether a run is one of the study: it finished, was scored, and is no part of the gamma study."""
+    return run.finished and bool(run.scores) and not run.name.startswith(paper.GAMMA_STUDY)
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -52,7 +52,8 @@ def settings(study: Study) -> Table:
         epochs, pressures = (as_text(schedule.get(key)) for key in ("epochs", "pressures"))
         known = paper.SETTINGS.get(run.dataset)
         as_paper = known and [str(known[0]), as_text(known[1]), as_text(known[2])]
-        ours = [str(groups.get("count", NONE)), epochs, pressures]
+        latents = groups.get("latents")
+        ours = [str(len(latents)) if isinstance(latents, list) else NONE, epochs, pressures]
         key = (
             study.label(run), run.method, *ours, as_text(groups.get("gamma")),
             as_text(run.value("training", "batch_size")), as_text(run.value("training", "lr")), run.scale or NONE,

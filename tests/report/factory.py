@@ -65,7 +65,7 @@ def result(
         "config_digest": f"{method}-{dataset}-{pressure}-{seed}",
         "training": {
             "data": {"_target_": "deft_lightning.data.Any", "source": "auto"},
-            "groups": {"count": groups, "latents": [3, 3, 2, 2], "gamma": 0.1, "width": "narrow"},
+            "groups": {"latents": {1: [10], 2: [5, 5], 4: [3, 3, 2, 2]}[groups], "gamma": 0.1, "width": "narrow"},
             "schedule": {**schedule, "fraction": 1.0},
             "objective": {"_target_": "deft_lightning.objectives.Any"},
             "scale": {"name": "paper", "fraction": 1.0, "num_points": 10_000},

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from deft_lightning.report import paper
 from deft_lightning.report.figures import FIGURES, Plate, distributions, failures, pictures, thresholds, training
 from deft_lightning.report.figures._common import DPI, save
 from deft_lightning.report.loading import Run, load
@@ -54,6 +55,14 @@ def test_every_figure_of_the_paper_is_drawn(study: Study) -> None:
     assert [f.number for f in FIGURES if not [p for part in f.parts for p in part(study)]] == []
     numbers = {f.number for f in FIGURES}
     assert numbers >= {f"Fig. {n}" for n in (1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)}
+
+
+def test_a_method_has_one_colour_wherever_it_is() -> None:
+    names = [*paper.METHODS, "beta-VAE, 2 groups", "beta-VAE, piecewise"]
+    together = paper.colours(names)
+    assert len(set(together.values())) == len(names)
+    assert all(paper.colours([name])[name] == together[name] for name in names)
+    assert paper.colours(["a new one", "another"])["another"] == paper.colours(["another"])["another"]
 
 
 def test_a_study_of_nothing_draws_nothing(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_one_figure_that_cannot_be_drawn_does_not_cost_the_page(
     )
     factory.write(tmp_path / "run", scored(0.3))
     html = write([tmp_path / "run"], tmp_path / "report").read_text()
-    assert f"{FIGURES[0].number} cannot be drawn (ValueError: no such shape)" in html
+    assert f"{FIGURES[0].number} cannot be drawn and is left out (ValueError: no such shape)" in html
     assert f"{FIGURES[1].number} cannot be drawn" in caplog.text
     assert (tmp_path / "report" / "figures" / "table_2_failures.png").exists()
 

@@ -121,7 +121,8 @@ def test_an_unfinished_run_counts_nowhere_and_is_said(tmp_path: Path, status: st
 
 def test_branches_of_the_gamma_study_and_anneal_tests_are_no_distribution(tmp_path: Path) -> None:
     anneal_test = factory.result(seed=3, stages={})
-    study = study_of(tmp_path, scored(0.3), scored(0.9, seed=1, name="fig5_gamma"), anneal_test)
+    branch, trunk = (scored(0.9, seed=1, name=name) for name in ("fig5_gamma", "fig5_gamma_trunk"))
+    study = study_of(tmp_path, scored(0.3), branch, trunk, anneal_test)
     assert study.compared["mig"].tolist() == [0.3]
 
 
