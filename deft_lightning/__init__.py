@@ -10,20 +10,42 @@ if TYPE_CHECKING:
     from deft_lightning.errors import DeftError
     from deft_lightning.groups import Groups
     from deft_lightning.module import DEFT
-    from deft_lightning.objectives import BetaVAE
-    from deft_lightning.schedule import Piecewise, constant
+    from deft_lightning.objectives import DEFTTC, DIPVAE1, DIPVAE2, AnnealedVAE, BetaTCVAE, BetaVAE, FactorVAE
+    from deft_lightning.schedule import Capacity, Constant, Piecewise
 
 __version__ = "0.1.0"
-__all__ = ["DEFT", "BetaVAE", "DeftError", "FactorDataModule", "Groups", "Piecewise", "constant"]
+__all__ = [
+    "DEFT",
+    "DEFTTC",
+    "DIPVAE1",
+    "DIPVAE2",
+    "AnnealedVAE",
+    "BetaTCVAE",
+    "BetaVAE",
+    "Capacity",
+    "Constant",
+    "DeftError",
+    "FactorDataModule",
+    "FactorVAE",
+    "Groups",
+    "Piecewise",
+]
 
 _HOMES = {
     "DEFT": "module",
+    "DEFTTC": "objectives",
+    "DIPVAE1": "objectives",
+    "DIPVAE2": "objectives",
+    "AnnealedVAE": "objectives",
+    "BetaTCVAE": "objectives",
     "BetaVAE": "objectives",
+    "Capacity": "schedule",
+    "Constant": "schedule",
     "DeftError": "errors",
     "FactorDataModule": "data.datamodule",
+    "FactorVAE": "objectives",
     "Groups": "groups",
     "Piecewise": "schedule",
-    "constant": "schedule",
 }
 
 

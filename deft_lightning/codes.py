@@ -15,32 +15,38 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics import factor_entropy, nmi
 from deft_lightning.module import DEFT
+from deft_lightning.networks import Posterior
 from deft_lightning.objectives import reconstruction
 
 
 class Codes(NamedTuple):
-    """Mean codes [N, D] of the images at `indices` [N], their factors [N, K] or None, KL per latent [D] in nats."""
+    """Mean codes [N, D] of the images at `indices` [N], and what goes with them.
+
+    `log_variance` of the codes [N, D], their factors [N, K] or None, and the mean KL per latent [D] in nats.
+    """
 
     indices: Tensor
     codes: NDArray[np.float32]
+    log_variance: NDArray[np.float32]
     factors: NDArray[np.int64] | None
     kl: NDArray[np.float64]
 
 
 @torch.no_grad()
-def encode(module: DEFT, data: FactorDataModule, indices: Tensor) -> Codes:
-    """Encode the images at `indices` [N] to their mean codes."""
-    codes, kl = [], torch.zeros(sum(module.groups.latents), dtype=torch.float64)
-    for images in data.evaluation_images(indices):
+def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | None = None) -> Codes:
+    """Encode the images at `indices` [N] to their mean codes; `seed` of the nuisances is by default the data's."""
+    parts = []
+    for images in data.evaluation_images(indices, seed=seed):
         posterior = module.encode(images.to(module.device, memory_format=torch.channels_last))
-        codes.append(posterior.mean.float().cpu())
-        kl += posterior.kl().sum(dim=0).cpu().double()  # mps has no float64
+        parts.append(Posterior(*(x.float().cpu() for x in posterior)))
+    posterior = Posterior(*(torch.cat(x) for x in zip(*parts, strict=True)))
     factors = data.dataset.factors(indices)
     return Codes(
         indices,
-        torch.cat(codes).numpy(),
+        posterior.mean.numpy(),
+        posterior.log_variance.numpy(),
         None if factors is None else factors.cpu().numpy(),
-        (kl / len(indices)).numpy(),
+        posterior.kl().double().mean(dim=0).numpy(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +17,13 @@ from deft_lightning.schedule import Schedule
 if TYPE_CHECKING:  # torch is not needed to find or compare configurations
     from deft_lightning.objectives import Objective
 
-TRAINING_KEYS = ("data", "groups", "schedule", "objective", "scale", "seed", "batch_size", "lr")
+TRAINING_KEYS = ("data", "groups", "schedule", "objective", "scale", "seed", "batch_size", "lr", "init_from", "trunk")
 """What decides the weights; a run is only resumed with the same values of all of these."""
 
 KNOWN_KEYS = (
     *TRAINING_KEYS,
     "name",
+    "method",
     "tags",
     "compile",
     "resume",
@@ -29,6 +31,8 @@ KNOWN_KEYS = (
     "callbacks",
     "trainer",
     "logger",
+    "table1",
+    "sweep",
 )
 
 
@@ -38,6 +42,14 @@ class Choices(NamedTuple):
     groups: Groups
     schedule: Schedule
     objective: Objective
+
+    @property
+    def method(self) -> str:
+        """The method's name in tables and figures: "beta-VAE", "DEFT", "DEFT (FactorVAE)", "beta-VAE, piecewise"."""
+        label, many, staged = self.objective.label, len(self.groups) > 1, self.schedule.stages > 1
+        if many and staged:
+            return label if label.startswith("DEFT") else "DEFT" if label == "beta-VAE" else f"DEFT ({label})"
+        return f"{label}, {len(self.groups)} groups" if many else f"{label}, piecewise" if staged else label
 
 
 def config_folder() -> Path:
@@ -58,18 +70,21 @@ def check(cfg: DictConfig) -> Choices:
     _check_number(cfg, "seed", int, low=0)
     _check_number(cfg, "batch_size", int, low=1)
     _check_number(cfg, "lr", float, low=0, above=True)
-    _check_number(cfg, "metrics.num_points", int, low=2)
-    _check_number(cfg, "metrics.bins", int, low=2)
+    check_metrics(cfg)
     if not isinstance(cfg.name, str) or not cfg.name:
         raise DeftError(f"name is {cfg.name!r}: give a word that is not a number, as in name=first_try.")
     if not isinstance(cfg.tags, ListConfig) or not all(isinstance(tag, str) for tag in cfg.tags):
         raise DeftError(f"tags is {to_plain(cfg, 'tags')!r}: give a list of words, as in tags=[paper,gamma].")
+    for key in ("method", "init_from"):
+        if cfg[key] is not None and not isinstance(cfg[key], str):
+            raise DeftError(f"{key} is {cfg[key]!r}: give a word, or null.")
     if not isinstance(cfg.compile, bool):
         raise DeftError(f"compile is {cfg.compile!r}: give true or false.")
     if not isinstance(cfg.resume, bool | str):
         raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
     groups, schedule, objective = (build(cfg, key) for key in ("groups", "schedule", "objective"))
     groups.check(schedule.stages)
+    objective.check(schedule)
     return Choices(groups, schedule, objective)
 
 
@@ -102,6 +117,18 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
             rows += differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
         return rows
     return [] if old == new else [f"{name}: {old} -> {new}"]
+
+
+def check_metrics(cfg: DictConfig) -> None:
+    """Raise `DeftError`, naming the field, unless the metrics part of `cfg` is one that can be scored."""
+    from deft_lightning.scoring import Settings  # noqa: PLC0415  # needs torch
+
+    fields = to_plain(cfg, "metrics")
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for field in fields:
+        if field not in known:
+            raise DeftError(f"metrics.{field} is not a field of the configuration: the fields are {', '.join(known)}.")
+    Settings(**fields)
 
 
 def _check_number(cfg: DictConfig, field: str, kind: type, low: float, above: bool = False) -> None:

@@ -10,13 +10,13 @@ import importlib.util
 import logging
 import shutil
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
@@ -25,7 +25,7 @@ from deft_lightning.groups import Groups
 from deft_lightning.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior, initialise
 from deft_lightning.objectives import Loss, Objective
 from deft_lightning.schedule import Schedule, Stage
-from deft_lightning.seeding import Stream, derive_seed
+from deft_lightning.seeding import Stream, derive_seed, generator
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class DEFT(pl.LightningModule):
     and groups do not fit each other, or the images are not 64 x 64.
     """
 
+    encodes: Tensor
+
     def __init__(
         self,
         groups: Groups,
@@ -62,6 +64,7 @@ class DEFT(pl.LightningModule):
     ) -> None:
         super().__init__()
         groups.check(schedule.stages)
+        objective.check(schedule)
         channels, *size = image_shape
         if size != [IMAGE_SIZE, IMAGE_SIZE]:
             raise DeftError(f"images of {size[0]} x {size[1]} do not fit the networks: resize them to 64 x 64.")
@@ -72,20 +75,30 @@ class DEFT(pl.LightningModule):
             torch.manual_seed(derive_seed(seed, Stream.INITIALISATION))
             self.encoder = GroupedEncoder(channels, groups.latents, groups.width)
             self.decoder = Decoder(channels, sum(groups.latents), groups.width)
+            objective.build(sum(groups.latents))
             initialise(self)
+        if groups.inactive == "prior":
+            # In the weights, so that a model taken from a checkpoint encodes as it did when that was saved.
+            self.register_buffer("encodes", torch.tensor(groups.encoding_latents(0), dtype=torch.float32))  # [D]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
-        self._loss_function: Callable[[Tensor, Tensor, Tensor], Loss] | None = None
+        self._loss_function: Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]] | None = None
+        self.sample: Tensor  # [B, D] of the latest loss, detached: what the objective learns from
+        self._learned: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """Encode, sample with `noise` [B, D] (the mean where it is None) and decode."""
-        posterior = self.encoder(images)
+        posterior = self.encode(images)
         sample = posterior.mean if noise is None else posterior.sample(noise)
         return Output(posterior, sample, self.decoder(sample))
 
     def encode(self, images: Tensor) -> Posterior:
         """The posterior of `images` [B, C, 64, 64], means and log variances [B, D]."""
-        return self.encoder(images)
+        posterior = self.encoder(images)
+        if self.groups.inactive != "prior":
+            return posterior
+        # The prior, mean 0 and log variance 0, for the latents of groups whose stage has not come.
+        return Posterior(posterior.mean * self.encodes, posterior.log_variance * self.encodes)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The mean images of `latents` [B, D], [B, C, 64, 64] in [0, 1]."""
@@ -94,24 +107,28 @@ class DEFT(pl.LightningModule):
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
         """The objective's `Loss` of `images` [B, C, 64, 64] with `noise` [B, D], compiled where that was asked for."""
         if self._loss_function is None:  # only now is the device known
-            wanted, possible = self._compiled, can_compile(images.device.type)
-            if wanted and not possible:
-                log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: going on without.")
-            self._loss_function = self._loss
-            if wanted and possible:
-                compiled = torch.compile(self._loss, dynamic=False)
-                try:
-                    loss = compiled(images, noise, pressure)
-                except BackendCompilerFailed as error:  # a compiler that lacks OpenMP or headers, for example
-                    log.info("torch.compile failed (%s): going on without.", type(error.inner_exception).__name__)
-                else:
-                    self._loss_function = compiled
-                    return loss
-        return self._loss_function(images, noise, pressure)
+            self._loss_function = self._compile(images, noise, pressure)
+        loss, self.sample = self._loss_function(images, noise, pressure)
+        return loss
 
-    def _loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
+    def _compile(self, *example: Tensor) -> Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]]:
+        """The loss as a compiled function, if that was asked for and works on the arguments `example`."""
+        if not self._compiled:
+            return self._loss
+        if not can_compile(example[0].device.type):
+            log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: going on without.")
+            return self._loss
+        compiled = torch.compile(self._loss, dynamic=False)
+        try:
+            compiled(*example)
+        except BackendCompilerFailed as error:  # a compiler that lacks OpenMP or headers, for example
+            log.info("torch.compile failed (%s): going on without.", type(error.inner_exception).__name__)
+            return self._loss
+        return compiled
+
+    def _loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Loss, Tensor]:
         posterior, sample, logits = self(images, noise)
-        return self.objective.loss(images, logits, posterior, sample, pressure)
+        return self.objective.loss(images, logits, posterior, sample, pressure), sample.detach()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -130,20 +147,27 @@ class DEFT(pl.LightningModule):
         """The global step at which each stage ends."""
         return self.schedule.boundaries(self.steps_per_epoch)
 
+    def on_train_start(self) -> None:
+        """Tell the objective how many images it learns from."""
+        loader: Any = self.trainer.train_dataloader
+        self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)
+
     def training_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch under the pressure of its stage; labels beside the images are not looked at."""
         images = batch if isinstance(batch, Tensor) else batch[0]
         step = self.global_step
         images = images.contiguous(memory_format=torch.channels_last)
-        pressure = torch.tensor(float(self.stage.pressure), device=images.device)
+        stage = self.stage
+        if self.groups.inactive == "prior":
+            self.encodes.copy_(torch.tensor(self.groups.encoding_latents(stage.index)))
+        pressure = torch.tensor(float(stage.pressure), device=images.device)
         # Noise is a function of (seed, step, rank), so that a resumed run draws what it would have drawn.
-        random = torch.Generator(images.device).manual_seed(
-            derive_seed(self.seed, Stream.POSTERIOR, step, self.global_rank)
-        )
+        random = generator(self.seed, Stream.POSTERIOR, step, self.global_rank, device=images.device)
         noise = torch.randn(len(images), sum(self.groups.latents), generator=random, device=images.device)  # [B, D]
         loss = self.compute_loss(images, noise, pressure)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (step + 1) % every == 0:
+            self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})
             self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)})
         return loss.total
 
@@ -163,6 +187,12 @@ class DEFT(pl.LightningModule):
             "image_channels": self.image_channels,
         }
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """The variant with gamma on the gradient: that of every inactive group is scaled before Adam sees it."""
+        if self.groups.gamma_on == "gradient":
+            for parameters, scale in zip(optimizer.param_groups, self.groups.scales(self.stage.index), strict=False):
+                scale_gradients(parameters["params"], scale)
+
     def optimizer_step(
         self,
         epoch: int,
@@ -174,7 +204,26 @@ class DEFT(pl.LightningModule):
         rates = (*self.groups.learning_rates(self.stage.index, self.lr), self.lr)
         for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
             parameters["lr"] = rate
+        if self.groups.adam_at_switch == "reset" and self.global_step in self.boundaries:
+            getattr(optimizer, "optimizer", optimizer).state.clear()  # Lightning wraps the optimiser
         optimizer.step(closure=optimizer_closure)
+        if self.objective.learns:
+            # Seeded alike on every rank: an objective that learns does so from the global batch, on all of them.
+            random = generator(self.seed, Stream.OBJECTIVE, self.global_step, device=self.sample.device)
+            self._learned = self.objective.update(self.sample, random)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log what the objective has to say of its own learning."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self._learned and every and self.global_step % every == 0:
+            self.log_dict({f"train/{name}": value for name, value in _scalars(self._learned)})
+
+
+def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:
+    """Multiply the gradients of `parameters` by `scale`, in place; those without one are left alone."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if scale != 1 and gradients:
+        torch._foreach_mul_(gradients, scale)
 
 
 def can_compile(device_type: str) -> bool:

@@ -43,6 +43,7 @@ def update(run_folder: str | Path, **fields: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a temporary file first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)

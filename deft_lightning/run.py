@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import rich
 from omegaconf import DictConfig
 
-from deft_lightning import config, loggers, results, run_folder, screens
+from deft_lightning import branch, config, loggers, results, run_folder, screens
 from deft_lightning.callbacks.checkpoints import read_checkpoint
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -30,29 +30,36 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     Raises `DeftError` for everything a user can mend; results.json then holds the reason.
     """
     choices = config.check(cfg)
+    branch.check_trunk(cfg)
     training = config.training_part(cfg)
-    checkpoint = run_folder.claim(folder, training, resume=bool(cfg.resume))
-    first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
+    training["schedule"] = choices.schedule.record(training["schedule"])
+    own = run_folder.claim(folder, training, resume=bool(cfg.resume))
+    if own is not None:
+        read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **_header(cfg, training, run_id))
+    results.update(folder, **header(cfg, training, run_id), method=cfg.method or choices.method)
     failed = True
     try:
+        checkpoint = own or branch.starting_point(cfg, train)
+        first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
         module, data = _build(cfg, choices)
         dataset = data.dataset
-        _check_same_pixels(folder, dataset, resumed=checkpoint is not None)
-        results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
+        choices.schedule.check(dataset.description)
+        check_same_pixels(folder, dataset, resumed=own is not None)
+        if checkpoint is not None:
+            _load_weights(module, checkpoint)
+            _check_something_is_left(module, checkpoint, first_step)
+        results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
         run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
-        for notice in dataset.notices:
-            log.info(notice)
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         failed = False
     except BaseException as error:
-        _record_failure(folder, error)
+        record_failure(folder, error)
         raise
     finally:
         loggers.finish_wandb(failed)
@@ -61,17 +68,34 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return outcome
 
 
-def rebuild(cfg: DictConfig, checkpoint: Path) -> tuple[DEFT, FactorDataModule]:
+def rebuild(cfg: DictConfig, checkpoint: Path, dataset: FactorDataset | None = None) -> tuple[DEFT, FactorDataModule]:
     """The module with the weights of `checkpoint`, and the data, of a run with configuration `cfg`.
 
-    Raises `DeftError` when the checkpoint is damaged or of another model.
+    `dataset`, where it is loaded already, is taken instead of a second one. Raises `DeftError` when the checkpoint is
+    damaged or of another model.
     """
-    module, data = _build(cfg, config.check(cfg))
+    module, data = _build(cfg, config.check(cfg), dataset)
+    _load_weights(module, checkpoint)
+    return module.eval(), data
+
+
+def _load_weights(module: DEFT, checkpoint: Path) -> None:
     try:
         module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     except (KeyError, RuntimeError) as error:
-        raise DeftError(f"the checkpoint {checkpoint} is of another model than the configuration.") from error
-    return module.eval(), data
+        raise DeftError(
+            f"the checkpoint {checkpoint} is of another model than the configuration: give one with the same groups, "
+            "width and image channels."
+        ) from error
+
+
+def _check_something_is_left(module: DEFT, checkpoint: Path, first_step: int) -> None:
+    end = module.boundaries[-1]
+    if first_step >= end:
+        raise DeftError(
+            f"{checkpoint} is at step {first_step:,} and the schedule ends at {end:,}: there is nothing left to train; "
+            "lengthen the schedule."
+        )
 
 
 def quieten() -> None:
@@ -85,8 +109,11 @@ def quieten() -> None:
         rich.reconfigure(width=160, soft_wrap=True)  # a log file has no width
 
 
-def _build(cfg: DictConfig, choices: config.Choices) -> tuple[DEFT, FactorDataModule]:
-    dataset: FactorDataset = config.build(cfg, "data")
+def _build(
+    cfg: DictConfig, choices: config.Choices, dataset: FactorDataset | None = None
+) -> tuple[DEFT, FactorDataModule]:
+    dataset = dataset or config.build(cfg, "data")
+    assert dataset is not None
     data = FactorDataModule(dataset, cfg.batch_size, cfg.seed)
     module = DEFT(
         *choices,
@@ -115,7 +142,8 @@ def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: i
     )
 
 
-def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+def header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """What results.json says of a run before it begins."""
     return {
         "status": "starting",
         "reason": None,
@@ -131,20 +159,7 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str,
     }
 
 
-def _data_header(dataset: FactorDataset) -> dict[str, Any]:
-    space = dataset.space
-    return {
-        "name": dataset.name,
-        "images": len(dataset),
-        "shape": list(dataset.shape),
-        "factors": list(dataset.factor_names),
-        "factor_sizes": [] if space is None else list(space.factor_sizes),
-        **dataset.provenance,
-        "notices": list(dataset.notices),
-    }
-
-
-def _check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
+def check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
     """A file that was prepared since the run began must not change the data under it."""
     before = results.read(folder).get("data", {})
     for key, value in dataset.provenance.items():
@@ -155,7 +170,7 @@ def _check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> N
             )
 
 
-def _record_failure(folder: Path, error: BaseException) -> None:
+def record_failure(folder: Path, error: BaseException) -> None:
     """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
     try:
         if results.read(folder).get("status") in ("starting", "running"):

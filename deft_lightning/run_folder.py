@@ -33,7 +33,7 @@ def choose(name: str, seed: int, resume: bool | str) -> str:
         folders = [folder for folder in OUTPUTS.glob(f"{name}/*") if ours.fullmatch(folder.name)]
         unfinished = [folder for folder in folders if _status(folder) not in ("finished", None)]
         if unfinished:  # one that has taken steps before one that never came so far, then the latest
-            return str(max(unfinished, key=lambda folder: (_checkpoint(folder).exists(), folder.name)))
+            return str(max(unfinished, key=lambda folder: (last_checkpoint(folder).exists(), folder.name)))
         return str(OUTPUTS / name / NOTHING_TO_RESUME)
     fresh = OUTPUTS / name / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_seed{seed}"
     twins = (fresh.with_name(f"{fresh.name}_{number}") for number in count(2))
@@ -68,7 +68,7 @@ def claim(folder: Path, training: dict[str, Any], resume: bool) -> Path | None:
             f"the run in {folder} was started with other settings ({'; '.join(changed)}): resume it with the same, "
             "or start a new run."
         )
-    checkpoint = _checkpoint(folder)
+    checkpoint = last_checkpoint(folder)
     return checkpoint if checkpoint.exists() else None
 
 
@@ -100,5 +100,6 @@ def remove_unused(folder: Path) -> None:
         folder.rmdir()
 
 
-def _checkpoint(folder: Path) -> Path:
+def last_checkpoint(folder: Path) -> Path:
+    """Where the run in `folder` keeps its latest checkpoint."""
     return folder / "checkpoints" / "last.ckpt"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from deft_lightning.errors import DeftError
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of Algorithm 1: its index, counted from 0, and its pressure beta."""
+    """A moment of Algorithm 1: the index of its stage, counted from 0, and its pressure beta.
+
+    Of a schedule whose `quantity` is "capacity", `pressure` is the capacity C in nats.
+    """
 
     index: int
     pressure: float
@@ -21,9 +25,11 @@ class Stage:
 class Schedule(ABC):
     """Maps a training step to its `Stage`; a function of the step alone, so a resumed run is in the right stage.
 
-    `fraction` shortens every stage in proportion; 1 is the schedule as the paper has it.
+    `fraction` shortens every stage in proportion; 1 is the schedule as the paper has it. `quantity` is what
+    `Stage.pressure` holds: "pressure", the weight of the KL term, or "capacity", its target in nats.
     """
 
+    quantity: ClassVar[str] = "pressure"
     fraction: float
 
     @abstractmethod
@@ -38,6 +44,13 @@ class Schedule(ABC):
     @abstractmethod
     def stages(self) -> int:
         """How many stages there are."""
+
+    def check(self, data: Mapping[str, Any]) -> None:  # noqa: B027  # most schedules fit any data
+        """Raise `DeftError` when the schedule was made for other data than `data`, their entry in results.json."""
+
+    def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What results.json keeps, and a resumed run must match, of the configuration's `fields` of this schedule."""
+        return dict(fields)
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class Piecewise(Schedule):
             raise DeftError(f"schedule.epochs is {list(self.epochs)}: every stage must be longer than 0 epochs.")
         if min(self.pressures) < 0:
             raise DeftError(f"schedule.pressures is {list(self.pressures)}: a pressure cannot be negative.")
-        _check_fraction(self.fraction)
+        check_fraction(self.fraction)
 
     @property
     def stages(self) -> int:
@@ -85,19 +98,77 @@ class Piecewise(Schedule):
         return Stage(index, self.pressures[index])
 
 
-def constant(pressure: float, epochs: float, fraction: float = 1.0) -> Piecewise:
-    """One stage under one pressure for `epochs`: the schedule of a beta-VAE (Eq. 2).
+@dataclass(frozen=True)
+class OneStage(Schedule):
+    """A schedule of one stage, `epochs` long or, where those are None, `steps`."""
 
-    Raises `DeftError` when the pressure is not a number from 0 up or the length not above 0.
+    epochs: float | None = None
+    steps: int | None = None
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field, length in (("epochs", self.epochs), ("steps", self.steps)):
+            if length is not None and (not is_number(length) or length <= 0):
+                raise DeftError(f"schedule.{field} is {length!r}: give one number above 0, as in schedule.{field}=23.")
+        if self.epochs is None and self.steps is None:
+            raise DeftError("schedule.epochs and schedule.steps are both null: give the length of the training in one.")
+        check_fraction(self.fraction)
+
+    @property
+    def stages(self) -> int:
+        return 1
+
+    def boundaries(self, steps_per_epoch: int) -> tuple[int, ...]:
+        length = self.steps if self.epochs is None else self.epochs * steps_per_epoch
+        assert length is not None  # checked above
+        return (max(1, round(length * self.fraction)),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(OneStage):
+    """One stage under one `pressure`: the schedule of a beta-VAE (Eq. 2).
+
+    It lasts `epochs`, or `steps` where epochs is None. Raises `DeftError` when the pressure is not a number from 0
+    up or the length not above 0.
     """
-    if not _is_number(pressure):
-        raise DeftError(f"schedule.pressure is {pressure!r}: give one number, as in schedule.pressure=6.")
-    if not _is_number(epochs):
-        raise DeftError(f"schedule.epochs is {epochs!r}: a constant schedule has one length, as in schedule.epochs=23.")
-    return Piecewise([epochs], [pressure], fraction)
+
+    pressure: float
+
+    def __post_init__(self) -> None:
+        if not is_number(self.pressure) or self.pressure < 0:
+            raise DeftError(
+                f"schedule.pressure is {self.pressure!r}: give one number from 0 up, as in schedule.pressure=6."
+            )
+        super().__post_init__()
+
+    def at(self, step: int, steps_per_epoch: int) -> Stage:
+        return Stage(0, self.pressure)
 
 
-def _is_number(value: object) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Capacity(OneStage):
+    """AnnealedVAE's capacity (Burgess et al. 2018): C(t) = min(c_max, c_max t / T) nats at step t.
+
+    `c_max` in nats; `increase_steps` is T, which `fraction` shortens as it does the training. Raises `DeftError`
+    when either is not above 0.
+    """
+
+    quantity: ClassVar[str] = "capacity"
+    c_max: float
+    increase_steps: int
+
+    def __post_init__(self) -> None:
+        for field in ("c_max", "increase_steps"):
+            if not is_number(getattr(self, field)) or getattr(self, field) <= 0:
+                raise DeftError(f"schedule.{field} is {getattr(self, field)!r}: give one number above 0.")
+        super().__post_init__()
+
+    def at(self, step: int, steps_per_epoch: int) -> Stage:
+        return Stage(0, self.c_max * min(1.0, step / (self.increase_steps * self.fraction)))
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is an int or a float; a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -105,11 +176,12 @@ def _numbers(field: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise DeftError(f"{field} is {values!r}: give a list of numbers, one a stage, as in {field}=[70,30,12,1].")
     for value in values:
-        if not _is_number(value):
+        if not is_number(value):
             raise DeftError(f"{field} holds {value!r}, which is not a number: give one number a stage.")
     return tuple(values)
 
 
-def _check_fraction(fraction: float) -> None:
-    if not _is_number(fraction) or not 0 < fraction <= 1:
+def check_fraction(fraction: float) -> None:
+    """Raise `DeftError` unless a schedule can be shortened to `fraction`."""
+    if not is_number(fraction) or not 0 < fraction <= 1:
         raise DeftError(f"scale.fraction is {fraction!r}: give a number above 0 and at most 1.")

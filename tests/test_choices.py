@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deft_lightning import DEFT, BetaVAE, DeftError, Groups, Piecewise, constant, results, run_folder
+from deft_lightning import DEFT, BetaVAE, Constant, DeftError, Groups, Piecewise, results, run_folder
 from deft_lightning.networks import Posterior
 
 
@@ -25,7 +25,7 @@ def test_the_last_stage_goes_on() -> None:
 
 
 def test_constant_is_one_stage() -> None:
-    schedule = constant(6, 23)
+    schedule = Constant(pressure=6, epochs=23)
     assert (schedule.stages, schedule.at(0, 10).pressure, schedule.boundaries(10)) == (1, 6, (230,))
 
 
@@ -57,7 +57,7 @@ def test_loss_of_a_vae_by_hand() -> None:
         (lambda: Piecewise(["a", 1], [2, 1]), r"schedule.epochs holds 'a', which is not a number"),
         (lambda: Piecewise([], []), r"give a list of numbers"),
         (lambda: Piecewise([1], [1], fraction=2), r"scale.fraction is 2"),
-        (lambda: constant([1, 2], 5), r"schedule.pressure is \[1, 2\]: give one number"),
+        (lambda: Constant(pressure=[1, 2], epochs=5), r"schedule.pressure is \[1, 2\]: give one number"),
         (lambda: Groups([3, 3, 2, 2], 1.5), r"groups.gamma is 1.5: give a number from 0 to 1"),
         (lambda: Groups([3, 3, 2, 2], -0.1), r"groups.gamma is -0.1"),
         (lambda: Groups([3, 3], count=4), r"names 2 groups and groups.count is 4"),
@@ -68,7 +68,10 @@ def test_loss_of_a_vae_by_hand() -> None:
             lambda: DEFT(Groups([5, 5]), Piecewise([1] * 4, [4, 3, 2, 1]), BetaVAE()),
             r"the schedule has 4 stages and groups.latents has 2 groups",
         ),
-        (lambda: DEFT(Groups([10]), constant(1, 1), BetaVAE(), (1, 32, 32)), r"images of 32 x 32 do not fit"),
+        (
+            lambda: DEFT(Groups([10]), Constant(pressure=1, epochs=1), BetaVAE(), (1, 32, 32)),
+            r"images of 32 x 32 do not fit",
+        ),
     ],
 )
 def test_refusals_are_one_sentence(build, sentence: str) -> None:

@@ -22,7 +22,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["deft_lightning", *arguments])
         OmegaConf.clear_cache(OmegaConf.create())
-        cli._failed.clear()
         status, said = 0, ""
         try:
             cli.main()

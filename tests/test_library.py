@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import deft_lightning
-from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, Piecewise, constant
+from deft_lightning import DEFT, BetaVAE, Constant, FactorDataModule, Groups, Piecewise
 from deft_lightning.module import can_compile
 from deft_lightning.objectives import reconstruction
 from tests.helpers import TinySprites, plain_trainer, tiny_module
@@ -40,7 +40,7 @@ def test_trains_with_a_plain_trainer(plain: bool, images: torch.Tensor, tmp_path
 
 
 def test_a_beta_vae_is_one_group_under_one_pressure(images: torch.Tensor, tmp_path: Path) -> None:
-    module = DEFT(Groups([10]), constant(6, epochs=1), BetaVAE(), image_shape=(1, 64, 64))
+    module = DEFT(Groups([10]), Constant(pressure=6, epochs=1), BetaVAE(), image_shape=(1, 64, 64))
     trainer = plain_trainer(tmp_path, max_epochs=1)
     trainer.fit(module, FactorDataModule(TinySprites(), batch_size=32))
     assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [5e-4, 5e-4]

@@ -36,6 +36,7 @@ def check_finite(trainer: pl.Trainer, module: DEFT, outputs: Any) -> None:
     step = trainer.global_step
     stage = module.schedule.at(step - 1, module.steps_per_epoch)
     raise DeftError(
-        f"the loss is {float(loss)} at step {step:,} in stage {stage.index + 1} (pressure {stage.pressure:g}): the "
-        "run has stopped, checkpoints/last.ckpt is from before; lower lr, or look at the data."
+        f"the loss is {float(loss)} at step {step:,} in stage {stage.index + 1} "
+        f"({module.schedule.quantity} {stage.pressure:g}): the run has stopped, checkpoints/last.ckpt is from before; "
+        "lower lr, or look at the data."
     )

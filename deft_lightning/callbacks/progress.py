@@ -69,7 +69,8 @@ class RunProgress(ProgressBar):
         if not last and now - self._drawn < self.refresh_seconds:
             return
         self._drawn = now
-        stage = module.schedule.at(step - 1, module.steps_per_epoch)
+        schedule = module.schedule
+        stage = schedule.at(step - 1, module.steps_per_epoch)
         parts = [
             f"{name} {float(trainer.callback_metrics[f'train/{name}']):.1f}"
             for name in ("reconstruction", "kl")
@@ -81,7 +82,7 @@ class RunProgress(ProgressBar):
         self._progress.update(
             self._task,
             completed=step,
-            description=f"stage {stage.index + 1}/{module.schedule.stages}  pressure {stage.pressure:g}",
+            description=f"stage {stage.index + 1}/{schedule.stages}  {schedule.quantity} {stage.pressure:g}",
             numbers="  ".join(parts),
             refresh=True,
         )

@@ -36,10 +36,11 @@ class StagePressure(pl.Callback):
         active = module.groups.active(stage.index)
         if trainer.is_global_zero:
             log.info(
-                "Stage %d of %d at step %s: pressure %g, group %d active, learning rates %s",
+                "Stage %d of %d at step %s: %s %g, group %d active, learning rates %s",
                 stage.index + 1,
                 module.schedule.stages,
                 f"{trainer.global_step:,}",
+                module.schedule.quantity,
                 stage.pressure,
                 active + 1,
                 ", ".join(f"{rate:.3g}" for rate in rates),
@@ -48,7 +49,7 @@ class StagePressure(pl.Callback):
             trainer,
             {
                 "stage": stage.index + 1,
-                "pressure": stage.pressure,
+                module.schedule.quantity: stage.pressure,
                 "active_group": active + 1,
                 **{f"learning_rate/group_{i + 1}": rate for i, rate in enumerate(rates)},
             },

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning import figures
+from deft_lightning import figures, results
 from deft_lightning.callbacks._common import AtStageEnd, figures_folder, log_image, save_figure
 from deft_lightning.codes import codes_now, latent_titles
 from deft_lightning.data.datamodule import FactorDataModule
@@ -40,11 +42,16 @@ class Traversals(AtStageEnd):
         images = self._traverse(module, torch.as_tensor(table.codes[0]), order)  # [D, columns, C, H, W]
         name = f"stage_{stage + 1}"
         figure = figures.traversal_grid(images, rows, self.span, f"stage {stage + 1}, step {trainer.global_step:,}")
-        log_image(trainer, "traversals", save_figure(figure, trainer, f"traversals_{name}"))
+        traversals = save_figure(figure, trainer, f"traversals_{name}")
+        log_image(trainer, "traversals", traversals)
         figures.traversal_animation(images, [f"z{j} {titles[j]}".strip() for j in order]).save(
             figures_folder(trainer) / f"traversals_{name}.gif"
         )
-        self._reconstruct(trainer, module, data, table.indices[: self.examples], name)
+        reconstructions = self._reconstruct(trainer, module, data, table.indices[: self.examples], name)
+        pictures = {"traversals": traversals, "reconstructions": reconstructions}
+        root = Path(trainer.default_root_dir)
+        relative = {key: path.relative_to(root).as_posix() for key, path in pictures.items()}
+        results.update(root, stages={name: {"pictures": relative}})
 
     @torch.no_grad()
     def _traverse(self, module: DEFT, code: torch.Tensor, order: np.ndarray) -> np.ndarray:
@@ -58,9 +65,11 @@ class Traversals(AtStageEnd):
     @torch.no_grad()
     def _reconstruct(
         self, trainer: pl.Trainer, module: DEFT, data: FactorDataModule, indices: torch.Tensor, name: str
-    ) -> None:
+    ) -> Path:
         originals = next(iter(data.evaluation_images(indices))).to(module.device)
         decoded = module.decode(module.encode(originals).mean)
         title = f"{name.replace('_', ' ')}, step {trainer.global_step:,}"
         figure = figures.reconstruction_grid(originals.cpu().numpy(), decoded.cpu().numpy(), title)
-        log_image(trainer, "reconstructions", save_figure(figure, trainer, f"reconstructions_{name}"))
+        path = save_figure(figure, trainer, f"reconstructions_{name}")
+        log_image(trainer, "reconstructions", path)
+        return path

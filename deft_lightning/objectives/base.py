@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
+from deft_lightning.errors import DeftError
 from deft_lightning.networks import Posterior
+from deft_lightning.schedule import Schedule
 
 
 class Loss(NamedTuple):
@@ -25,15 +27,26 @@ class Objective(nn.Module, ABC):
 
     `label` is the method's name in tables and figures. `quantity` is what the schedule has to give at every step:
     "pressure", the weight of the KL term, or "capacity", its target in nats. The module calls `build` once and
-    sets `dataset_size`, the number of training images, before the first step.
+    sets `dataset_size`, the number of training images, before the first step. One that `learns` has its `update`
+    called after every step.
     """
 
     label: ClassVar[str]
     quantity: ClassVar[str] = "pressure"
+    learns: ClassVar[bool] = False
     dataset_size: int = 0
 
     def build(self, latents: int) -> None:
         """Make whatever depends on the number of latents; most objectives have nothing to make."""
+
+    def check(self, schedule: Schedule) -> None:
+        """Raise `DeftError` when `schedule` does not give the quantity that this objective needs."""
+        if schedule.quantity != self.quantity:
+            fitting = "capacity" if self.quantity == "capacity" else "constant or piecewise"
+            raise DeftError(
+                f"{self.label} presses with a {self.quantity}, and the schedule gives a {schedule.quantity}: "
+                f"choose schedule={fitting}, or another objective."
+            )
 
     @abstractmethod
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
@@ -44,12 +57,12 @@ class Objective(nn.Module, ABC):
         """
 
     def update(self, sample: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The objective's own learning, after the model's step: FactorVAE's discriminator. Nothing by default.
+        """The objective's own learning, after the model's step, such as FactorVAE's discriminator.
 
         `sample` [B, D] is the step's sample, detached; `generator`, on its device, is a function of the step. What
         is returned is logged beside the parts of the loss. Optimiser state belongs in `get_extra_state`.
         """
-        return {}
+        raise NotImplementedError
 
 
 def reconstruction(batch: Tensor, logits: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from deft_lightning.report.loading import Found, Run
 
 NOT_SWEPT = ("seed", "data", "scale")
 """Parts of `training` that are no setting of a method: data and scale are told apart by the label of the data set."""
+NO_VALUE = "none"
+IMPLIED = ("groups.count",)
+"""Settings that others decide: the number of groups is that of their latents, whether it is written down or not."""
 
 
 class Study:
@@ -108,10 +111,10 @@ class Study:
         values: dict[int, str] = {}
         for members in groups.values():
             settings = {i: _settings(self.runs[i]) for i in members}
-            fields = list(dict.fromkeys(name for s in settings.values() for name in s))
-            swept = [name for name in fields if len({settings[i].get(name) for i in members}) > 1]
+            fields = list(dict.fromkeys(name for s in settings.values() for name in s if name not in IMPLIED))
+            swept = [name for name in fields if len({settings[i].get(name, NO_VALUE) for i in members}) > 1]
             for i in members:
-                values[i] = ", ".join(f"{name.split('.')[-1]} {settings[i].get(name, 'none')}" for name in swept)
+                values[i] = ", ".join(f"{name.split('.')[-1]} {settings[i].get(name, NO_VALUE)}" for name in swept)
         return values
 
 
@@ -156,7 +159,7 @@ def as_text(value: Any) -> str:
         return ", ".join(map(as_text, value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return "none" if value is None else str(value)
+    return NO_VALUE if value is None else str(value)
 
 
 def _data_key(run: Run) -> tuple[str, str, str]:

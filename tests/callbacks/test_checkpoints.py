@@ -131,7 +131,7 @@ def test_a_second_name_outlives_a_new_last_checkpoint(links: bool, tmp_path: Pat
 def test_the_numbers_of_a_step_are_on_disk_before_its_checkpoint(tmp_path: Path, monkeypatch) -> None:
     """Or a run killed between the two would lose them: it goes on after the checkpoint."""
     on_disk: dict[int, set[int]] = {}
-    trainer = _trainer(tmp_path, Scores(num_points=20), Checkpoints(), logger=ResumableCSVLogger(tmp_path))
+    trainer = _trainer(tmp_path, Scores({"num_points": 20}), Checkpoints(), logger=ResumableCSVLogger(tmp_path))
     save = trainer.save_checkpoint
 
     def look(*arguments, **options) -> None:

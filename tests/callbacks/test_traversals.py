@@ -36,7 +36,7 @@ def table() -> Codes:
     factors = data.dataset.factors(indices).numpy()
     codes = np.random.default_rng(0).normal(size=(96, 10)).astype(np.float32)
     codes[:, 1], codes[:, 4] = factors[:, 2], factors[:, 1]
-    return Codes(indices, codes, factors, KL)
+    return Codes(indices, codes, np.zeros_like(codes), factors, KL)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+from deft_lightning.config import config_folder
 from deft_lightning.report import page as page_module
 from deft_lightning.report.__main__ import main
 from deft_lightning.report.build import write
@@ -116,6 +117,15 @@ def test_a_figure_without_runs_says_what_to_run(tmp_path: Path) -> None:
     for figure in FIGURES:
         assert figure.command in text
     assert not list((tmp_path / "report" / "figures").iterdir())
+
+
+def test_what_to_run_is_there_to_be_run() -> None:
+    """The experiments that the commands name are in conf/."""
+    names = [
+        name for f in FIGURES for found in re.findall(r"\+experiment=(\S+)", f.command) for name in found.split(",")
+    ]
+    assert "fig5_gamma" in names
+    assert [name for name in names if not (config_folder() / "experiment" / f"{name}.yaml").is_file()] == []
 
 
 def test_scores_may_be_missing(tmp_path: Path) -> None:

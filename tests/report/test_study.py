@@ -48,6 +48,15 @@ def test_values_are_swept_within_a_method_and_data_set(tmp_path: Path) -> None:
     assert study.compared["best"].all()
 
 
+def test_what_is_written_down_or_left_out_is_no_sweep(tmp_path: Path) -> None:
+    """A field that is null, or that an older version did not have; groups counted, or left to be counted."""
+    older, newer = (scored(0.3, seed=s, config_digest=str(s)) for s in (0, 1))
+    older["training"]["groups"]["count"] = 4
+    newer["training"] |= {"init_from": None, "trunk": None}
+    newer["training"]["groups"]["count"] = None
+    assert set(study_of(tmp_path, older, newer).compared["value"]) == {""}
+
+
 def test_several_fields_are_swept_together(tmp_path: Path) -> None:
     contents = [scored(0.1 * i, method="DIP-VAE-I", seed=i, config_digest=str(i)) for i in (1, 2)]
     for i, content in enumerate(contents, 1):

@@ -1,0 +1,198 @@
+"""`python -m deft_lightning.evaluate <run folders> metrics=full`: scores finished runs again from their checkpoints.
+
+What results.json holds already stays as it is; scores that are missing are added to the last stage. Runs that differ
+in their seed alone are compared with each other as well: their UDR, for choosing models without labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from deft_lightning import config, results, run, run_folder, scoring
+from deft_lightning.codes import Codes, encode
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.errors import DeftError
+from deft_lightning.metrics import udr
+from deft_lightning.module import DEFT
+
+log = logging.getLogger(__name__)
+
+
+class Representation(NamedTuple):
+    """What a run's model makes of images that are the same for all runs: codes [N, D] and KL per latent [D]."""
+
+    codes: NDArray[Any]
+    kl: NDArray[Any]
+
+
+def evaluate(folder: Path, settings: scoring.Settings, device: str, dataset: FactorDataset | None) -> Evaluated:
+    """Add the scores that `folder`'s results.json lacks of those that `settings` names.
+
+    `dataset` is that of a run before, taken where this run has the same. Raises `DeftError` when the folder holds no
+    finished run, when its checkpoint is damaged, or when its images are not those it was trained on.
+    """
+    known = results.read(folder)
+    if known.get("status") != "finished":
+        state = f"is {known['status']}" if known.get("status") else "holds no results.json"
+        raise DeftError(f"{folder} {state}: only finished runs are scored again.")
+    stages = known.get("stages", {})
+    if not stages:
+        raise DeftError(f"{folder} has no scores of any stage: train it with callbacks.scores.")
+    cfg = _configuration(folder)
+    module, data = run.rebuild(cfg, run_folder.last_checkpoint(folder), dataset)
+    run.check_same_pixels(folder, data.dataset, resumed=True)
+    module.to(device)
+    data.dataset.to(device)
+    last = list(stages)[-1]
+    record = stages[last]
+    missing = [
+        name
+        for name in settings.names
+        if not set(scoring.score_names(name)) <= set(record["scores"])
+        or (settings.bootstrap and not set(scoring.score_names(name)) <= set(record.get("intervals", {})))
+    ]
+    table = encode(module, data, scoring.sample_tables(data, settings)[0])
+    scored = scoring.score(missing, settings, table, module, data)
+    added = _absent(scored.record(), record)
+    if added:
+        results.update(folder, stages={last: added})
+    return Evaluated(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)
+
+
+class Evaluated(NamedTuple):
+    """Names of the scores that were added, the representation for UDR, and the data set."""
+
+    added: list[str]
+    representation: Representation
+    dataset: FactorDataset
+
+
+def _common_points(module: DEFT, data: FactorDataModule, settings: scoring.Settings) -> Representation:
+    """On images that do not depend on the run's own seed."""
+    count = min(settings.num_points, len(data.dataset))
+    codes: Codes = encode(module, data, data.sample(count, seed=settings.seed), seed=settings.seed)
+    return Representation(codes.codes, codes.kl)
+
+
+def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """The part of `new` that `old` has nothing for."""
+    part = {}
+    for key, value in new.items():
+        if isinstance(value, dict):
+            inner = _absent(value, old.get(key, {}))
+            if inner:
+                part[key] = inner
+        elif key not in old:
+            part[key] = value
+    return part
+
+
+def _configuration(folder: Path) -> DictConfig:
+    path = folder / run_folder.CONFIG
+    try:
+        cfg = OmegaConf.load(path)
+    except (OSError, ValueError, OmegaConfBaseException) as error:
+        raise DeftError(f"{path} cannot be read: restore it from a copy of the run.") from error
+    if not isinstance(cfg, DictConfig):
+        raise DeftError(f"{path} is not the configuration of a run: restore it from a copy.")
+    return cfg
+
+
+def add_udr(runs: dict[Path, Representation]) -> list[Path]:
+    """Write the UDR of every run among those that differ from it in their seed alone; returns the runs that have one.
+
+    UDR (Duan et al. 2020) is a score of a run within a set of runs: a new set replaces it.
+    """
+    peers: dict[str, list[Path]] = defaultdict(list)
+    for folder in runs:
+        training = dict(results.read(folder)["training"], seed=None)
+        peers[results.digest(training)].append(folder)
+    scored = []
+    for folders in peers.values():
+        if len(folders) < 2:
+            continue
+        found = udr([runs[folder].codes for folder in folders], [runs[folder].kl for folder in folders])
+        for folder, value in zip(folders, np.asarray(found.scores), strict=True):
+            results.update(folder, udr={"score": float(value), "method": found.method, "runs": len(folders)})
+            scored.append(folder)
+    return scored
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status, 1 when a run could not be scored."""
+    parser = argparse.ArgumentParser(prog="python -m deft_lightning.evaluate", description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="run folder | metrics=full | metrics.field=value")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        settings = _settings([word for word in given.runs if word.startswith("metrics")])
+        folders = _folders([word for word in given.runs if not word.startswith("metrics")])
+    except DeftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    representations: dict[Path, Representation] = {}
+    data: dict[str, FactorDataset] = {}
+    failed = 0
+    for folder in tqdm(folders, desc="Scoring", unit="run", disable=None):
+        try:
+            same = results.digest(config.to_plain(_configuration(folder), "data"))
+            outcome = evaluate(folder, settings, given.device, data.get(same))
+        except DeftError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        data = {same: outcome.dataset}  # one at a time: a data set takes hundreds of megabytes
+        representations[folder] = outcome.representation
+        print(f"{folder}: {', '.join(outcome.added) or 'nothing to add'}")
+    for folder in add_udr(representations):
+        print(f"{folder}: UDR {results.read(folder)['udr']['score']:.3f}")
+    return int(failed > 0)
+
+
+def _settings(overrides: list[str]) -> scoring.Settings:
+    """The metrics part of the configuration; full where nothing else is chosen."""
+    chosen = any(override.startswith("metrics=") for override in overrides)
+    try:
+        with initialize_config_dir(str(config.config_folder()), version_base="1.3"):
+            cfg = compose("config", overrides=[*([] if chosen else ["metrics=full"]), *overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = str(error).splitlines()[0]
+        raise DeftError(f"{' '.join(overrides)} cannot be used ({reason}): use metrics=fast, paper or full.") from error
+    config.check_metrics(cfg)
+    return scoring.Settings(**config.to_plain(cfg, "metrics"))
+
+
+def _folders(patterns: list[str]) -> list[Path]:
+    """Run folders that are named, or lie within those that are."""
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        matches = [Path(match) for match in sorted(glob.glob(pattern))]  # absolute patterns too
+        within = [path.parent for match in matches for path in sorted(match.rglob(results.FILE))]
+        if not within:
+            raise DeftError(f"there is no run in {pattern}: give run folders, or the folder of a sweep.")
+        found |= dict.fromkeys(within)
+    if not found:
+        raise DeftError("no run folder is given: name some, as in outputs/color_dsprites/*.")
+    return list(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

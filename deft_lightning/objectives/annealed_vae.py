@@ -1,0 +1,30 @@
+"""AnnealedVAE (Burgess et al. 2018): the KL is held at a capacity that grows during training."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from deft_lightning.networks import Posterior
+from deft_lightning.objectives import checks
+from deft_lightning.objectives.base import Loss, Objective, elbo_parts, global_batch
+
+
+class AnnealedVAE(Objective):
+    """R + gamma |KL - C|, C being the capacity in nats that the schedule gives for the step.
+
+    Raises `DeftError` for a negative gamma.
+    """
+
+    label = "AnnealedVAE"
+    quantity = "capacity"
+
+    def __init__(self, gamma: float = 1000.0) -> None:
+        super().__init__()
+        self.gamma = checks.number("gamma", gamma)
+
+    def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+        """`pressure` is the capacity C, a scalar in nats."""
+        parts = elbo_parts(batch, logits, posterior)
+        kl = global_batch(parts["kl"][None]).mean()  # every process on the same side of C
+        total = parts["reconstruction"] + self.gamma * (kl - pressure).abs()
+        return Loss(total, {"loss": total, **parts})

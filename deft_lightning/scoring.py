@@ -1,0 +1,244 @@
+"""Scores of a model: which metrics there are, what each of them reads, and what its numbers are called.
+
+Everything is read off two tables of codes, one to score (or to train a predictor) on and one to test it on; the
+FactorVAE and beta-VAE scores also read batches of codes in which one factor is fixed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from torch import Tensor
+
+from deft_lightning import metrics
+from deft_lightning.codes import Codes, encode
+from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.errors import DeftError
+from deft_lightning.module import DEFT
+from deft_lightning.seeding import Stream, generator
+
+log = logging.getLogger(__name__)
+
+VOTE_SIZE = 64  # points, or pairs, of every batch with one factor fixed
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric function, and what the fields of its result are called among the scores.
+
+    It reads codes, with factors where it is `labelled`, and a test table as well where it is `split`; `bounds` are
+    those of its scores.
+    """
+
+    function: Callable[..., Any]
+    scores: dict[str, str]
+    labelled: bool = True
+    split: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+
+TABLE_METRICS = {
+    "mig": Metric(metrics.mig, {"score": "mig"}),
+    "modularity": Metric(metrics.modularity, {"score": "modularity"}),
+    "explicitness": Metric(metrics.explicitness, {"test": "explicitness"}, split=True),
+    "dci": Metric(
+        metrics.dci,
+        {
+            "disentanglement": "dci_disentanglement",
+            "completeness": "dci_completeness",
+            "informativeness_test": "dci_informativeness",
+        },
+        split=True,
+    ),
+    "sap": Metric(metrics.sap, {"score": "sap"}, split=True),
+    "irs": Metric(metrics.irs, {"score": "irs"}),
+    "infomec": Metric(
+        metrics.infomec, {name: f"infomec_{name}" for name in ("modularity", "compactness", "explicitness")}
+    ),
+    "active_units": Metric(metrics.active_units, {"score": "active_units"}, labelled=False, bounds=(0.0, float("inf"))),
+    "total_correlation": Metric(
+        metrics.total_correlation, {"score": "total_correlation"}, labelled=False, bounds=(0.0, float("inf"))
+    ),
+}
+BATCH_METRICS = ("factor_vae", "beta_vae")
+NAMES = (*TABLE_METRICS, *BATCH_METRICS)
+
+
+def score_names(metric: str) -> list[str]:
+    """What the scores of a metric are called in results.json."""
+    return [metric] if metric in BATCH_METRICS else list(TABLE_METRICS[metric].scores.values())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `metrics` part of a configuration.
+
+    `each_stage` and `at_end` name the metrics scored at every stage end and at the last alone; `num_points` and
+    `num_test` are the images of the two tables, `bins` the bins a latent, `votes` the batches that the FactorVAE and
+    beta-VAE scores train on and are evaluated on, `bootstrap` the resamples for intervals (0: none). Raises
+    `DeftError`, naming the field, for anything that cannot be.
+    """
+
+    num_points: int = 10_000
+    num_test: int = 5_000
+    bins: int = 20
+    each_stage: Sequence[str] = ("mig", "modularity", "active_units", "total_correlation")
+    at_end: Sequence[str] = ()
+    votes: Sequence[int] = (10_000, 5_000)
+    bootstrap: int = 0
+    dci_estimator: str = "reference"
+    infomec_mi: str = "knn"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("num_points", 2), ("num_test", 2), ("bins", 2), ("bootstrap", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise DeftError(f"metrics.{name} is {value!r}: give a whole number from {low} up.")
+        for name in ("each_stage", "at_end"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence) or (unknown := set(value) - set(NAMES)):
+                what = sorted(unknown)[0] if isinstance(value, Sequence) and not isinstance(value, str) else value
+                raise DeftError(f"metrics.{name} holds {what!r}: give a list of {', '.join(NAMES)}.")
+        votes = self.votes
+        if isinstance(votes, str) or len(votes) != 2 or not all(isinstance(n, int) and n > 0 for n in votes):
+            raise DeftError(f"metrics.votes is {votes!r}: give the batches to train on and to test on, [10000,5000].")
+        for name, choices in (("dci_estimator", ("reference", "fast")), ("infomec_mi", ("knn", "binned"))):
+            if getattr(self, name) not in choices:
+                raise DeftError(f"metrics.{name} is {getattr(self, name)!r}: use one of {', '.join(choices)}.")
+        if self.bootstrap == 1 or (self.bootstrap and self.infomec_mi == "knn" and "infomec" in self.names):
+            raise DeftError(
+                f"metrics.bootstrap is {self.bootstrap}: give 2 or more, and metrics.infomec_mi=binned with infomec, "
+                "whose nearest neighbours take repeated rows for information."
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """All metrics, those of every stage first."""
+        return list(dict.fromkeys([*self.each_stage, *self.at_end]))
+
+    def options(self, metric: str) -> dict[str, Any]:
+        """Arguments of a table metric besides its tables."""
+        options: dict[str, dict[str, Any]] = {
+            "mig": {"bins": self.bins},
+            "modularity": {"bins": self.bins},
+            "dci": {"estimator": self.dci_estimator, "seed": self.seed},
+            "infomec": {"mi": self.infomec_mi, "bins": self.bins, "seed": self.seed},
+        }
+        return options.get(metric, {})
+
+
+@dataclass
+class Scored:
+    """`scores` by name; `intervals` [low, high] of those that have one; `dci_estimator` where DCI is among them."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    dci_estimator: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As results.json holds it; what is empty is left out."""
+        parts = {"scores": self.scores, "intervals": self.intervals, "dci_estimator": self.dci_estimator}
+        return {name: part for name, part in parts.items() if part}
+
+
+def sample_tables(data: FactorDataModule, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Indices of the images to score on and, others where the data have so many, of those to test on."""
+    count = len(data.dataset)
+    points = min(settings.num_points, count)
+    if points + settings.num_test <= count:
+        rows = data.sample(points + settings.num_test)  # begins with the rows of data.sample(points)
+        return rows[:points], rows[points:]
+    return data.sample(points), data.sample(min(settings.num_test, count), seed=data.seed + 1)
+
+
+def score(names: Sequence[str], settings: Settings, table: Codes, module: DEFT, data: FactorDataModule) -> Scored:
+    """The metrics `names` of `module` on `table`, the codes of the first of `sample_tables`.
+
+    Metrics that need labels are left out where there are none. Raises `DeftError` as the metrics do.
+    """
+    scored = Scored()
+    test: Codes | None = None
+    for name in names:
+        labelled = name in BATCH_METRICS or TABLE_METRICS[name].labelled
+        if labelled and table.factors is None:
+            continue
+        if name in BATCH_METRICS:
+            _score_batches(name, settings, module, data, scored)
+            continue
+        metric = TABLE_METRICS[name]
+        arrays: list[Any] = [table.codes, table.factors] if metric.labelled else [table.codes]
+        if metric.split:
+            test = test or encode(module, data, sample_tables(data, settings)[1])
+            arrays += [test.codes, test.factors]
+        _score_table(name, metric, arrays, settings, scored)
+    return scored
+
+
+def _score_table(name: str, metric: Metric, arrays: list[Any], settings: Settings, scored: Scored) -> None:
+    options = settings.options(name)
+    result = metric.function(*arrays, **options)
+    for attribute, score in metric.scores.items():
+        scored.scores[score] = float(getattr(result, attribute))
+    if name == "dci":
+        scored.dci_estimator = result.estimator
+    if settings.bootstrap:
+        found = metrics.bootstrap(
+            metric.function,
+            *arrays,
+            samples=settings.bootstrap,
+            seed=settings.seed,
+            bounds=metric.bounds,
+            **options,
+        )
+        for attribute, score in metric.scores.items():
+            scored.intervals[score] = [float(found[attribute].low), float(found[attribute].high)]
+
+
+def _score_batches(name: str, settings: Settings, module: DEFT, data: FactorDataModule, scored: Scored) -> None:
+    """FactorVAE or beta-VAE score: from the grid of factors where there is one, else from the rows."""
+    train, evaluation = settings.votes
+    space = data.dataset.space
+    try:
+        if space is not None:
+            encoder = _factor_encoder(module, data, settings.seed)
+            options = {"seed": settings.seed, "batch_size": VOTE_SIZE, "num_train": train, "num_eval": evaluation}
+            function = metrics.factor_vae_score if name == "factor_vae" else metrics.beta_vae_score
+            result: Any = function(encoder, space.factor_sizes, **options)
+        else:
+            every = encode(module, data, torch.arange(len(data.dataset)))
+            draw = metrics.batches_of_rows if name == "factor_vae" else metrics.pairs_of_rows
+            rows, fixed = draw(every.factors, train + evaluation, VOTE_SIZE, settings.seed)
+            codes = every.codes[rows]
+            if name == "factor_vae":
+                result = metrics.factor_vae_of_batches(codes, fixed, every.codes, train)
+            else:
+                result = metrics.beta_vae_of_batches(codes, fixed, train)
+    except DeftError as error:  # labels of which none can be fixed: the other scores stand
+        log.info("%s is not scored: %s", name, error)
+        return
+    scored.scores[name] = float(result.eval)
+    if settings.bootstrap:  # votes are independent: the interval of a proportion
+        interval = binomtest(round(result.eval * evaluation), evaluation).proportion_ci(method="wilson")
+        scored.intervals[name] = [float(interval.low), float(interval.high)]
+
+
+def _factor_encoder(module: DEFT, data: FactorDataModule, seed: int) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    """Factor values [N, K] to mean codes [N, D]; nuisances, those of the grid and of the images, are drawn afresh."""
+    space = data.dataset.space
+    assert space is not None
+    nuisance = generator(seed, Stream.EVALUATION, 7)
+    calls = iter(range(2**31))
+
+    def encode_factors(values: NDArray[np.int64]) -> NDArray[Any]:
+        indices = space.indices(torch.as_tensor(values), nuisance)
+        return encode(module, data, indices, seed=seed + next(calls)).codes
+
+    return encode_factors

@@ -1,0 +1,29 @@
+"""Made-up representations and what a public reference implementation scores on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parents[1] / "data" / "golden"
+CASES = ("axis", "rotated", "dead")
+PARTS = ("codes_train", "factors_train", "codes_test", "factors_test")
+
+
+def points(case: str) -> tuple[np.ndarray, ...]:
+    """Codes [4000, 10], factors [4000, 5], test codes [2000, 10], test factors [2000, 5] of a case."""
+    arrays = np.load(FOLDER / "representations.npz")
+    return tuple(arrays[f"{case}/{part}"] for part in PARTS)
+
+
+def reference(case: str) -> dict[str, Any]:
+    """The reference's scores on a case."""
+    return json.loads((FOLDER / "reference_scores.json").read_text())[case]
+
+
+def grid(sizes: tuple[int, ...]) -> np.ndarray:
+    """Every combination of factor values once, [N, K]."""
+    return np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))

@@ -1,0 +1,121 @@
+"""The torchmetrics classes: batches and ranks together give the score of the whole table."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed, multiprocessing
+from torchmetrics import MetricCollection
+
+from deft_lightning.errors import DeftError
+from deft_lightning.metrics import (
+    ActiveUnitsMetric,
+    InfoMECMetric,
+    MIGMetric,
+    TableMetric,
+    TotalCorrelationMetric,
+    active_units,
+    infomec,
+    mig,
+    total_correlation,
+)
+
+
+def _table(count: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    factors = torch.stack([torch.randint(size, (count,), generator=random) for size in (3, 5)], dim=1)
+    return factors + 0.3 * torch.randn(count, 2, generator=random), factors
+
+
+def accuracy(codes, factors, codes_test, factors_test, threshold: float = 0.5) -> float:
+    """Share of test rows on the same side of the threshold as their label: needs a test table."""
+    assert not set(codes[:, 0]) & set(codes_test[:, 0])
+    assert len(codes) == 2 * len(codes_test)
+    return float(((codes_test[:, 0] > threshold) == (factors_test[:, 0] > threshold)).mean())
+
+
+def test_batches_are_one_table() -> None:
+    codes, factors = _table()
+    for metric, expected in [
+        (MIGMetric(bins=10), mig(codes, factors, bins=10).score),
+        (ActiveUnitsMetric(threshold=1.0), active_units(codes, threshold=1.0).score),
+        (TotalCorrelationMetric(), total_correlation(codes).score),
+    ]:
+        for first in range(0, 300, 70):
+            metric.update(codes[first : first + 70], factors[first : first + 70])
+        assert metric.compute().item() == pytest.approx(expected, abs=1e-6)
+    assert isinstance(metric.result, type(total_correlation(codes)))
+    metric.reset()
+    metric.update(codes[:50], factors[:50])
+    assert metric.compute().item() == pytest.approx(total_correlation(codes[:50]).score, abs=1e-6)
+
+
+def test_several_scores_are_a_dict_and_join_a_collection() -> None:
+    codes, factors = _table()
+    collection = MetricCollection([MIGMetric(), InfoMECMetric(mi="binned")])
+    collection.update(codes, factors)
+    scores, expected = collection.compute(), infomec(codes, factors, "binned")
+    assert scores["MIGMetric"].item() == pytest.approx(mig(codes, factors).score, abs=1e-6)
+    for name in ("modularity", "compactness", "explicitness"):
+        assert scores[name].item() == pytest.approx(getattr(expected, name), abs=1e-6)
+
+
+def test_functions_with_a_test_table_get_a_third_of_the_rows() -> None:
+    codes, factors = _table()
+    metric = TableMetric(accuracy, threshold=1.5)
+    metric.update(codes, factors)
+    assert metric.compute().item() > 0.9
+    assert TableMetric(accuracy, seed=1).seed == 1
+
+
+def test_half_precision_and_pickling() -> None:
+    codes, factors = _table()
+    metric = MIGMetric(bins=10)
+    metric.update(codes.bfloat16(), factors)
+    restored = pickle.loads(pickle.dumps(metric))
+    assert restored.compute() == metric.compute() > 0.3
+
+
+def _score_a_part(rank: int, folder: Path) -> None:
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    codes, factors = _table()
+    mine = slice(0, 100) if rank == 0 else slice(100, 300)  # parts of different sizes
+    metrics = MetricCollection([MIGMetric(), TotalCorrelationMetric(), InfoMECMetric(mi="binned")])
+    metrics.update(codes[mine], factors[mine])
+    scores = metrics.compute()
+    assert len(metrics["MIGMetric"].codes[0]) == len(codes[mine])  # its own rows are back after the sync
+    torch.save({name: score.item() for name, score in scores.items()}, folder / f"scores_{rank}")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="needs torch.distributed")
+def test_two_processes_have_the_score_of_the_whole_table(tmp_path) -> None:
+    multiprocessing.start_processes(_score_a_part, (tmp_path,), nprocs=2, start_method="fork")
+    codes, factors = _table()
+    whole = infomec(codes, factors, "binned")
+    expected = {
+        "MIGMetric": mig(codes, factors).score,
+        "TotalCorrelationMetric": total_correlation(codes).score,
+        "modularity": whole.modularity,
+        "compactness": whole.compactness,
+        "explicitness": whole.explicitness,
+    }
+    for rank in (0, 1):
+        assert torch.load(tmp_path / f"scores_{rank}") == pytest.approx(expected, abs=1e-6)
+    assert not np.isclose(mig(codes[:100], factors[:100]).score, expected["MIGMetric"], atol=1e-3)
+
+
+def test_faults_are_one_sentence() -> None:
+    with pytest.raises(DeftError, match="TableMetric has no function"):
+        TableMetric()
+    with pytest.raises(DeftError, match=r"MIGMetric got codes of shape \[3, 2\] and factors of shape \[2, 2\]"):
+        MIGMetric().update(torch.zeros(3, 2), torch.zeros(2, 2))
+    with pytest.warns(UserWarning, match="before the"), pytest.raises(DeftError, match="no codes yet"):
+        MIGMetric().compute()

@@ -1,0 +1,195 @@
+"""What every objective has to keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, distributed
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from deft_lightning.config import config_folder
+from deft_lightning.errors import DeftError
+from deft_lightning.module import can_compile
+from deft_lightning.objectives import (
+    DEFTTC,
+    DIPVAE1,
+    DIPVAE2,
+    AnnealedVAE,
+    BetaTCVAE,
+    BetaVAE,
+    FactorVAE,
+    Objective,
+    reconstruction,
+)
+from deft_lightning.seeding import Stream, generator
+from tests.objectives.batches import make_batch
+
+MAKERS: dict[str, Callable[[], Objective]] = {
+    "beta_vae": BetaVAE,
+    "annealed_vae": AnnealedVAE,
+    "factor_vae": lambda: FactorVAE(hidden=16, layers=2),
+    "dip_vae_i": DIPVAE1,
+    "dip_vae_ii": DIPVAE2,
+    "beta_tcvae": BetaTCVAE,
+    "beta_tcvae_stratified": lambda: BetaTCVAE(estimator="stratified"),
+    "deft_tc": DEFTTC,
+    "deft_tc_stratified": lambda: DEFTTC(estimator="stratified"),
+}
+every_objective = pytest.mark.parametrize("name", MAKERS)
+
+
+def make(name: str, latents: int = 4) -> Objective:
+    objective = MAKERS[name]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        objective.build(latents)
+    objective.dataset_size = 1000
+    return objective
+
+
+@every_objective
+def test_logs_the_loss_and_the_parts_of_the_elbo(name: str) -> None:
+    mean, log_variance = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0)).unbind()
+    batch = make_batch(mean, log_variance)
+    total, parts = batch.loss(make(name), 3.0)
+    kl = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, (0.5 * log_variance).exp()), torch.distributions.Normal(0.0, 1.0)
+    )
+    assert parts["loss"] is total
+    torch.testing.assert_close(parts["reconstruction"], reconstruction(batch.images, batch.logits))
+    torch.testing.assert_close(parts["kl"], kl.sum(dim=1).mean())
+    torch.testing.assert_close(parts["kl/latent"], kl.mean(dim=0))
+    assert all(value.dim() == 0 for part, value in parts.items() if part != "kl/latent")
+
+
+@every_objective
+@pytest.mark.parametrize("extreme", ["low", "high", "mixed", "one low", "one high"])
+def test_gradients_are_finite_at_extreme_log_variances(name: str, extreme: str) -> None:
+    values = torch.zeros(8, 4)
+    values += {"low": -80.0, "high": 80.0}.get(extreme, 0.0)
+    if extreme == "mixed":
+        values = torch.tensor([-80.0, 80.0])[torch.arange(32).view(8, 4) * 7 % 11 % 2]
+    if extreme.startswith("one"):
+        values[3, 1] = 80.0 if extreme == "one high" else -80.0
+    mean = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    log_variance = values.requires_grad_()
+    batch, objective = make_batch(mean, log_variance), make(name)
+    total = batch.loss(objective, 4.0).total
+    total.backward()
+    assert torch.isfinite(total)
+    assert torch.isfinite(mean.grad).all()  # type: ignore[arg-type]
+    assert torch.isfinite(log_variance.grad).all()  # type: ignore[arg-type]
+    objective.update(batch.sample.detach(), generator(0, Stream.OBJECTIVE, 0))
+    assert all(torch.isfinite(p).all() for p in objective.parameters())
+
+
+LABELS = {
+    "beta_vae": "beta-VAE",
+    "annealed_vae": "AnnealedVAE",
+    "factor_vae": "FactorVAE",
+    "dip_vae_i": "DIP-VAE-I",
+    "dip_vae_ii": "DIP-VAE-II",
+    "beta_tcvae": "beta-TCVAE",
+    "deft_tc": "DEFT (TC)",
+}
+
+
+@pytest.mark.parametrize(("file", "label"), LABELS.items())
+def test_its_file_makes_it_with_its_own_defaults(file: str, label: str) -> None:
+    made = instantiate(OmegaConf.load(config_folder() / "objective" / f"{file}.yaml"))
+    assert made.label == label
+    assert vars(made).keys() == vars(type(made)()).keys()
+    plain = {k: v for k, v in vars(made).items() if isinstance(v, int | float | str)}
+    assert plain == {k: getattr(type(made)(), k) for k in plain}
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "sentence"),
+    [
+        (AnnealedVAE, {"gamma": -1}, "objective.gamma is -1: give a number from 0 up."),
+        (FactorVAE, {"gamma": True}, "objective.gamma is True: give a number from 0 up."),
+        (FactorVAE, {"hidden": 0}, "objective.hidden is 0: give a whole number from 1 up."),
+        (FactorVAE, {"layers": 2.5}, "objective.layers is 2.5: give a whole number from 1 up."),
+        (FactorVAE, {"lr": 0}, "objective.lr is 0: give a number above 0."),
+        (DIPVAE1, {"lambda_od": "ten"}, "objective.lambda_od is 'ten': give a number from 0 up."),
+        (DIPVAE1, {"lambda_od": None}, "objective.lambda_od is None: give a number from 0 up."),
+        (DIPVAE2, {"lambda_d": float("nan")}, "objective.lambda_d is nan: give a number from 0 up."),
+        (BetaTCVAE, {"beta": float("inf")}, "objective.beta is inf: give a number from 0 up."),
+        (DEFTTC, {"estimator": "exact"}, "objective.estimator is 'exact': use one of weighted, stratified."),
+    ],
+)
+def test_bad_arguments_are_one_sentence(kind: Callable[..., Objective], arguments: dict[str, Any], sentence: str):
+    with pytest.raises(DeftError) as caught:
+        kind(**arguments)
+    assert str(caught.value) == sentence
+
+
+@every_objective
+def test_is_traced_as_one_graph_once(name: str) -> None:
+    compare_compiled(name, "aot_eager")
+
+
+@pytest.mark.slow  # code for a loss takes more than 10 s to make
+@pytest.mark.skipif(not can_compile("cpu"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("name", ["factor_vae", "dip_vae_ii", "beta_tcvae"])
+def test_compiled_and_eager_losses_and_gradients_are_equal(name: str) -> None:
+    compare_compiled(name, "inductor")
+
+
+def compare_compiled(name: str, backend: str) -> None:
+    torch.compiler.reset()
+    objective, counter = make(name), CompileCounterWithBackend(backend)
+    compiled = torch.compile(objective.loss, dynamic=False, fullgraph=True, backend=counter)
+    for step in range(2):
+        leaves = [x.requires_grad_() for x in torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(step))]
+        batch, pressure = make_batch(*leaves), torch.tensor(3.0 - step)
+        eager, ours = objective.loss(*batch, pressure), compiled(*batch, pressure)
+        torch.testing.assert_close(ours.parts, eager.parts)
+        gradients = [torch.autograd.grad(loss.total, leaves, retain_graph=True) for loss in (ours, eager)]
+        torch.testing.assert_close(*gradients)
+        objective.update(batch.sample.detach(), generator(0, Stream.OBJECTIVE, step))
+    assert counter.frame_count == 1  # neither a new pressure nor an update of the discriminator compiles anew
+
+
+BATCH, LATENTS = 12, 4
+
+
+def averaged_step(name: str, rank: int, processes: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradients of two parameters on one process's share of a batch, and the objective's parameters after `update`."""
+    mean, noise = torch.randn(2, BATCH, LATENTS, generator=torch.Generator().manual_seed(3)).unbind()
+    parameters = [torch.ones(LATENTS, requires_grad=True), torch.full((LATENTS,), -0.5, requires_grad=True)]
+    share = slice(rank * BATCH // processes, (rank + 1) * BATCH // processes)
+    batch = make_batch(mean[share] * parameters[0], mean[share].abs() * parameters[1])
+    sample = batch.posterior.sample(noise[share])  # the share of one noise, where make_batch would draw its own
+    objective = make(name)
+    # As a capacity 1.7 nats are above the KL of the first half, 1.2, and of the whole, 1.6, and below the other, 2.0.
+    batch._replace(sample=sample).regulariser(objective, 1.7).backward()
+    objective.update(sample.detach(), generator(0, Stream.OBJECTIVE, 0))
+    return [p.grad for p in parameters], [p.detach() for p in objective.parameters()]  # type: ignore[misc]
+
+
+def one_process(rank: int, processes: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=processes)
+    results = {name: averaged_step(name, rank, processes) for name in MAKERS}
+    torch.save(results, folder / f"rank_{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow  # two processes import torch and gloo
+@pytest.mark.skipif(not distributed.is_available(), reason="needs torch.distributed")
+def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_process, (2, tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"rank_{rank}.pt") for rank in (0, 1))
+    for name in MAKERS:
+        gradients, weights = averaged_step(name, 0, 1)
+        averages = [(a + b) / 2 for a, b in zip(first[name][0], second[name][0], strict=True)]
+        torch.testing.assert_close(averages, gradients, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(first[name][1], second[name][1], rtol=0, atol=0)
+        torch.testing.assert_close(first[name][1], weights)

@@ -1,0 +1,182 @@
+"""Every experiment and sweep composes to what the paper and the public study have, and nonsense is refused."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from deft_lightning import DeftError, config
+from deft_lightning.config import config_folder
+from deft_lightning.scoring import NAMES, Settings
+from tests.helpers import compose_run
+
+DATA = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "smallnorb")
+METHODS = {
+    "beta_vae": "beta-VAE",
+    "annealed_vae": "AnnealedVAE",
+    "factor_vae": "FactorVAE",
+    "dip_vae_i": "DIP-VAE-I",
+    "dip_vae_ii": "DIP-VAE-II",
+    "beta_tcvae": "beta-TCVAE",
+    "deft": "DEFT",
+    "deft_tc": "DEFT (TC)",
+}
+STUDY = {  # REFERENCE: the values of the public study, and the field that takes them
+    "beta_vae": ("schedule.pressure", [1, 2, 4, 6, 8, 16]),
+    "annealed_vae": ("schedule.c_max", [5, 10, 25, 50, 75, 100]),
+    "factor_vae": ("objective.gamma", [10, 20, 30, 40, 50, 100]),
+    "dip_vae_i": ("objective.lambda_od", [1, 2, 5, 10, 20, 50]),
+    "dip_vae_ii": ("objective.lambda_od", [1, 2, 5, 10, 20, 50]),
+    "beta_tcvae": ("objective.beta", [1, 2, 4, 6, 8, 10]),
+}
+TABLE_1 = {
+    "dsprites": ([3, 3, 2, 2], [2, 2, 4, 15], [70, 30, 12, 1]),
+    "color_dsprites": ([3, 3, 2, 2], [2, 2, 4, 15], [160, 105, 30, 1]),
+    "scream_dsprites": ([5, 5], [4, 15], [140, 1]),
+    "smallnorb": ([3, 3, 2, 2], [20, 40, 40, 400], [30, 5, 3, 1]),
+}
+
+
+def _compose(*overrides: str) -> DictConfig:
+    cfg, _ = compose_run(Path("unused"), base=overrides)
+    return cfg
+
+
+def _jobs(*overrides: str) -> list[list[str]]:
+    """The overrides of every job that --multirun makes of a command line."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *overrides])
+    return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+@pytest.mark.parametrize(("experiment", "data"), product(METHODS, DATA))
+def test_every_method_composes_with_every_data_set(experiment: str, data: str) -> None:
+    cfg = _compose(f"+experiment={experiment}", f"data={data}")
+    choices = config.check(cfg)
+    assert choices.method == METHODS[experiment]
+    assert sum(choices.groups.latents) == 10
+    assert cfg.lr == 5e-4
+
+
+@pytest.mark.parametrize("experiment", [path.stem for path in (config_folder() / "experiment").glob("*.yaml")])
+def test_every_experiment_bears_its_own_name(experiment: str) -> None:
+    cfg = _compose(f"+experiment={experiment}")
+    config.check(cfg)
+    assert cfg.name == experiment
+
+
+@pytest.mark.parametrize("data", TABLE_1)
+@pytest.mark.parametrize("experiment", ["deft", "deft_tc"])
+def test_deft_takes_its_stages_from_table_1(experiment: str, data: str) -> None:
+    cfg = _compose(f"+experiment={experiment}", f"data={data}")
+    assert (list(cfg.groups.latents), list(cfg.schedule.epochs), list(cfg.schedule.pressures)) == TABLE_1[data]
+
+
+@pytest.mark.parametrize("objective", ["factor_vae", "dip_vae_i", "dip_vae_ii", "beta_tcvae"])
+def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
+    cfg = _compose("+experiment=color_dsprites", f"objective={objective}")
+    choices = config.check(cfg)
+    assert choices.method == f"DEFT ({METHODS[objective]})"
+    assert choices.schedule.stages == len(choices.groups) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ("+experiment=deft", "objective=annealed_vae"),
+            "AnnealedVAE presses with a capacity, and the schedule",
+        ),
+        (
+            ("+experiment=annealed_vae", "objective=beta_vae"),
+            "beta-VAE presses with a pressure, and the schedule",
+        ),
+        (
+            ("+experiment=deft", "groups.inactive=sometimes"),
+            "groups.inactive is 'sometimes': use one of scaled",
+        ),
+        (("+experiment=deft", "groups.gamma_on=loss"), "groups.gamma_on is 'loss': use one of learning_rate"),
+        (("+experiment=deft", "groups.adam_at_switch=0"), "groups.adam_at_switch is 0: use one of kept, reset"),
+        (("+experiment=annealed_vae", "schedule.c_max=0"), "schedule.c_max is 0: give one number above 0"),
+        (("+experiment=beta_vae", "schedule.steps=null"), "schedule.epochs and schedule.steps are both null"),
+        (("+experiment=beta_vae", "schedule.steps=-5"), "schedule.steps is -5: give one number above 0"),
+        (("metrics.bins=1",), "metrics.bins is 1: give a whole number from 2 up"),
+        (("metrics.each_stage=[mig,fid]",), "metrics.each_stage holds 'fid': give a list of mig, modularity"),
+        (("metrics.at_end=dci",), "metrics.at_end holds 'dci': give a list of"),
+        (("metrics.votes=[10]",), "metrics.votes is .*: give the batches to train on and to test on"),
+        (("metrics.dci_estimator=trees",), "metrics.dci_estimator is 'trees': use one of reference, fast"),
+        (("metrics=full", "metrics.bootstrap=200"), "metrics.infomec_mi=binned with infomec"),
+        (("+metrics.points=5",), "metrics.points is not a field of the configuration"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_reason(overrides: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(DeftError, match=sentence):
+        config.check(_compose(*overrides))
+
+
+def test_the_paper_scores_all_five_and_full_scores_everything() -> None:
+    settings = {name: Settings(**config.to_plain(_compose(f"metrics={name}"), "metrics")) for name in ("paper", "full")}
+    assert {"mig", "dci", "modularity", "factor_vae", "sap"} <= set(settings["paper"].names)
+    assert set(settings["full"].names) == set(NAMES)
+    for each in settings.values():  # the protocol of the field
+        assert (each.num_points, each.num_test, each.bins, list(each.votes)) == (10_000, 5_000, 20, [10_000, 5_000])
+
+
+def test_locatello_is_the_architecture_of_the_public_study() -> None:
+    cfg = _compose("+experiment=beta_vae", "groups=locatello")
+    assert (cfg.groups.width, list(cfg.groups.latents), cfg.lr) == ("wide", [10], 1e-4)
+
+
+def test_capacity_rises_to_its_end() -> None:
+    schedule = config.check(_compose("+experiment=annealed_vae", "schedule.c_max=50")).schedule
+    assert [schedule.at(step, 11_520).pressure for step in (0, 50_000, 100_000, 299_999)] == [0, 25, 50, 50]
+    assert schedule.boundaries(11_520) == (300_000,)
+    short = config.check(_compose("+experiment=annealed_vae", "schedule.c_max=50", "scale.fraction=0.1")).schedule
+    assert short.boundaries(11_520) == (30_000,)
+    assert short.at(5_000, 11_520).pressure == pytest.approx(25)
+
+
+def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
+    jobs = _jobs("+sweep=baselines", "data=color_dsprites")
+    assert len(jobs) == len({tuple(job) for job in jobs}) == 6 * 6 * 50
+    for experiment, (field, values) in STUDY.items():
+        ours = [job for job in jobs if f"+experiment@_global_={experiment}" in job and "seed=49" in job]
+        composed = [_compose(*job) for job in ours]
+        assert [OmegaConf.select(cfg, field) for cfg in composed] == values
+        assert {cfg.name for cfg in composed} == {"baselines"}  # one W&B group, one folder
+        assert {config.check(cfg).method for cfg in composed} == {METHODS[experiment]}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "methods", "seeds"),
+    [
+        ("fig2_leakage", {"beta-VAE": 1}, 1),
+        ("fig5_gamma", {"DEFT": 6}, 1),
+        ("fig10_normal_encoder", {"beta-VAE, piecewise": 10}, 10),
+        ("fig11_constant_pressure", {"beta-VAE": 40, "beta-VAE, 2 groups": 40}, 40),
+        ("fig12_annealed_decomposition", {"AnnealedVAE": 1}, 1),
+        ("fig13_deft_tc", {"beta-VAE": 10, "DEFT": 10, "DEFT (TC)": 10}, 10),
+    ],
+)
+def test_multirun_of_a_figure_makes_all_its_runs(experiment: str, methods: dict[str, int], seeds: int) -> None:
+    composed = [_compose(*job) for job in _jobs(f"+experiment={experiment}")]
+    found = [config.check(cfg).method for cfg in composed]
+    assert {method: found.count(method) for method in found} == methods
+    assert {cfg.seed for cfg in composed} == set(range(seeds))
+    assert {cfg.name for cfg in composed} == {experiment}
+    assert {cfg.data["_target_"].rpartition(".")[2] for cfg in composed} == {"DSprites"}
+
+
+def test_figure_5_goes_through_gamma() -> None:
+    composed = [_compose(*job) for job in _jobs("+experiment=fig5_gamma")]
+    assert [cfg.groups.gamma for cfg in composed] == [0, 0.01, 0.1, 0.2, 0.5, 1]
+    assert {cfg.trunk.folder for cfg in composed} == {"multirun_outputs/fig5_gamma/trunk_seed0"}
+    assert {tuple(cfg.schedule.pressures) for cfg in composed} == {(70, 30)}

@@ -1,0 +1,132 @@
+"""Finished runs are scored again from their checkpoints, and nothing that was there is touched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deft_lightning import DeftError, evaluate, results, run, scoring
+from deft_lightning.codes import encode
+from deft_lightning.metrics import dci, irs, mig, udr
+from tests.helpers import PLAIN, UNLABELLED, compose_run
+
+SHORT = (*PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[1,1,1,1]")
+QUICK = ("metrics=full", "metrics.votes=[40,20]", "metrics.num_points=96", "metrics.num_test=48")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two finished runs that differ in their seed."""
+    root = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        run.train(*compose_run(root / f"seed{seed}", *SHORT, f"seed={seed}"))
+    return root
+
+
+@pytest.fixture
+def copies(runs: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(runs, tmp_path / "runs"))
+
+
+def test_scores_are_added_and_what_was_there_stays(copies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = results.read(copies / "seed0")
+    assert evaluate.main([str(copies / "*"), *QUICK, "--device", "cpu"]) == 0
+    after = results.read(copies / "seed0")
+    last, old = after["stages"]["stage_4"], before["stages"]["stage_4"]
+    assert {name: last["scores"][name] for name in old["scores"]} == old["scores"]
+    assert {key: after[key] for key in before if key != "stages"} == {
+        key: before[key] for key in before if key != "stages"
+    }
+    assert set(last["scores"]) == set(old["scores"]) | {
+        name for metric in scoring.NAMES for name in scoring.score_names(metric)
+    }
+    assert last["dci_estimator"] == "reference"
+    assert after["udr"]["runs"] == 2
+    text = (copies / "seed0" / "results.json").read_text()
+    capsys.readouterr()
+    assert evaluate.main([str(copies / "*"), *QUICK, "--device", "cpu"]) == 0
+    assert (copies / "seed0" / "results.json").read_text() == text
+    assert capsys.readouterr().out.count("nothing to add") == 2
+
+
+def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
+    """Read off by the metric functions themselves, from the model of the checkpoint."""
+    settings = scoring.Settings(num_points=96, num_test=48, each_stage=["mig"], at_end=["irs", "dci"])
+    evaluate.evaluate(copies / "seed1", settings, "cpu", None)
+    cfg = evaluate._configuration(copies / "seed1")
+    module, data = run.rebuild(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
+    train, test = (encode(module, data, rows) for rows in scoring.sample_tables(data, settings))
+    scores = results.read(copies / "seed1")["stages"]["stage_4"]["scores"]
+    assert scores["irs"] == pytest.approx(irs(train.codes, train.factors).score)
+    assert scores["mig"] == pytest.approx(mig(train.codes, train.factors).score)
+    expected = dci(train.codes, train.factors, test.codes, test.factors)
+    assert scores["dci_disentanglement"] == pytest.approx(expected.disentanglement)
+
+
+def test_udr_is_that_of_the_runs_on_the_same_images(copies: Path) -> None:
+    assert evaluate.main([str(copies), "metrics=fast", "metrics.num_points=96", "--device", "cpu"]) == 0
+    codes, kl = [], []
+    for seed in (0, 1):
+        folder = copies / f"seed{seed}"
+        module, data = run.rebuild(evaluate._configuration(folder), folder / "checkpoints" / "last.ckpt")
+        table = encode(module, data, data.sample(96, seed=0), seed=0)
+        codes.append(table.codes)
+        kl.append(table.kl)
+    expected = udr(codes, kl).scores
+    found = [results.read(copies / f"seed{seed}")["udr"]["score"] for seed in (0, 1)]
+    assert found == pytest.approx(np.asarray(expected))
+
+
+def test_intervals_come_with_a_bootstrap(copies: Path) -> None:
+    overrides = ("metrics=fast", "metrics.num_points=96", "metrics.bootstrap=20")
+    assert evaluate.main([str(copies / "seed0"), *overrides, "--device", "cpu"]) == 0
+    intervals = results.read(copies / "seed0")["stages"]["stage_4"]["intervals"]
+    assert set(intervals) == {"mig", "modularity", "active_units", "total_correlation"}
+    assert all(0 <= low <= high for low, high in intervals.values())
+
+
+def test_one_damaged_run_does_not_stop_the_others(copies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copies / "seed0" / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
+    before = (copies / "seed0" / "results.json").read_text()
+    assert evaluate.main([str(copies), *QUICK, "--device", "cpu"]) == 1
+    captured = capsys.readouterr()
+    assert "last.ckpt is damaged or not a checkpoint" in captured.err
+    assert captured.err.count("error:") == 1
+    assert (copies / "seed0" / "results.json").read_text() == before
+    assert "irs" in results.read(copies / "seed1")["stages"]["stage_4"]["scores"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere/*"], "there is no run in nowhere/*"),
+        (["metrics=full"], "no run folder is given"),
+        (["{runs}", "metrics=all"], "use metrics=fast, paper or full"),
+        (["{runs}", "metrics.bins=1"], "metrics.bins is 1: give a whole number from 2 up"),
+        (["{runs}", "metrics.at_end=[fid]"], "metrics.at_end holds 'fid': give a list of"),
+        (["{runs}", "metrics.bootstrap=50"], "metrics.infomec_mi=binned with infomec"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_sentence(
+    arguments: list[str], sentence: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([argument.format(runs=runs) for argument in arguments]) == 1
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_run_that_did_not_finish_is_refused(copies: Path) -> None:
+    results.update(copies / "seed0", status="interrupted")
+    with pytest.raises(DeftError, match="is interrupted: only finished runs are scored again"):
+        evaluate.evaluate(copies / "seed0", scoring.Settings(), "cpu", None)
+
+
+def test_without_labels_only_what_needs_none_is_scored(tmp_path: Path) -> None:
+    run.train(*compose_run(tmp_path / "run", *SHORT, *UNLABELLED))
+    assert evaluate.main([str(tmp_path), *QUICK, "--device", "cpu"]) == 0
+    scores = results.read(tmp_path / "run")["stages"]["stage_4"]["scores"]
+    assert set(scores) == {"reconstruction", "kl", "active_units", "total_correlation"}
