@@ -15,7 +15,7 @@ import rich
 from omegaconf import DictConfig
 
 from deft_lightning import config, loggers, results, run_folder, screens
-from deft_lightning.callbacks.checkpoints import read_checkpoint
+from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.errors import DeftError
@@ -149,7 +149,7 @@ def record_failure(folder: Path, error: BaseException) -> None:
     """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
     try:
         if results.read(folder).get("status") in ("starting", "running"):
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            status = "interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
             results.update(folder, status=status, reason=str(error) or type(error).__name__)
     except (DeftError, OSError):
         log.warning("results.json in %s could not be updated.", folder)

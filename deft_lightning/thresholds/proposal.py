@@ -65,9 +65,7 @@ def propose_stages(thresholds: Sequence[Sequence[float | None]], resolution: flo
             "test more steps, or see whether the images differ at all."
         )
     clusters = _clusters(pooled, smallest=max(1, -(-len(seeds) // 2)))
-    pressures = [
-        float(f"{(upper[-1] * lower[0]) ** 0.5:.3g}") for upper, lower in pairwise(clusters)
-    ]
+    pressures = [float(f"{(upper[-1] * lower[0]) ** 0.5:.3g}") for upper, lower in pairwise(clusters)]
     stages = []
     for cluster, pressure in zip(clusters, [*pressures, 1.0], strict=True):
         above = [sum(value > pressure for value in seed) for seed in seeds]
