@@ -39,6 +39,7 @@ types: $(SETUP) ## Check types with mypy
 
 benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
+	$(BIN)/python benchmarks/thresholds_population.py
 
 clean: ## Remove .venv and build files; runs and prepared data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
