@@ -39,6 +39,7 @@ types: $(SETUP) ## Check types with mypy
 
 benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
+	$(BIN)/python benchmarks/thresholds_population.py
 
 report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report/index.html, and open it
 	$(BIN)/python -m deft_lightning.report $(or $(RUNS),multirun_outputs) --open
