@@ -144,6 +144,13 @@ class Scored:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     dci_estimator: str | None = None
 
+    def add_means(self, settings: Settings, **of_images: NDArray[np.float64]) -> None:
+        """Put the means of values [N] of every image before the other scores."""
+        self.scores = {name: float(values.mean()) for name, values in of_images.items()} | self.scores
+        for name, values in of_images.items() if settings.bootstrap else ():
+            found = metrics.bootstrap(np.mean, values, samples=settings.bootstrap, seed=settings.seed)["score"]
+            self.intervals[name] = [found.low, found.high]
+
     def record(self) -> dict[str, Any]:
         """As results.json holds it; what is empty is left out."""
         parts = {"scores": self.scores, "intervals": self.intervals, "dci_estimator": self.dci_estimator}

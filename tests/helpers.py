@@ -139,6 +139,12 @@ class Blocks(UnlabelledSprites):
         return images
 
 
+class PaintedSprites(TinySprites):
+    """The same images, said to come from elsewhere."""
+
+    source = "painted"
+
+
 UNLABELLED = ("data._target_=tests.helpers.UnlabelledSprites",)
 """Overrides for data without labels."""
 
