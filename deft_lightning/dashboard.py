@@ -43,6 +43,7 @@ SECTIONS = (
     Section("Loss parts", ("train/",), is_open=True),
     Section("KL decomposition", ("kl_decomposition/",)),
     Section("Schedule", ("stage", "pressure", "capacity", "active_group", "learning_rate/")),
+    Section("Information thresholds", ("thresholds/",), columns=1),
     Section("Scores by stage", ("score/",)),
 )
 

@@ -11,6 +11,18 @@ from dataclasses import dataclass
 PLACEHOLDERS = {"<latent>": r"\d{2,}", "<group>": r"[1-9]\d*", "<factor>": ".+"}
 """What a pattern may hold: the number of a latent from 00, that of a group from 1, the name of a factor."""
 
+CALLBACKS = {
+    "active_group": "stage_pressure",
+    "learning_rate": "stage_pressure",
+    "nmi": "nmi_matrix",
+    "kl_decomposition": "kl_decomposition",
+    "score": "scores",
+    "traversals": "traversals",
+    "reconstructions": "traversals",
+    "thresholds": "anneal_recorder",
+}
+"""Which of conf/callbacks/ logs the keys of a section; the module logs all others."""
+
 EVERY = "every `trainer.log_every_n_steps` steps"
 SWITCH = "before the first step of a stage"
 STAGE = "end of a stage"
@@ -59,6 +71,11 @@ class LoggedKey:
     def is_image(self) -> bool:
         """Whether pictures are logged under it."""
         return self.unit == "image"
+
+    @property
+    def callback(self) -> str:
+        """The callback, as conf/callbacks/ names it, that logs it; empty for the module itself."""
+        return CALLBACKS.get(self.pattern.split("/")[0], "")
 
     @property
     def runs(self) -> str:
@@ -112,6 +129,7 @@ KEYS = (
     LoggedKey("nmi/matrix", "heat map of all of them", "image", NMI, labelled=True, logger="W&B"),
     LoggedKey("traversals", "one row a latent, most informative first (Fig. 14)", "image", STAGE, logger="W&B"),
     LoggedKey("reconstructions", "images above what the means decode to", "image", STAGE, logger="W&B"),
+    LoggedKey("thresholds/anneal", "KL against the falling pressure (Fig. 3)", "image", "end of the run", logger="W&B"),
     LoggedKey("score/reconstruction", "reconstruction error of the means", "nats", STAGE),
     LoggedKey("score/kl", "KL, summed over latents", "nats", STAGE),
     LoggedKey("score/mig", "Mutual Information Gap (Eq. 6)", "0 to 1", SCORE, labelled=True),
@@ -135,7 +153,8 @@ HEADER = """\
 # Logged keys
 
 What a run logs to `metrics.csv` and, where it is on, to Weights & Biases. `<latent>` is the number of a latent from
-00, `<group>` that of a group from 1, `<factor>` the name of a factor. Written by
+00, `<group>` that of a group from 1, `<factor>` the name of a factor. The callback
+that logs a key, or the module itself, stands under "by". Written by
 `python -m deft_lightning.logged_keys > docs/logged_keys.md`; a test holds it to what runs log.
 
 """
@@ -148,8 +167,10 @@ def find(key: str) -> LoggedKey | None:
 
 def markdown() -> str:
     """The table as a page."""
-    lines = ["| key | meaning | unit | when | runs |", "|---|---|---|---|---|"]
-    lines += [f"| `{k.pattern}` | {k.meaning} | {k.unit} | {k.when} | {k.runs} |" for k in KEYS]
+    lines = ["| key | meaning | unit | when | by | runs |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| `{k.pattern}` | {k.meaning} | {k.unit} | {k.when} | {k.callback or 'module'} | {k.runs} |" for k in KEYS
+    ]
     return HEADER + "\n".join(lines) + "\n"
 
 

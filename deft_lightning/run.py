@@ -32,36 +32,36 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     choices = config.check(cfg)
     branch.check_trunk(cfg)
     training = config.training_part(cfg)
+    training["schedule"] = choices.schedule.record(training["schedule"])
     own = run_folder.claim(folder, training, resume=bool(cfg.resume))
     if own is not None:
         read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
     method = cfg.method or choices.method
-    results.update(folder, **_header(cfg, training, run_id), method=method)
+    results.update(folder, **header(cfg, training, run_id), method=method)
     failed = True
     try:
         checkpoint = own or branch.starting_point(cfg, train)
         first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
         module, data = _build(cfg, choices)
         dataset = data.dataset
+        choices.schedule.check(dataset.description)
         check_same_pixels(folder, dataset, resumed=own is not None)
         if checkpoint is not None:
             _load_weights(module, checkpoint)
             _check_something_is_left(module, checkpoint, first_step)
-        results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
+        results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
         resolved |= {"method": method, "data_set": f"{dataset.name}, {dataset.source}"}  # W&B groups runs by these
         run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
-        for notice in dataset.notices:
-            log.info(notice)
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         failed = False
     except BaseException as error:
-        _record_failure(folder, error)
+        record_failure(folder, error)
         raise
     finally:
         loggers.finish_wandb(failed)
@@ -144,7 +144,8 @@ def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: i
     )
 
 
-def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+def header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """What results.json says of a run before it begins."""
     return {
         "status": "starting",
         "reason": None,
@@ -160,19 +161,6 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str,
     }
 
 
-def _data_header(dataset: FactorDataset) -> dict[str, Any]:
-    space = dataset.space
-    return {
-        "name": dataset.name,
-        "images": len(dataset),
-        "shape": list(dataset.shape),
-        "factors": list(dataset.factor_names),
-        "factor_sizes": [] if space is None else list(space.factor_sizes),
-        **dataset.provenance,
-        "notices": list(dataset.notices),
-    }
-
-
 def check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
     """A file that was prepared since the run began must not change the data under it."""
     before = results.read(folder).get("data", {})
@@ -184,7 +172,7 @@ def check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> No
             )
 
 
-def _record_failure(folder: Path, error: BaseException) -> None:
+def record_failure(folder: Path, error: BaseException) -> None:
     """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
     try:
         if results.read(folder).get("status") in ("starting", "running"):

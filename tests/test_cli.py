@@ -22,7 +22,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["deft_lightning", *arguments])
         OmegaConf.clear_cache(OmegaConf.create())
-        cli._failed.clear()
         status, said = 0, ""
         try:
             cli.main()
@@ -40,7 +39,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["+experiment=color_dsprits"], "there is no 'experiment/color_dsprits'"),
         (["+experiment=color_dsprits"], "Did you mean 'color_dsprites'?"),
         (["data=dsprits"], "Did you mean 'dsprites'?"),
-        (["groups=deft6"], "there is no 'groups/deft6'; groups: there are deft2,"),
+        (["groups=deft6"], "there is no 'groups/deft6'; groups: there are deft, deft2,"),
         (["experiment=dsprites"], "write +experiment=<name>"),
         (["sed=1"], "'sed' is not a field of the configuration. Did you mean 'seed'?"),
         (["groups.gama=1"], "Did you mean 'groups.gamma'?"),
@@ -56,7 +55,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             ["schedule.pressures=[4,3,2,1]", "schedule.epochs=[1,1,1]"],
             "pressures has 4 values and schedule.epochs has 3",
         ),
-        (["groups.latents=[5,5]"], "names 2 groups and groups.count is 4"),
+        (["groups.latents=[5,5]"], "has 4 stages and groups.latents has 2 groups"),
         (["groups.gamma=1.01"], "give a number from 0 to 1"),
         (["groups=deft2"], "the schedule has 4 stages and groups.latents has 2 groups"),
         (["trainer.accelerator=abacus", *TINY[1:2]], "trainer"),

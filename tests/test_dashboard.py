@@ -88,6 +88,7 @@ def test_pictures_are_laid_out_by_step_and_run(spec: dict[str, Any]) -> None:
     assert {name: shown(found) for name, found in panels.items() if found} == {
         "NMI of latents and factors": {"nmi/matrix"},
         "Traversals": {"traversals", "reconstructions"},
+        "Information thresholds": {"thresholds/anneal"},
     }
     for panel in (panel for found in panels.values() for panel in found):
         assert panel["config"]["gridSettings"] == {"xAxis": "step", "yAxis": "run"}

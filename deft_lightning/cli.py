@@ -1,0 +1,111 @@
+"""What the entry points share: Hydra composes, the task runs, and every mistake a user can mend is one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deft_lightning.config import config_folder
+from deft_lightning.errors import DeftError
+from deft_lightning.run_folder import choose, remove_unused
+
+OmegaConf.register_new_resolver("run_folder", choose, use_cache=True, replace=True)
+
+Task = Callable[[DictConfig, Path], object]
+
+
+def run_task(task: Task, config_name: str = "config") -> None:
+    """Compose conf/<config_name>.yaml with the command line and give it, with the run folder, to `task`.
+
+    A mistake ends in one line and exit status 1; the other jobs of a sweep go on after it.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
+    failed: list[str] = []  # one sentence for every job that failed
+
+    @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
+    def compose_and_run(cfg: DictConfig) -> None:
+        if sentence := _run_job(task, cfg):
+            failed.append(sentence)
+
+    try:
+        compose_and_run()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {one_line(error)}")
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.exit(1)
+    except OSError as error:  # Hydra makes the run folder
+        sys.exit(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): choose another folder.")
+    except KeyboardInterrupt:
+        sys.exit("error: stopped; what was saved is kept, and resume=true goes on from there.")
+    if failed:
+        sys.exit(1)
+
+
+def _run_job(task: Task, cfg: DictConfig) -> str | None:
+    # --help, --cfg and tab completion need no torch.
+    from deft_lightning import run  # noqa: PLC0415
+    from deft_lightning.callbacks.checkpoints import Interrupted  # noqa: PLC0415
+
+    run.quieten()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        task(cfg, folder)
+    except Interrupted as error:  # a sweep ends here: its user asked for it
+        sys.exit(f"error: {error}")
+    except DeftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        remove_unused(folder)
+        return str(error)
+    return None
+
+
+def one_line(error: Exception) -> str:
+    """Hydra's message as one sentence, with the nearest name where one was mistyped."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:1])
+    if isinstance(error, OverrideParseException):
+        return f"the override {error.override!r} cannot be read ({text}): see the quotes and brackets in it."
+    missing = re.search(r"(?:Could not find|Could not load) '?([\w/\-.]+)'?", str(error))
+    wrong_key = re.search(r"Could not override '([\w.]+)'", str(error))
+    if missing:
+        group, _, name = missing.group(1).rpartition("/")
+        names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+        where = f"{group}: there are" if group else "there are"
+        return f"there is no {missing.group(1)!r}; {where} {', '.join(names)}.{_suggest(name, names)}"
+    if wrong_key and (config_folder() / wrong_key.group(1)).is_dir():
+        return f"{wrong_key.group(1)} is chosen with a plus sign: write +{wrong_key.group(1)}=<name>."
+    if wrong_key:
+        fields = list(_field_names())
+        if wrong_key.group(1) in fields:
+            group = wrong_key.group(1).partition(".")[0]
+            return f"{wrong_key.group(1)!r} is a field of another {group} than the one chosen: see --cfg job."
+        return f"{wrong_key.group(1)!r} is not a field of the configuration.{_suggest(wrong_key.group(1), fields)}"
+    return text
+
+
+def _suggest(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else " See them with --cfg job."
+
+
+def _field_names() -> set[str]:
+    """Dotted names of every field in conf/, for suggestions."""
+    fields: set[str] = set()
+    for path in config_folder().glob("*/*.yaml"):
+        if path.parent.name in ("experiment", "hydra"):
+            continue
+        content = OmegaConf.load(path)
+        if isinstance(content, DictConfig):
+            fields |= {f"{path.parent.name}.{key!s}" for key in content}
+    top = OmegaConf.load(config_folder() / "config.yaml")
+    return fields | {str(key) for key in top if key != "defaults"}  # type: ignore[union-attr]
