@@ -1,7 +1,7 @@
 """`python -m deft_lightning.dashboard --entity E --project P`: a W&B workspace with the panels of the study.
 
-Runs are grouped by data set and method, so that every panel shows a group's mean and spread. Each call makes a new
-workspace, and changes none that is there.
+Runs are grouped by data set, scale and method, so that every panel shows a group's mean and spread. Each call makes a
+new workspace, and changes none that is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deft_lightning.logged_keys import KEYS, LoggedKey
 
 NAME = "DEFT study"
 STEP = "trainer/global_step"
-GROUPED_BY = ("data_set", "method")
+GROUPED_BY = ("data_set", "scale.name", "method")
 """Fields of the W&B configuration."""
 
 

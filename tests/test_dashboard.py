@@ -59,11 +59,12 @@ def test_every_key_but_axes_has_a_panel_and_no_panel_another_key(spec: dict[str,
     assert every == {key.pattern for key in KEYS} - set(dashboard.WITHOUT_PANEL)
 
 
-def test_scores_are_compared_by_method_and_data_set(spec: dict[str, Any]) -> None:
+def test_scores_are_compared_by_method_data_set_and_scale(spec: dict[str, Any]) -> None:
     """Runs are grouped by what the W&B configuration calls them; a group's bar is its mean, with the deviation."""
     (runs,) = spec["runSets"]
     assert [(key["section"], key["name"]) for key in runs["grouping"]] == [
         ("config", "data_set.value"),
+        ("config", "scale.value.name"),
         ("config", "method.value"),
     ]
     assert spec["settings"]["useRunsTableGroupingInPanels"]
