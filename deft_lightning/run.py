@@ -37,7 +37,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **header(cfg, training, run_id), method=cfg.method or choices.method)
+    method = cfg.method or choices.method
+    results.update(folder, **header(cfg, training, run_id), method=method)
     failed = True
     try:
         checkpoint = own or branch.starting_point(cfg, train)
@@ -53,6 +54,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
+        resolved |= {"method": method, "data_set": f"{dataset.name}, {dataset.source}"}  # W&B groups runs by these
         run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
         screens.start(cfg, module, dataset, trainer, folder, first_step)
