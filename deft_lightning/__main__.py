@@ -9,45 +9,32 @@ import os
 import re
 import sys
 from difflib import get_close_matches
-from pathlib import Path
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.config import config_folder
-from deft_lightning.errors import DeftError
-from deft_lightning.run_folder import choose, remove_unused
+from deft_lightning.job import job
+from deft_lightning.sweep import SweepFolder, report
 
-OmegaConf.register_new_resolver("run_folder", choose, use_cache=True, replace=True)
-
-
-_failed: list[str] = []  # one sentence for every job that failed
-
-
-@hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
-def compose_and_train(cfg: DictConfig) -> None:
-    """Hydra's entry: the composed configuration and the run folder go to `run.train`."""
-    # --help, --cfg and tab completion need no torch.
-    from deft_lightning import run  # noqa: PLC0415
-    from deft_lightning.callbacks.checkpoints import Interrupted  # noqa: PLC0415
-
-    run.quieten()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        run.train(cfg, folder)
-    except Interrupted as error:  # a sweep ends here: its user asked for it
-        sys.exit(f"error: {error}")
-    except DeftError as error:  # the other jobs of a sweep go on
-        print(f"error: {error}", file=sys.stderr)
-        _failed.append(str(error))
-        remove_unused(folder)
+# Named by its module and not by this one, for launchers that send it to other processes.
+compose_and_train = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(job)
 
 
 def main() -> None:
-    """Run, and turn every mistake a user can mend into one line and exit status 1."""
+    """Run, and turn every mistake a user can mend into one line and exit status 1; after a sweep, list its jobs."""
+    SweepFolder.current = None
+    try:
+        _run()
+    finally:
+        complete = SweepFolder.current is None or report(SweepFolder.current)
+    if not complete:
+        sys.exit(1)
+
+
+def _run() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
     try:
         compose_and_train()
@@ -59,8 +46,11 @@ def main() -> None:
         sys.exit(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): choose another folder.")
     except KeyboardInterrupt:
         sys.exit("error: stopped; what was saved is kept, and resume=true goes on from there.")
-    if _failed:
-        sys.exit(1)
+    except Exception as error:  # jobs keep their failures to themselves: a process died, or a cluster refused
+        if SweepFolder.current is None:
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "")
+        sys.exit(f"error: the launcher has given up ({type(error).__name__}: {reason}).")
 
 
 def one_line(error: Exception) -> str:

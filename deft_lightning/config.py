@@ -26,6 +26,7 @@ KNOWN_KEYS = (
     "method",
     "tags",
     "compile",
+    "threads",
     "resume",
     "metrics",
     "callbacks",
@@ -80,6 +81,8 @@ def check(cfg: DictConfig) -> Choices:
             raise DeftError(f"{key} is {cfg[key]!r}: give a word, or null.")
     if not isinstance(cfg.compile, bool):
         raise DeftError(f"compile is {cfg.compile!r}: give true or false.")
+    if cfg.threads is not None:
+        _check_number(cfg, "threads", int, low=1)
     if not isinstance(cfg.resume, bool | str):
         raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
     groups, schedule, objective = (build(cfg, key) for key in ("groups", "schedule", "objective"))

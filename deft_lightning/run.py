@@ -7,11 +7,13 @@ import sys
 import time
 import uuid
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import rich
+import torch
 from omegaconf import DictConfig
 
 from deft_lightning import branch, config, loggers, results, run_folder, screens
@@ -24,20 +26,22 @@ from deft_lightning.module import DEFT
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+def train(cfg: DictConfig, folder: Path, sweep: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Train what `cfg` says in the run folder `folder`, and return its results.
 
-    Raises `DeftError` for everything a user can mend; results.json then holds the reason.
+    `sweep` is what results.json keeps of the sweep that the run is a job of. Raises `DeftError` for everything a user can mend; results.json then holds the reason.
     """
     choices = config.check(cfg)
     branch.check_trunk(cfg)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
     training = config.training_part(cfg)
     own = run_folder.claim(folder, training, resume=bool(cfg.resume))
     if own is not None:
         read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **_header(cfg, training, run_id), method=cfg.method or choices.method)
+    results.update(folder, **_header(cfg, training, run_id), method=cfg.method or choices.method, sweep=sweep)
     failed = True
     try:
         checkpoint = own or branch.starting_point(cfg, train)
