@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint types benchmark clean
+.PHONY: help setup run test test-fast lint types benchmark report clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ types: $(SETUP) ## Check types with mypy
 
 benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
+
+report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report/index.html, and open it
+	$(BIN)/python -m deft_lightning.report $(or $(RUNS),multirun_outputs) --open
 
 clean: ## Remove .venv and build files; runs and prepared data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

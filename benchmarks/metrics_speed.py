@@ -107,9 +107,8 @@ def turns(reference: Callable[[], Any], here: Callable[[], Any], times: int, enc
 
 def row(name: str, slow: float, fast: float, least: int, agreement: str) -> None:
     """Print one line of the table."""
-    print(
-        f"{name:16s} {slow * 1e3:12,.1f} ms {fast * 1e3:10,.1f} ms {slow / fast:8.1f} x  (at least {least} x)  {agreement}"
-    )
+    times = f"{slow * 1e3:12,.1f} ms {fast * 1e3:10,.1f} ms {slow / fast:8.1f} x"
+    print(f"{name:16s} {times}  (at least {least} x)  {agreement}")
 
 
 def main() -> None:

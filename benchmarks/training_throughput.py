@@ -1,14 +1,16 @@
 """How fast DEFT trains on this machine, as ratios measured in one run.
 
-    python benchmarks/training_throughput.py [--device cpu] [--seconds 120]
+    python benchmarks/training_throughput.py [--device cpu] [--seconds 120] [--objectives]
 
-Four loops over the same batches of Color dSprites (64 images of 3 x 64 x 64, four groups, Adam):
+Loops over the same batches of Color dSprites (64 images of 3 x 64 x 64, four groups, Adam):
 
     trainer   the module through the Lightning trainer, CSV logging and all callbacks of a run on
     bare      a bare PyTorch loop over the same module
     eager     a plain implementation, kept here as the baseline: one Conv2d stack a group, contiguous tensors,
               Adam as it comes, nothing compiled
     fetch     fetching and colouring the batches alone
+
+and with --objectives the bare loop under every other objective, each compiled first, which takes some minutes.
 
 After every 100 steps of the trainer the other loops take a turn, so that a machine that slows down slows all
 of them; rates are images over all of a loop's time. Keep the machine quiet meanwhile.
@@ -28,9 +30,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, Piecewise, callbacks, run
+from deft_lightning import (
+    DEFT,
+    DEFTTC,
+    DIPVAE1,
+    DIPVAE2,
+    AnnealedVAE,
+    BetaTCVAE,
+    BetaVAE,
+    Capacity,
+    FactorDataModule,
+    FactorVAE,
+    Groups,
+    Piecewise,
+    callbacks,
+    run,
+)
 from deft_lightning.data import load
 from deft_lightning.loggers import ResumableCSVLogger
+from deft_lightning.objectives import Objective
 
 BATCH, LATENTS, GAMMA, LR = 64, (3, 3, 2, 2), 0.1, 5e-4
 PRESSURES, EPOCHS = (160, 105, 30, 1), (2, 2, 4, 15)
@@ -103,6 +121,8 @@ def eager_loop(data: FactorDataModule, device: torch.device) -> Callable[[int], 
 def bare_loop(data: FactorDataModule, device: torch.device, module: DEFT) -> Callable[[int], None]:
     """The shipped module without Lightning around it."""
     module.to(device)
+    objective = module.objective
+    objective.dataset_size = len(data.dataset)
     optimizer, images = module.configure_optimizers(), batches(data, device)
     random = torch.Generator(device).manual_seed(0)
     pressure = torch.tensor(float(PRESSURES[0]), device=device)
@@ -114,6 +134,8 @@ def bare_loop(data: FactorDataModule, device: torch.device, module: DEFT) -> Cal
             loss = module.compute_loss(next(images).contiguous(memory_format=torch.channels_last), noise, pressure)
             loss.total.backward()
             optimizer.step()
+            if objective.learns:
+                objective.update(module.sample, random)
 
     return steps
 
@@ -167,6 +189,7 @@ def measure(data: FactorDataModule, accelerator: str, turns: Turns) -> None:
                 callbacks.FiniteLoss(),
                 callbacks.StagePressure(),
                 callbacks.NMIMatrix(),
+                callbacks.KLDecomposition(),
                 callbacks.Scores(),
                 callbacks.Traversals(),
                 callbacks.RunResults(),
@@ -181,12 +204,15 @@ def measure(data: FactorDataModule, accelerator: str, turns: Turns) -> None:
         trainer.fit(module, data)
 
 
-def deft() -> DEFT:
-    """The module of `+experiment=color_dsprites scale=quick`."""
+def deft(objective: Objective | None = None) -> DEFT:
+    """The module of `+experiment=color_dsprites scale=quick`, with another objective where one is given."""
+    annealed = isinstance(objective, AnnealedVAE)
     return DEFT(
         Groups(LATENTS, GAMMA),
-        Piecewise(EPOCHS, PRESSURES, fraction=0.06),
-        BetaVAE(),
+        Capacity(c_max=25, increase_steps=100_000, steps=300_000)
+        if annealed
+        else Piecewise(EPOCHS, PRESSURES, fraction=0.06),
+        objective or BetaVAE(),
         lr=LR,
         steps_per_epoch=737_280 // BATCH,
         compiled=True,
@@ -198,6 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--seconds", type=float, default=120, help="how long to measure")
+    parser.add_argument("--objectives", action="store_true", help="measure every other objective as well")
     options = parser.parse_args()
     run.quieten()
     device = torch.device(options.device)
@@ -221,9 +248,11 @@ def main() -> None:
         return call
 
     loops = {"bare": bare_loop(fresh(), device, deft()), "eager": eager_loop(fresh(), device), "fetch": fetch}
+    others = [AnnealedVAE(), FactorVAE(), DIPVAE1(), DIPVAE2(), BetaTCVAE(), DEFTTC()] if options.objectives else []
+    loops |= {objective.label: bare_loop(fresh(), device, deft(objective)) for objective in others}
     for steps in loops.values():
         steps(10)  # warm up, and compile
-    counts = {"bare": 50, "eager": 30, "fetch": 200}
+    counts = {"bare": 50, "eager": 30, "fetch": 200} | {objective.label: 30 for objective in others}
     turns = Turns({name: (finished(steps), counts[name]) for name, steps in loops.items()}, options.seconds)
     measure(fresh(), {"cuda": "gpu"}.get(options.device, options.device), turns)
     print()
@@ -232,6 +261,9 @@ def main() -> None:
     print(f"trainer / bare  {turns.rate('trainer') / turns.rate('bare'):.2f}   (at least 0.9)")
     print(f"bare / eager    {turns.rate('bare') / turns.rate('eager'):.2f}   (at least 1.6)")
     print(f"fetch / step    {turns.rate('bare') / turns.rate('fetch'):.3f}  (at most 0.05)")
+    for objective in others:
+        limit = "" if objective.learns else "   (at most 1.25)"
+        print(f"{objective.label} / beta-VAE step  {turns.rate('bare') / turns.rate(objective.label):.2f}{limit}")
 
 
 if __name__ == "__main__":

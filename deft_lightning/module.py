@@ -83,7 +83,7 @@ class DEFT(pl.LightningModule):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
         self._loss_function: Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]] | None = None
-        self._sample: Tensor | None = None  # of the latest step, for what the objective learns from it
+        self.sample: Tensor  # [B, D] of the latest loss, detached: what the objective learns from
         self._learned: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
@@ -108,7 +108,7 @@ class DEFT(pl.LightningModule):
         """The objective's `Loss` of `images` [B, C, 64, 64] with `noise` [B, D], compiled where that was asked for."""
         if self._loss_function is None:  # only now is the device known
             self._loss_function = self._compile(images, noise, pressure)
-        loss, self._sample = self._loss_function(images, noise, pressure)
+        loss, self.sample = self._loss_function(images, noise, pressure)
         return loss
 
     def _compile(self, *example: Tensor) -> Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]]:
@@ -208,10 +208,9 @@ class DEFT(pl.LightningModule):
             getattr(optimizer, "optimizer", optimizer).state.clear()  # Lightning wraps the optimiser
         optimizer.step(closure=optimizer_closure)
         if self.objective.learns:
-            assert self._sample is not None  # the closure has just computed the loss
             # Seeded alike on every rank: an objective that learns does so from the global batch, on all of them.
-            random = generator(self.seed, Stream.OBJECTIVE, self.global_step, device=self._sample.device)
-            self._learned = self.objective.update(self._sample, random)
+            random = generator(self.seed, Stream.OBJECTIVE, self.global_step, device=self.sample.device)
+            self._learned = self.objective.update(self.sample, random)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log what the objective has to say of its own learning."""

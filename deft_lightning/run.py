@@ -7,7 +7,6 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import rich
 import torch
 from omegaconf import DictConfig
 
-from deft_lightning import branch, config, loggers, results, run_folder, screens
+from deft_lightning import branch, config, loggers, results, run_folder, screens, sweep
 from deft_lightning.callbacks.checkpoints import read_checkpoint
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -26,44 +25,44 @@ from deft_lightning.module import DEFT
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, folder: Path, sweep: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Train what `cfg` says in the run folder `folder`, and return its results.
 
-    `sweep` is what results.json keeps of the sweep that the run is a job of. Raises `DeftError` for everything a user can mend; results.json then holds the reason.
+    Raises `DeftError` for everything a user can mend; results.json then holds the reason.
     """
     choices = config.check(cfg)
     branch.check_trunk(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     training = config.training_part(cfg)
+    training["schedule"] = choices.schedule.record(training["schedule"])
     own = run_folder.claim(folder, training, resume=bool(cfg.resume))
     if own is not None:
         read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **_header(cfg, training, run_id), method=cfg.method or choices.method, sweep=sweep)
+    results.update(folder, **header(cfg, training, run_id), method=cfg.method or choices.method)
     failed = True
     try:
         checkpoint = own or branch.starting_point(cfg, train)
         first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
         module, data = _build(cfg, choices)
         dataset = data.dataset
+        choices.schedule.check(dataset.description)
         check_same_pixels(folder, dataset, resumed=own is not None)
         if checkpoint is not None:
             _load_weights(module, checkpoint)
             _check_something_is_left(module, checkpoint, first_step)
-        results.update(folder, data=_data_header(dataset), boundaries=list(module.boundaries))
+        results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
         wandb = config.to_plain(cfg, "logger")["wandb"]
         resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
         run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
-        for notice in dataset.notices:
-            log.info(notice)
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         failed = False
     except BaseException as error:
-        _record_failure(folder, error)
+        record_failure(folder, error)
         raise
     finally:
         loggers.finish_wandb(failed)
@@ -146,7 +145,8 @@ def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: i
     )
 
 
-def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+def header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """What results.json says of a run before it begins."""
     return {
         "status": "starting",
         "reason": None,
@@ -159,19 +159,7 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str,
         "git_commit": results.git_commit(),
         "command": " ".join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def _data_header(dataset: FactorDataset) -> dict[str, Any]:
-    space = dataset.space
-    return {
-        "name": dataset.name,
-        "images": len(dataset),
-        "shape": list(dataset.shape),
-        "factors": list(dataset.factor_names),
-        "factor_sizes": [] if space is None else list(space.factor_sizes),
-        **dataset.provenance,
-        "notices": list(dataset.notices),
+        "sweep": sweep.membership(cfg),
     }
 
 
@@ -186,7 +174,7 @@ def check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> No
             )
 
 
-def _record_failure(folder: Path, error: BaseException) -> None:
+def record_failure(folder: Path, error: BaseException) -> None:
     """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
     try:
         if results.read(folder).get("status") in ("starting", "running"):

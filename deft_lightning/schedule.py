@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from deft_lightning.errors import DeftError
 
@@ -45,6 +45,13 @@ class Schedule(ABC):
     def stages(self) -> int:
         """How many stages there are."""
 
+    def check(self, data: Mapping[str, Any]) -> None:  # noqa: B027  # most schedules fit any data
+        """Raise `DeftError` when the schedule was made for other data than `data`, their entry in results.json."""
+
+    def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What results.json keeps, and a resumed run must match, of the configuration's `fields` of this schedule."""
+        return dict(fields)
+
 
 @dataclass(frozen=True)
 class Piecewise(Schedule):
@@ -71,7 +78,7 @@ class Piecewise(Schedule):
             raise DeftError(f"schedule.epochs is {list(self.epochs)}: every stage must be longer than 0 epochs.")
         if min(self.pressures) < 0:
             raise DeftError(f"schedule.pressures is {list(self.pressures)}: a pressure cannot be negative.")
-        _check_fraction(self.fraction)
+        check_fraction(self.fraction)
 
     @property
     def stages(self) -> int:
@@ -101,11 +108,11 @@ class OneStage(Schedule):
 
     def __post_init__(self) -> None:
         for field, length in (("epochs", self.epochs), ("steps", self.steps)):
-            if length is not None and (not _is_number(length) or length <= 0):
+            if length is not None and (not is_number(length) or length <= 0):
                 raise DeftError(f"schedule.{field} is {length!r}: give one number above 0, as in schedule.{field}=23.")
         if self.epochs is None and self.steps is None:
             raise DeftError("schedule.epochs and schedule.steps are both null: give the length of the training in one.")
-        _check_fraction(self.fraction)
+        check_fraction(self.fraction)
 
     @property
     def stages(self) -> int:
@@ -128,7 +135,7 @@ class Constant(OneStage):
     pressure: float
 
     def __post_init__(self) -> None:
-        if not _is_number(self.pressure) or self.pressure < 0:
+        if not is_number(self.pressure) or self.pressure < 0:
             raise DeftError(
                 f"schedule.pressure is {self.pressure!r}: give one number from 0 up, as in schedule.pressure=6."
             )
@@ -152,7 +159,7 @@ class Capacity(OneStage):
 
     def __post_init__(self) -> None:
         for field in ("c_max", "increase_steps"):
-            if not _is_number(getattr(self, field)) or getattr(self, field) <= 0:
+            if not is_number(getattr(self, field)) or getattr(self, field) <= 0:
                 raise DeftError(f"schedule.{field} is {getattr(self, field)!r}: give one number above 0.")
         super().__post_init__()
 
@@ -160,7 +167,8 @@ class Capacity(OneStage):
         return Stage(0, self.c_max * min(1.0, step / (self.increase_steps * self.fraction)))
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether `value` is an int or a float; a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -168,11 +176,12 @@ def _numbers(field: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise DeftError(f"{field} is {values!r}: give a list of numbers, one a stage, as in {field}=[70,30,12,1].")
     for value in values:
-        if not _is_number(value):
+        if not is_number(value):
             raise DeftError(f"{field} holds {value!r}, which is not a number: give one number a stage.")
     return tuple(values)
 
 
-def _check_fraction(fraction: float) -> None:
-    if not _is_number(fraction) or not 0 < fraction <= 1:
+def check_fraction(fraction: float) -> None:
+    """Raise `DeftError` unless a schedule can be shortened to `fraction`."""
+    if not is_number(fraction) or not 0 < fraction <= 1:
         raise DeftError(f"scale.fraction is {fraction!r}: give a number above 0 and at most 1.")

@@ -38,7 +38,7 @@ def start(
     table.add_row("folder", str(folder))
     if first_step:
         table.add_row("resumed", f"at step {first_step:,} of {module.boundaries[-1]:,}")
-    stages = _table("stage", module.schedule.quantity, "steps", "ends at", "active group")
+    stages = new_table("stage", module.schedule.quantity, "steps", "ends at", "active group")
     begin = 0
     for index, end in enumerate(module.boundaries):
         pressure = module.schedule.at(begin, module.steps_per_epoch).pressure
@@ -55,23 +55,25 @@ def end(outcome: dict[str, Any], folder: Path) -> None:
     stages = outcome.get("stages", {})
     names = list(dict.fromkeys(name for stage in stages.values() for name in stage["scores"]))
     factors = outcome.get("data", {}).get("factors", [])
-    scores = _table("stage", "pressure", "step", *names)
-    gaps = _table("stage", *factors)
+    scores = new_table("stage", "pressure", "step", *names)
+    gaps = new_table("stage", *factors)
     for index, stage in enumerate(stages.values(), start=1):
         values = [f"{stage['scores'][name]:.3f}" if name in stage["scores"] else "" for name in names]
         scores.add_row(str(index), f"{stage['pressure']:g}", f"{stage['step']:,}", *values)
         if "max1_nmi" in stage:
             gaps.add_row(str(index), *(f"{stage['max1_nmi'][f] - stage['max2_nmi'][f]:.2f}" for f in factors))
     console = rich.get_console()
-    console.print("\n[bold]Scores at the end of every stage[/]")
-    console.print(scores)
+    if scores.row_count:
+        console.print("\n[bold]Scores at the end of every stage[/]")
+        console.print(scores)
     if gaps.row_count:
         console.print("\n[bold]Max-1 minus max-2 NMI of every factor[/]")
         console.print(gaps)
     console.print(f"\nPictures: {folder / 'figures'}\nNumbers:  {folder / 'results.json'}, {folder / 'metrics.csv'}")
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table with right-aligned columns, as all of this package's are."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     POSTERIOR = 3  # the reparameterisation noise
     EVALUATION = 4  # the fixed sample that scores are computed on
     OBJECTIVE = 5  # permutations and the like inside an objective
+    SUBSET = 6  # the image that a subset is drawn around, and the seed of its anneal test
 
 
 def derive_seed(seed: int, stream: Stream, *position: int) -> int:

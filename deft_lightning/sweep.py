@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import rich
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rich.table import Table
@@ -20,8 +21,8 @@ from deft_lightning import results
 from deft_lightning.errors import DeftError
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job: the mark of a sweep's folder
-SAME_JOB = re.compile(r"[+~]*sweep\.(name|resume)\b")  # what a command may say differently when it is started again
-UNTOLD = ("experiment", "experiment@_global_", "seed", "name", "sweep", "trainer", "logger")
+SAME_JOB = re.compile(r"[+~]*sweep\.(name|resume|over)=")  # what a command may say differently when it is started again
+UNTOLD = ("experiment", "seed")  # the name of the run tells the experiment
 
 
 class SweepFolder(Callback):
@@ -42,7 +43,8 @@ class SweepFolder(Callback):
             sys.exit(f"error: {error}")  # an Exception in a callback would only be a warning
         with read_write(config), open_dict(config):
             config.sweep.name = name
-            config.hydra.overrides.hydra.append(f"sweep.name={name}")  # jobs are composed anew, with these
+            # Jobs are composed anew, with these.
+            config.hydra.overrides.hydra += [f"sweep.name={name}", f"sweep.over=[{','.join(_swept(config))}]"]
         SweepFolder.current = Path(config.hydra.sweep.dir)
 
 
@@ -70,6 +72,13 @@ def _name(config: DictConfig) -> str:
             "sweep.name."
         )
     return name
+
+
+def _swept(config: DictConfig) -> list[str]:
+    """What the jobs of the sweep differ in, without the plus signs: fields and groups."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    return [override.key_or_group for override in parsed if override.is_sweep_override()]
 
 
 def _latest(config: DictConfig, name: str) -> str:
@@ -106,19 +115,27 @@ def _claim(folder: Path) -> bool:
     return True
 
 
-def job_folder(name: Any, seed: Any, overrides: Iterable[str]) -> str:
+def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[str]) -> str:
     """Hydra's `job_folder` resolver: a name made of the job's overrides alone, the same whenever it is started.
 
-    It tells name, seed and what is short; the digest at its end tells jobs apart.
+    It tells name, seed and what else the jobs differ in, `over`; the digest at its end, of all overrides, tells two
+    jobs apart whatever they differ in.
     """
     told = sorted(override for override in overrides if not SAME_JOB.match(override))
     digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
     words = [str(name), f"seed{seed}"]
     for override in told:
         key, _, value = override.lstrip("+~").partition("=")
-        if key not in UNTOLD and 0 < len(value) <= 20:
+        if key.split("@")[0] in set(over) - set(UNTOLD):
             words.append(f"{re.split('[./]', key)[-1]}-{value}")
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest}"
+
+
+def membership(cfg: DictConfig) -> dict[str, Any] | None:
+    """What results.json keeps of the sweep that a run is a job of: its name, and the job's overrides."""
+    if cfg.sweep.overrides is None:
+        return None
+    return {"name": cfg.sweep.name, "overrides": list(cfg.sweep.overrides)}
 
 
 def jobs(folder: Path) -> dict[str, dict[str, Any]]:

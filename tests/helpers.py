@@ -93,12 +93,14 @@ PLAIN = ("~callbacks.traversals", "~callbacks.nmi_matrix")
 """Overrides for a run without pictures, which take most of the time of so short a run."""
 
 
-def compose_run(folder: Path, *overrides: str, base: tuple[str, ...] = TINY) -> tuple[DictConfig, Path]:
+def compose_run(
+    folder: Path, *overrides: str, base: tuple[str, ...] = TINY, config: str = "config"
+) -> tuple[DictConfig, Path]:
     """The configuration of a run, and its folder, for `run.train`."""
     if not OmegaConf.has_resolver("run_folder"):
         OmegaConf.register_new_resolver("run_folder", choose, use_cache=True)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose("config", overrides=[*base, *overrides]), folder
+        return compose(config, overrides=[*base, *overrides]), folder
 
 
 class UnlabelledSprites(TinySprites):
@@ -107,6 +109,15 @@ class UnlabelledSprites(TinySprites):
     def __init__(self, channels: int = 1, **elsewhere: object) -> None:
         super().__init__(channels)
         self.space = None
+
+
+class OneImage(UnlabelledSprites):
+    """A single image."""
+
+    name = "one"
+
+    def __len__(self) -> int:
+        return 1
 
 
 UNLABELLED = ("data._target_=tests.helpers.UnlabelledSprites",)

@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning import DeftError, config
 from deft_lightning.config import config_folder
+from deft_lightning.scoring import NAMES, Settings
+from deft_lightning.sweep import job_folder
 from tests.helpers import compose_run
 
 DATA = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "smallnorb")
@@ -107,11 +109,26 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
         (("+experiment=annealed_vae", "schedule.c_max=0"), "schedule.c_max is 0: give one number above 0"),
         (("+experiment=beta_vae", "schedule.steps=null"), "schedule.epochs and schedule.steps are both null"),
         (("+experiment=beta_vae", "schedule.steps=-5"), "schedule.steps is -5: give one number above 0"),
+        (("metrics.bins=1",), "metrics.bins is 1: give a whole number from 2 up"),
+        (("metrics.each_stage=[mig,fid]",), "metrics.each_stage holds 'fid': give a list of mig, modularity"),
+        (("metrics.at_end=dci",), "metrics.at_end holds 'dci': give a list of"),
+        (("metrics.votes=[10]",), "metrics.votes is .*: give the batches to train on and to test on"),
+        (("metrics.dci_estimator=trees",), "metrics.dci_estimator is 'trees': use one of reference, fast"),
+        (("metrics=full", "metrics.bootstrap=200"), "metrics.infomec_mi=binned with infomec"),
+        (("+metrics.points=5",), "metrics.points is not a field of the configuration"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_reason(overrides: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence):
         config.check(_compose(*overrides))
+
+
+def test_the_paper_scores_all_five_and_full_scores_everything() -> None:
+    settings = {name: Settings(**config.to_plain(_compose(f"metrics={name}"), "metrics")) for name in ("paper", "full")}
+    assert {"mig", "dci", "modularity", "factor_vae", "sap"} <= set(settings["paper"].names)
+    assert set(settings["full"].names) == set(NAMES)
+    for each in settings.values():  # the protocol of the field
+        assert (each.num_points, each.num_test, each.bins, list(each.votes)) == (10_000, 5_000, 20, [10_000, 5_000])
 
 
 def test_locatello_is_the_architecture_of_the_public_study() -> None:
@@ -159,8 +176,30 @@ def test_multirun_of_a_figure_makes_all_its_runs(experiment: str, methods: dict[
     assert {cfg.data["_target_"].rpartition(".")[2] for cfg in composed} == {"DSprites"}
 
 
+def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
+    jobs = _jobs("+sweep=paper")
+    folders = {job_folder("paper", 0, job, []) for job in jobs}
+    assert len(jobs) == len(folders) == 7 * 4 * 10
+    first = [_compose(*job) for job in jobs[::10]]  # one seed of each
+    methods = {*METHODS.values()} - {"DEFT (TC)"}
+    assert {(config.check(cfg).method, cfg.data._target_) for cfg in first} == set(
+        product(methods, {cfg.data._target_ for cfg in first})
+    )
+    deft = next(cfg for cfg in first if cfg.name == "deft" and "smallnorb" in cfg.data._target_)
+    assert (
+        tuple(list(part) for part in (deft.groups.latents, deft.schedule.epochs, deft.schedule.pressures))
+        == (TABLE_1["smallnorb"])
+    )
+
+
+def test_the_small_sweep_is_deft_and_beta_vae_twice_at_quick_scale() -> None:
+    jobs = [_compose(*job) for job in _jobs("+sweep=small")]
+    assert [(config.check(cfg).method, cfg.seed) for cfg in jobs] == list(product(["DEFT", "beta-VAE"], [0, 1]))
+    assert {cfg.scale.name for cfg in jobs} == {"quick"}
+
+
 def test_figure_5_goes_through_gamma() -> None:
     composed = [_compose(*job) for job in _jobs("+experiment=fig5_gamma")]
     assert [cfg.groups.gamma for cfg in composed] == [0, 0.01, 0.1, 0.2, 0.5, 1]
-    assert {cfg.trunk.folder for cfg in composed} == {"multirun_outputs/fig5_gamma/trunk_seed0"}
+    assert {cfg.trunk.folder for cfg in composed} == {"multirun_outputs/fig5_gamma/trunk/seed0"}
     assert {tuple(cfg.schedule.pressures) for cfg in composed} == {(70, 30)}

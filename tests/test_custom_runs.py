@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from PIL import Image
 
 from deft_lightning import DeftError, run
+from deft_lightning.callbacks.checkpoints import Interrupted
 from tests.helpers import PLAIN, TinySprites, compose_run
+from tests.test_resume import _send as send_signal
 
 OVERRIDES = (
     "data=custom",
@@ -62,6 +65,17 @@ def test_a_folder_without_labels_is_trained_and_the_scores_that_need_them_skippe
     assert sorted(outcome["stages"]["stage_4"]["scores"]) == ["kl", "reconstruction"]
     log = (tmp_path / "run" / "metrics.csv").read_text()
     assert "score/mig" not in log
+
+
+def test_a_run_is_not_resumed_on_a_replaced_file(tmp_path: Path) -> None:
+    images = _pixels()
+    np.savez(tmp_path / "own.npz", images=images)
+    with pytest.raises(Interrupted):
+        _train(tmp_path / "own.npz", tmp_path / "run", *send_signal(3, signal.SIGTERM))
+    images[5, 0, 0] += 1
+    np.savez(tmp_path / "own.npz", images=images)
+    with pytest.raises(DeftError, match=r"began on images whose digest is [0-9a-f]{16}, and now it is [0-9a-f]{16}"):
+        _train(tmp_path / "own.npz", tmp_path / "run", "resume=true")
 
 
 def test_fewer_images_than_a_batch_is_one_sentence(tmp_path: Path) -> None:

@@ -163,3 +163,24 @@ def test_damaged_and_foreign_checkpoints_are_one_sentence(tmp_path: Path) -> Non
 def test_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(DeftError, match="holds no run to resume"):
         run.train(*compose_run(tmp_path / "empty", "resume=true"))
+
+
+def test_what_the_objective_learns_is_resumed_too(tmp_path: Path) -> None:
+    """FactorVAE's discriminator and its Adam state are in the checkpoint: weights equal to the bit."""
+    factor_vae = (
+        "objective=factor_vae",
+        "objective.hidden=32",
+        "objective.layers=2",
+        "schedule.epochs=[0.5,0.5,0.5,0.5]",
+    )
+    run.train(*compose_run(tmp_path / "whole", *PLAIN, *factor_vae))
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(tmp_path / "run", *PLAIN, *factor_vae, *_send(9, signal.SIGTERM)))
+    run.train(*compose_run(tmp_path / "run", *PLAIN, *factor_vae, "resume=true"))
+    ours, theirs = _last(tmp_path / "run")["state_dict"], _last(tmp_path / "whole")["state_dict"]
+    discriminator = [name for name in theirs if name.startswith("objective.discriminator")]
+    assert discriminator
+    extra = "objective._extra_state"
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs if name != extra)
+    for index, moments in theirs[extra].items():
+        assert all(torch.equal(ours[extra][index][key], value) for key, value in moments.items())

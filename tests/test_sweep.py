@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,13 +12,12 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
 from deft_lightning import __main__ as cli
-from deft_lightning import results
+from deft_lightning.callbacks.checkpoints import read_checkpoint
 from deft_lightning.sweep import SweepFolder, job_folder, jobs
 from tests.helpers import PLAIN, TINY
 
 QUICK = (*TINY, *PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[0.1,0.1,0.1,0.1]")
 """Overrides of a run of five steps."""
-REPOSITORY = Path(__file__).parents[1]
 
 
 class Fault(pl.Callback):
@@ -77,8 +75,8 @@ def test_every_job_has_its_folder_and_a_failure_stops_no_other(sweep, tmp_path: 
         assert name.startswith(f"color_dsprites_seed{known['seed']}_")
 
 
-def test_resuming_skips_finished_jobs_and_goes_on_with_the_others(sweep, tmp_path: Path) -> None:
-    """Of three jobs one fails of itself before its third step; resumed, it goes on from its checkpoint."""
+def test_resuming_skips_finished_jobs_and_goes_on_with_the_others(sweep) -> None:
+    """Both jobs fail of themselves in their third step; resumed, each goes on from the checkpoint of the second."""
     command = (*QUICK, "seed=0,1", *_fault(2, "raise"), "callbacks.checkpoints.every_n_steps=1")
     Path("trouble").touch()
     status, said, before = sweep(*command)
@@ -86,12 +84,75 @@ def test_resuming_skips_finished_jobs_and_goes_on_with_the_others(sweep, tmp_pat
     assert [known["reason"] for known in before.values()] == ["RuntimeError: a cosmic ray"] * 2
     assert said.count("error: color_dsprites_seed") == 2
     Path("trouble").unlink()
-    status, _, after = sweep(*command, "sweep.resume=true")
+    status, said, after = sweep(*command, "sweep.resume=true")
     assert (status, list(after)) == (0, list(before))
-    steps = len((tmp_path / "multirun_outputs").glob("*/*0_*/metrics.csv").__next__().read_text().splitlines())
+    assert said.count("at step 2 of 4") == 2
     for name, known in after.items():
         assert known["status"] == "finished"
         assert known["run_id"] == before[name]["run_id"]
-    status, said, again = sweep(*command, "sweep.resume=true")
+    status, _, again = sweep(*command, "sweep.resume=true")
     assert (status, again) == (0, after)  # nothing was trained anew: not even a time has changed
-    assert steps == len(next((tmp_path / "multirun_outputs").glob("*/*0_*/metrics.csv")).read_text().splitlines())
+
+
+def test_a_signal_ends_the_sweep_and_a_damaged_checkpoint_is_set_aside(sweep) -> None:
+    command = (*QUICK, "seed=0,1", *_fault(2, "SIGTERM"), "sweep.name=mine")
+    Path("trouble").touch()
+    status, said, found = sweep(*command)
+    assert (status, [known["status"] for known in found.values()]) == (1, ["interrupted"])
+    assert "stopped by SIGTERM at step 3" in said
+    Path("trouble").unlink()
+    (last,) = Path("multirun_outputs/mine").glob("*/checkpoints/last.ckpt")
+    last.write_bytes(last.read_bytes()[:1000])
+    status, said, found = sweep(*command, "sweep.resume=true")
+    assert (status, [known["status"] for known in found.values()]) == (0, ["finished"] * 2)
+    assert "It is kept as damaged.ckpt, and the run begins anew." in " ".join(said.split())
+    assert last.with_name("damaged.ckpt").stat().st_size == 1000
+    assert read_checkpoint(last)["global_step"] == 4
+
+
+def test_a_sweep_never_lands_on_another(sweep) -> None:
+    one = (*QUICK, "sweep.name=mine", "seed=0")
+    assert sweep(*one)[0] == 0
+    kept = {path: path.read_bytes() for path in Path("multirun_outputs").rglob("*") if path.is_file()}
+    status, said, _ = sweep(*one)
+    assert (status, "mine already holds a sweep: add sweep.resume=true" in said) == (1, True)
+    assert {path: path.read_bytes() for path in Path("multirun_outputs").rglob("*") if path.is_file()} == kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("sweep.resume=true",), "there is no sweep of the name dsprites under multirun_outputs"),
+        (("sweep.resume=true", "sweep.name=mine"), "there is no sweep of the name mine under multirun_outputs"),
+        (("sweep.resume=yes_please",), "sweep.resume is 'yes_please': give true"),
+        (("sweep.name=../mine",), "sweep.name is '../mine': give a word"),
+        (("resume=true",), "go on with a sweep by sweep.resume=true"),
+        (("data=dsprites,dspritse",), "Did you mean 'dsprites'?"),
+    ],
+)
+def test_what_cannot_be_swept_is_one_sentence_and_leaves_nothing(sweep, arguments, sentence: str) -> None:
+    status, said, _ = sweep("+experiment=dsprites", *arguments)
+    assert status == 1
+    assert sentence in said
+    assert "Traceback" not in said
+    assert not [path for path in Path().rglob("*") if path.is_file()]
+
+
+def test_a_folder_is_a_function_of_what_the_job_is() -> None:
+    overrides = ["sweep.name=a", "+experiment=dsprites", "groups.gamma=0.1", "data=dsprites", "scale=quick", "seed=3"]
+    folder = job_folder("dsprites", 3, overrides, ["experiment", "groups.gamma", "seed"])
+    assert folder.startswith("dsprites_seed3_gamma-0.1_")
+    assert folder == job_folder("dsprites", 3, overrides[::-1], ["experiment", "groups.gamma", "seed"])
+    again = ["sweep.resume=true", "sweep.name=b", *overrides[1:]]
+    assert folder == job_folder("dsprites", 3, again, ["experiment", "groups.gamma", "seed"])
+    other = [override.replace("quick", "paper") for override in overrides]
+    assert folder != job_folder("dsprites", 3, other, ["experiment", "groups.gamma", "seed"])
+
+
+def test_the_trunk_of_a_sweep_lands_inside_it(sweep) -> None:
+    branches = ("groups=deft2", "schedule.epochs=[0.1,0.1]", "schedule.pressures=[70,30]")
+    trunk = "+trunk={stages:1,gamma:0.1,folder:'multirun_outputs/${sweep.name}/trunk/seed${seed}'}"
+    status, _, found = sweep(*QUICK, *branches, trunk, "groups.gamma=0,1", "sweep.name=mine")
+    assert (status, len(found)) == (0, 2)
+    assert Path("multirun_outputs/mine/trunk/seed0/checkpoints/stage_1.ckpt").is_file()
+    assert all(list(known["stages"]) == ["stage_2"] for known in found.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class FactorDataset(ABC):
     """The grid of factors; None when labels are absent or do not form a full grid."""
     notices: tuple[str, ...] = ()
     """Sentences the user must see at the start of a run: a stand-in is used, images were resized, ..."""
+    digest: str = ""
+    """Of the stored pixels, in hex; runs are not resumed on others. Empty when it is not known."""
     device: torch.device = torch.device("cpu")
     """Where the data set's tensors are, and where it puts the images."""
 
@@ -59,4 +61,39 @@ class FactorDataset(ABC):
     @property
     def provenance(self) -> dict[str, str]:
         """What results.json and the report say about the origin of the pixels."""
-        return {"source": self.source}
+        return {"source": self.source} | ({"digest": self.digest} if self.digest else {})
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What results.json and thresholds.json say of the data."""
+        return {
+            "name": self.name,
+            "images": len(self),
+            "shape": list(self.shape),
+            "factors": list(self.factor_names),
+            "factor_sizes": [] if self.space is None else list(self.space.factor_sizes),
+            **self.provenance,
+            "notices": list(self.notices),
+        }
+
+
+class StoredImages(FactorDataset):
+    """A data set that keeps its images as bytes, `_pixels` uint8 [N, C, H, W], and draws nothing."""
+
+    _pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the images to `device`."""
+        self.device = torch.device(device)
+        self._pixels = self._pixels.to(self.device)
+        return self
+
+    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Images, float32 [B, C, H, W] in [0, 1], on the data set's device; nothing is drawn.
+
+        `indices` int64 [B] on any device.
+        """
+        return self._pixels[indices.to(self.device)].float().div_(255)

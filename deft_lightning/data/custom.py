@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deft_lightning.data import custom_labels
-from deft_lightning.data.base import FactorDataset
+from deft_lightning.data import cache, custom_labels
+from deft_lightning.data.base import StoredImages
 from deft_lightning.data.custom_images import Arrays, Folder, open_arrays
 from deft_lightning.errors import DeftError
 
 
-class CustomImages(FactorDataset):
+class CustomImages(StoredImages):
     """The user's own images, float32 [B, C, S, S]: an .npz or HDF5 file, or a folder of pictures.
 
     A file has its images under `images` or `imgs`: [N, H, W], [N, H, W, C] or [N, C, H, W], integers in 0 to
@@ -44,7 +43,7 @@ class CustomImages(FactorDataset):
         channels: int | None = None,
     ) -> None:
         side = _whole_number(image_size, "image_size")
-        found = _open(path)
+        found = _open(path, with_labels=labels is None)
         if labels is None:
             table = found.labels
         else:
@@ -62,6 +61,10 @@ class CustomImages(FactorDataset):
         self._names: tuple[str, ...] = table.names if table is not None else ()
         self._factors = torch.from_numpy(table.values) if table is not None and self._names else None  # [N, K]
         self._path = found.path
+        contents = {"images": pixels}
+        if table is not None:
+            contents["factors"] = table.values[np.argsort(places)]  # in the order of the images
+        self.digest = cache.digest(contents)[:16]
         self.notices = (*found.notices, *(table.notices if table is not None else ()), *self._conversions(found))
 
     def _conversions(self, found: Arrays | Folder) -> tuple[str, ...]:
@@ -74,13 +77,10 @@ class CustomImages(FactorDataset):
             notices.append(f"{found.path}: images are converted to {'grey' if depth == 1 else 'RGB'}.")
         if self._names and self.space is None:
             notices.append(
-                f"{found.path}: the labels are no full grid, so scores that need a free choice of factors are not "
-                "computed."
+                f"{found.path}: the labels are no full grid, so images are drawn row by row, and scores that "
+                "need a grid are not computed."
             )
         return tuple(notices)
-
-    def __len__(self) -> int:
-        return len(self._pixels)
 
     @property
     def factor_names(self) -> tuple[str, ...]:
@@ -95,24 +95,11 @@ class CustomImages(FactorDataset):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """The file or folder the images are from."""
+        """The file or folder the images are from, and the digest of pixels and labels."""
         return {**super().provenance, "path": str(self._path)}
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move the images to `device`."""
-        self.device = torch.device(device)
-        self._pixels = self._pixels.to(self.device)
-        return self
 
-    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Images, float32 [B, C, S, S] in [0, 1], on the data set's device; nothing is drawn.
-
-        `indices` int64 [B] on any device.
-        """
-        return self._pixels[indices.to(self.device)].float().div_(255)
-
-
-def _open(given: str | os.PathLike[str] | None) -> Arrays | Folder:
+def _open(given: str | os.PathLike[str] | None, with_labels: bool) -> Arrays | Folder:
     if given is None:
         raise DeftError("data.path should say where the images are: an .npz or .h5 file, or a folder")
     path = Path(given).expanduser()
@@ -122,7 +109,7 @@ def _open(given: str | os.PathLike[str] | None) -> Arrays | Folder:
         raise DeftError(f"data.path is {path}, and there is no such file or folder")
     if path.suffix.lower() not in (".npz", ".h5", ".hdf5"):
         raise DeftError(f"data.path is {path}, and should be an .npz or .h5 file or a folder of images")
-    return open_arrays(path)
+    return open_arrays(path, with_labels)
 
 
 def _whole_number(given: object, name: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -128,8 +129,10 @@ class Folder:
                 target[place] = _fit(_eight_bits(picture, self.path / file), target.shape[1:]).transpose(2, 0, 1)
 
 
-def open_arrays(path: Path) -> Arrays:
-    """Images and, where the file has them, labels; see `Arrays`. HDF5 images stay on disk until `fill`.
+def open_arrays(path: Path, with_labels: bool = True) -> Arrays:
+    """Images and, if asked for and where the file has them, labels; see `Arrays`.
+
+    HDF5 images stay on disk until `fill`.
 
     Raises DeftError when the file is damaged, has no images under a known key, or holds pickled objects.
     """
@@ -146,14 +149,22 @@ def open_arrays(path: Path) -> Arrays:
         images = file[image_key]
         if not isinstance(images, np.ndarray | h5py.Dataset):
             raise DeftError(f"{image_key} in {path} should be an array")
-        labels = None
-        if (label_key := next((key for key in LABEL_KEYS if key in keys), None)) is not None:
-            names = [_text(name) for name in file[NAMES_KEY][()].reshape(-1)] if NAMES_KEY in keys else None
-            array = file[label_key][()]
-            if array.dtype.kind == "O":  # strings in HDF5
-                array = np.array([_text(cell) for cell in array.reshape(-1)]).reshape(array.shape)
-            labels = custom_labels.from_array(array, names, images.shape[0] if images.shape else 0, str(path))
-        return Arrays(path, images, labels)
+        label_key = next((key for key in LABEL_KEYS if key in keys), None)
+        if label_key is None or not with_labels:
+            return Arrays(path, images, None)
+        names = _strings(file, NAMES_KEY, path).reshape(-1).tolist() if NAMES_KEY in keys else None
+        count = images.shape[0] if images.shape else 0
+        return Arrays(path, images, custom_labels.from_array(_strings(file, label_key, path), names, count, str(path)))
+
+
+def _strings(file: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
+    """The array under `key`; HDF5's strings, which are objects, as NumPy's."""
+    if not isinstance(file[key], np.ndarray | h5py.Dataset):
+        raise DeftError(f"{key} in {path} should be an array, not a group of them")
+    array = np.asarray(file[key][()])
+    if array.dtype.kind not in "OS":
+        return array
+    return np.array([_text(cell) for cell in array.reshape(-1)], dtype=np.str_).reshape(array.shape)
 
 
 @contextmanager

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from deft_lightning.data import registry
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.batches import Batch, BatchLoader
 from deft_lightning.seeding import Stream, derive_seed, generator
+
+log = logging.getLogger(__name__)
 
 
 class FactorDataModule(pl.LightningDataModule):
@@ -37,12 +41,13 @@ class FactorDataModule(pl.LightningDataModule):
 
     @property
     def dataset(self) -> FactorDataset:
-        """The data set; built now if nothing has asked for it before."""
+        """The data set; built now, and its notices logged, if nothing has asked for it before."""
         if self._dataset is None:
             if isinstance(self._given, str):
                 self._dataset = registry.load(self._given)
             else:
                 self._dataset = self._given if isinstance(self._given, FactorDataset) else self._given()
+            _tell(self._dataset.notices)
         return self._dataset
 
     def prepare_data(self) -> None:
@@ -108,3 +113,9 @@ class FactorDataModule(pl.LightningDataModule):
         random = generator(seed, Stream.EVALUATION, 2, device=self.dataset.device)
         for part in indices.split(batch_size):
             yield self.dataset.images(part, random)
+
+
+@rank_zero_only
+def _tell(notices: tuple[str, ...]) -> None:
+    for notice in notices:
+        log.warning(notice)  # shown even where nobody has set up logging: a stand-in must not go unnoticed

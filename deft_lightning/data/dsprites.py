@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
-from tqdm import tqdm
 
-from deft_lightning.data import cache, official, sprites
+from deft_lightning.data import cache, official, sources, sprites
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.errors import DeftError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +30,8 @@ class DSprites(FactorDataset):
     Factors are shape 3, scale 6, orientation 40, posX 32 and posY 32, posY fastest. `root` is the folder of
     the prepared data (default: the user's cache folder). `source` is "official" (the published file),
     "rendered" (by this package) or "auto": the official file when it is in the folder, else rendered. In
-    memory an image is 512 bytes, the set 377 MB. Raises DeftError when the data can be neither read nor made.
+    memory an image is 512 bytes, the set 377 MB. Raises DeftError when the source is another, or its data can
+    be neither read nor made.
 
     Reference: Matthey et al., dSprites, 2017.
     """
@@ -42,14 +41,10 @@ class DSprites(FactorDataset):
     space: FactorSpace = sprites.SPACE
 
     def __init__(self, root: str | os.PathLike[str] | None = None, source: str = "auto") -> None:
-        if source not in ("auto", "official", "rendered"):
-            raise DeftError(f"data.source is {source!r}, and should be auto, official or rendered")
-        if source == "auto":
-            source = "official" if official.is_there(root) else "rendered"
-        self.source = source
-        self.notices = (_NOTICES[source],)
-        packed = official.load(root) if source == "official" else rendered(root)
-        self._packed = torch.from_numpy(packed)  # uint8 [737280, 512]
+        found = sources.find(source, lambda: official.load(root), lambda: rendered(root))
+        self.source, self.digest = found.source, found.prepared.digest[:16]
+        self.notices = (_NOTICES[self.source], *found.notices)
+        self._packed = torch.from_numpy(found.prepared.arrays["images"])  # uint8 [737280, 512]
         self._unpacking = unpacking_table(self.shape[0])  # [256, 8 C]
 
     def __len__(self) -> int:
@@ -115,13 +110,14 @@ def unpacking_table(channels: int) -> Tensor:
     return torch.from_numpy(bits.repeat(channels, axis=1).astype(np.float32))
 
 
-def rendered(root: str | os.PathLike[str] | None) -> np.ndarray:
-    """The rendered data set, bit-packed, uint8 [737280, 512], from the cache under `root` or made now."""
+def rendered(root: str | os.PathLike[str] | None) -> cache.Prepared:
+    """The rendered data set, `images` bit-packed, uint8 [737280, 512], from the cache under `root` or made now."""
 
-    def build() -> dict[str, np.ndarray]:
+    def build() -> dict[str, cache.Blocks]:
         log.info("dSprites is rendered once and kept in %s", path)
-        with tqdm(total=len(sprites.SPACE), desc="Rendering dSprites", unit_scale=True, disable=None) as bar:
-            return {"images": sprites.render_all(bar.update)}
+        count = len(sprites.SPACE)
+        rows = cache.with_progress(sprites.blocks(), count, "Rendering dSprites")
+        return {"images": cache.Blocks((count, sprites.BYTES), np.dtype(np.uint8), rows)}
 
     path = cache.resolve_root(root) / "dsprites_rendered.h5"
-    return cache.load_or_build(path, build, kind="rendered dSprites", version=sprites.VERSION)["images"]
+    return cache.load_or_build(path, build, kind="rendered dSprites", version=sprites.VERSION)

@@ -6,7 +6,7 @@ and row: all views of one toy are intersected in closed form, without marching a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -276,15 +276,11 @@ def render(
     return np.stack(views, axis=1)
 
 
-def render_all(space: FactorSpace = SPACE, progress: Callable[[int], object] = lambda _: None) -> NDArray[np.uint8]:
-    """All images in the order of `space`, uint8 [len(space), 64, 64]; a smaller space takes the first values.
+def blocks(space: FactorSpace = SPACE) -> Iterator[NDArray[np.uint8]]:
+    """All images in the order of `space`, toy by toy, each uint8 [views, 64, 64].
 
-    `progress` is called with the number of images done since its last call.
+    A smaller space than `SPACE` takes the first values of every factor.
     """
     categories, instances, elevations, azimuths, lightings = (range(size) for size in space.sizes)
-    images = np.empty((len(space), 64, 64), np.uint8)
-    for place, (category, instance) in enumerate(product(categories, instances)):
-        block = render(category, instance, elevations, azimuths, lightings).reshape(-1, 64, 64)
-        images[place * len(block) : (place + 1) * len(block)] = block
-        progress(len(block))
-    return images
+    for category, instance in product(categories, instances):
+        yield render(category, instance, elevations, azimuths, lightings).reshape(-1, 64, 64)

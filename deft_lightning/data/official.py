@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from deft_lightning.data import cache, download, sprites
 from deft_lightning.data.factors import FactorSpace
 from deft_lightning.errors import DeftError
 
+log = logging.getLogger(__name__)
+
 STEM = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 MD5 = "b331c4447a651c44bf5e8ae09022e230"
-"""Of the published HDF5 file. The .npz is recognised by its contents."""
+"""Of the published HDF5 file. No digest of the .npz is published: it is known by its contents."""
 URLS = (
     f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{STEM}.hdf5",
     f"https://github.com/deepmind/dsprites-dataset/raw/master/{STEM}.hdf5",
@@ -29,43 +32,47 @@ URLS = (
 CACHE = "dsprites_official.h5"
 KIND, VERSION = "official dSprites", 1
 
+_AGAIN = "delete it and download it again"
 _BLOCK = 8192  # images unpacked at a time: 34 MB
 
 
-def is_there(root: str | os.PathLike[str] | None) -> bool:
-    """Whether the official images are in the data folder, converted or as published."""
-    folder = cache.resolve_root(root)
-    return (folder / CACHE).exists() or _published(folder) is not None
+def load(root: str | os.PathLike[str] | None) -> cache.Prepared:
+    """The official `images`, bit-packed, uint8 [737280, 512], converted from the published file once.
 
-
-def load(root: str | os.PathLike[str] | None) -> np.ndarray:
-    """The official images, bit-packed, uint8 [737280, 512], converted from the published file once.
-
-    Raises DeftError when there is none in the data folder, or when it is not what was published.
+    The converted images outlive the published file. Raises MissingDataError when neither is in the data folder
+    or what is left is damaged, and DeftError when the published file is not what was published.
     """
     folder = cache.resolve_root(root)
+    path = _published(folder)
+    if path is None:
+        otherwise = (
+            f"there is no official dSprites file in {folder}: run `python -m deft_lightning.data prepare dsprites`, or "
+            f"save {URLS[0]} there by hand"
+        )
+        return cache.load(folder / CACHE, kind=KIND, version=VERSION, otherwise=otherwise)
 
-    def build() -> dict[str, np.ndarray]:
-        path = _published(folder)
-        if path is None:
-            raise DeftError(
-                f"there is no official dSprites file in {folder}: run `python -m deft_lightning.data prepare "
-                f"dsprites`, or save {URLS[0]} there by hand"
-            )
-        return {"images": read(path)}
+    def build() -> dict[str, cache.Blocks]:
+        return {"images": read(path, sprites.SPACE, MD5)}
 
-    return cache.load_or_build(folder / CACHE, build, kind=KIND, version=VERSION)["images"]
+    return cache.load_or_build(
+        folder / CACHE, build, kind=KIND, version=VERSION, origin=cache.origin_of([path])
+    )  # fmt: skip
 
 
 def prepare(root: str | os.PathLike[str] | None) -> str:
-    """Download the published file unless one is there, check it and convert it; says where it is.
+    """Convert the published file, downloaded unless a good one is there; says where the images are.
 
-    Raises DeftError when it cannot be had or is not what was published.
+    A damaged file is replaced. Raises DeftError when it cannot be had, with its address and the place to put it
+    by hand.
     """
     folder = cache.resolve_root(root)
-    if not is_there(root):
+    try:
+        load(root)
+    except DeftError as error:
+        if not isinstance(error, cache.MissingDataError) or error.damaged:
+            log.warning("dSprites is downloaded: %s", error)
         download.fetch(URLS, folder / f"{STEM}.hdf5", f"md5:{MD5}")
-    load(root)
+        load(root)
     return f"dSprites, the official images, is ready in {folder / CACHE}"
 
 
@@ -73,40 +80,61 @@ def _published(folder: Path) -> Path | None:
     return next((path for end in ("hdf5", "npz") if (path := folder / f"{STEM}.{end}").exists()), None)
 
 
-def read(path: Path, space: FactorSpace = sprites.SPACE, md5: str | None = MD5) -> np.ndarray:
+def read(path: Path, space: FactorSpace = sprites.SPACE, md5: str | None = MD5) -> cache.Blocks:
     """Bit-packed images, uint8 [N, 512], of a published file, its latents checked against `space`.
 
-    The file is read a block at a time: unpacked, the images would take 3 GB. `md5` is checked for HDF5.
-    Raises DeftError when the file is damaged, has other shapes or types, has pixels that are not 0 or 1, or
-    lists its images in another order.
+    The file is read a block at a time: unpacked, the images would take 3 GB. `md5` is checked for HDF5; an .npz,
+    whose digest is not published, must agree with the sprites' geometry instead. Iterating over the blocks
+    raises DeftError when the file is damaged, has other shapes or types, has pixels that are not 0 or 1, or lists
+    its images in another order.
     """
+    rows = cache.with_progress(_packed(path, space, md5), len(space), "Converting dSprites")
+    return cache.Blocks((len(space), sprites.BYTES), np.dtype(np.uint8), rows)
+
+
+def _packed(path: Path, space: FactorSpace, md5: str | None) -> Iterator[np.ndarray]:
+    is_zip = path.suffix == ".npz"
     try:
-        if path.suffix == ".hdf5" and md5 is not None and (found := _md5(path)) != md5:
+        if not is_zip and md5 is not None and (found := _md5(path)) != md5:
             raise DeftError(
                 f"{path} is not the published file (md5 {found} instead of {md5}), perhaps because its "
                 "download broke off: delete it and download it again"
             )
         with ExitStack() as stack:
-            is_zip = path.suffix == ".npz"
-            images, classes = (_open_npz if is_zip else _open_hdf5)(path, stack, len(space))
-            _check_order(classes, path, space)
-            packed = np.empty((len(space), sprites.BYTES), np.uint8)
+            images, classes, values = (_open_npz if is_zip else _open_hdf5)(path, stack, len(space))
+            _check_order(classes, values, path, space)
+            del classes, values
             done = 0
-            with tqdm(total=len(space), desc="Converting dSprites", unit_scale=True, disable=None) as bar:
-                for block in images:
-                    if block.max() > 1:
-                        raise DeftError(f"{path} has pixels other than 0 and 1: it is not dSprites")
-                    packed[done : done + len(block)] = np.packbits(block.reshape(len(block), -1), axis=1)
-                    done += len(block)
-                    bar.update(len(block))
+            for block in images:
+                if block.max() > 1:
+                    raise DeftError(f"{path} has pixels other than 0 and 1: it is not dSprites; {_AGAIN}")
+                packed = np.packbits(block.reshape(len(block), -1), axis=1)
+                if is_zip and space is sprites.SPACE:
+                    check_geometry(packed, done, path)
+                yield packed
+                done += len(block)
     except DeftError:
         raise
     except Exception as error:  # damage shows as OSError, BadZipFile, zlib.error, ValueError, KeyError, ...
         raise DeftError(
-            f"{path} cannot be read as dSprites: it is damaged or its download broke off; delete it and "
-            "download it again"
+            f"{path} cannot be read as dSprites: it is damaged or its download broke off; {_AGAIN}"
         ) from error
-    return packed
+
+
+def check_geometry(packed: np.ndarray, start: int, path: Path) -> None:
+    """Compare bit-packed images, uint8 [B, 512], the first of which has the index `start`, with rendered ones.
+
+    Those at the start of the block, as far as shape, scale and orientation stay the same, are compared. Raises
+    DeftError when their intersection over union is below 0.99: the published images have at least 0.9995.
+    """
+    size = sprites.SPACE.sizes[3] * sprites.SPACE.sizes[4]  # images of one shape, scale and orientation
+    combination, first = divmod(start, size)
+    ours = sprites.render(*(int(place) for place in np.unravel_index(combination, sprites.SPACE.sizes[:3])))[first:]
+    theirs = packed[: len(ours)]
+    ours = ours[: len(theirs)]
+    common, covered = (np.unpackbits(bits).sum(dtype=int) for bits in (ours & theirs, ours | theirs))
+    if common < 0.99 * covered:
+        raise DeftError(f"{path} has other images than dSprites from number {start} on; {_AGAIN}")
 
 
 def _md5(path: Path) -> str:
@@ -114,26 +142,34 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _open_hdf5(path: Path, stack: ExitStack, count: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
+class _Contents(NamedTuple):
+    """Of a published file: blocks of images uint8 [B, 64, 64], latent classes and values [N, 6]."""
+
+    images: Iterator[np.ndarray]
+    classes: np.ndarray
+    values: np.ndarray
+
+
+def _open_hdf5(path: Path, stack: ExitStack, count: int) -> _Contents:
     file = stack.enter_context(h5py.File(path, "r"))
-    images, classes = file["imgs"], file["latents/classes"]
-    _check_shapes(images, classes, path, count)
+    images, classes, values = file["imgs"], file["latents/classes"], file["latents/values"]
+    _check_shapes(images, classes, values, path, count)
     # Whole chunks at a time, so that none is unpacked twice.
     step = max(1, _BLOCK // images.chunks[0]) * images.chunks[0] if images.chunks else _BLOCK
-    return (images[start : start + step] for start in range(0, count, step)), classes[:]
+    return _Contents((images[start : start + step] for start in range(0, count, step)), classes[:], values[:])
 
 
-def _open_npz(path: Path, stack: ExitStack, count: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
+def _open_npz(path: Path, stack: ExitStack, count: int) -> _Contents:
     # numpy.load would unpack all 3 GB of images at once; the arrays are read from the archive as a stream.
     archive = stack.enter_context(zipfile.ZipFile(path))
     with np.load(path, allow_pickle=False) as arrays:
-        classes = arrays["latents_classes"]
+        classes, values = arrays["latents_classes"], arrays["latents_values"]
     stream = stack.enter_context(archive.open("imgs.npy"))
     np.lib.format.read_magic(stream)
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    _check_shapes(_Header(shape, dtype), classes, path, count)
+    _check_shapes(_Header(shape, dtype), classes, values, path, count)
     if fortran:
-        raise DeftError(f"{path} stores its images column by column, which the published file does not")
+        raise DeftError(f"{path} stores its images column by column, which the published file does not; {_AGAIN}")
 
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, count, _BLOCK):
@@ -141,7 +177,7 @@ def _open_npz(path: Path, stack: ExitStack, count: int) -> tuple[Iterator[np.nda
             data = stream.read(size * 64 * 64)  # a damaged archive fails its checksum here
             yield np.frombuffer(data, np.uint8).reshape(size, 64, 64)
 
-    return blocks(), classes
+    return _Contents(blocks(), classes, values)
 
 
 class _Header:
@@ -151,21 +187,32 @@ class _Header:
         self.shape, self.dtype = shape, dtype
 
 
-def _check_shapes(images: _Header | h5py.Dataset, classes: np.ndarray, path: Path, count: int) -> None:
-    for name, array, shape, kinds in (
-        ("images", images, (count, 64, 64), "u1"),
-        ("latent classes", classes, (count, 6), "iu"),
+def _check_shapes(
+    images: _Header | h5py.Dataset, classes: np.ndarray, values: np.ndarray, path: Path, count: int
+) -> None:
+    for name, array, shape, kinds, wanted in (
+        ("images", images, (count, 64, 64), "u", "uint8"),
+        ("latent classes", classes, (count, 6), "iu", "integers"),
+        ("latent values", values, (count, 6), "f", "floats"),
     ):
         fits = array.dtype.kind in kinds and (name != "images" or array.dtype == np.uint8)
         if tuple(array.shape) != shape or not fits:
             raise DeftError(
                 f"{path} is not dSprites: its {name} are {array.dtype} {list(array.shape)}, and should be "
-                f"{'uint8' if name == 'images' else 'integers'} {list(shape)}"
+                f"{wanted} {list(shape)}; {_AGAIN}"
             )
 
 
-def _check_order(classes: np.ndarray, path: Path, space: FactorSpace) -> None:
-    """Latent classes must count through the space; the first of the six, colour, is always 0."""
+def _check_order(classes: np.ndarray, values: np.ndarray, path: Path, space: FactorSpace) -> None:
+    """Latent classes must count through the space, and latent values rise with them, one value a class.
+
+    The first of the six latents, colour, has one class. What the values are is not used: factors are classes.
+    """
     factors = space.factors(torch.arange(len(space))).numpy()
     if classes[:, 0].any() or not np.array_equal(classes[:, 1:], factors):
-        raise DeftError(f"{path} lists its images in another order than the published file")
+        raise DeftError(f"{path} lists its images in another order than the published file; {_AGAIN}")
+    for size, of_class, value in zip((1, *space.sizes), classes.T, values.T, strict=True):
+        levels = np.empty(size)
+        levels[of_class] = value
+        if not ((levels[1:] > levels[:-1]).all() and np.array_equal(levels[of_class], value)):
+            raise DeftError(f"{path} has latent values that do not agree with its latent classes; {_AGAIN}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -15,12 +17,13 @@ from deft_lightning.data import cache, download
 from deft_lightning.data.dsprites import DSprites
 from deft_lightning.errors import DeftError
 
+log = logging.getLogger(__name__)
+
 FILE = "scream.jpg"
-URLS = (
-    "https://upload.wikimedia.org/wikipedia/commons/c/c5/Edvard_Munch%2C_1893%2C_The_Scream%2C_oil%2C_"
-    "tempera_and_pastel_on_cardboard%2C_91_x_73_cm%2C_National_Gallery_of_Norway.jpg",
-    "https://upload.wikimedia.org/wikipedia/commons/f/f4/The_Scream.jpg",
-)
+URL = "https://upload.wikimedia.org/wikipedia/commons/f/f4/The_Scream.jpg"
+"""One picture, the one that the public disentanglement studies fetch: photographs of the painting differ."""
+ASPECT = (0.76, 0.83)
+"""Least and greatest width / height of a picture of the painting, which is 73.5 cm x 91 cm, edges cut or not."""
 FIT = (350, 274)
 """Width and height, in pixels, that the picture is scaled to fit into, its aspect kept."""
 
@@ -49,7 +52,7 @@ class ScreamDSprites(DSprites):
         if scream_image is not None:
             self.background, picture = "file", read_picture(Path(scream_image).expanduser())
         elif prepared.exists():
-            self.background, picture = "painting", read_picture(prepared)
+            self.background, picture = "painting", read_painting(prepared)
         else:
             self.background, picture = "generated", colour_bands()
         super().__init__(root, source)
@@ -58,12 +61,13 @@ class ScreamDSprites(DSprites):
                 f"Generated colour bands stand in for The Scream, which is not at {prepared}: "
                 "`python -m deft_lightning.data prepare scream` fetches it.",
             )
+        self.background_digest = cache.digest({"images": picture})[:16]
         self._half = torch.from_numpy(picture.astype(np.float32) / 255) / 2  # [height, width, 3]
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Where sprites and background come from."""
-        return {**super().provenance, "background": self.background}
+        """Where sprites and background come from, and which picture the background is."""
+        return {**super().provenance, "background": self.background, "background_digest": self.background_digest}
 
     def to(self, device: torch.device | str) -> Self:
         """Move the sprites and the picture to `device`."""
@@ -95,15 +99,37 @@ def read_picture(path: Path) -> np.ndarray:
             picture.thumbnail(FIT)
             array = np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
-        raise DeftError(f"there is no picture {path} to use as the Scream background") from error
+        raise DeftError(
+            f"there is no picture {path} to use as the Scream background: choose one with data.scream_image"
+        ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DeftError(f"{path} cannot be read as a picture for the Scream background") from error
+        raise DeftError(
+            f"{path} cannot be read as a picture for the Scream background: it is damaged or of another format; "
+            "choose another with data.scream_image, or delete it"
+        ) from error
     if min(array.shape[:2]) < 64:
         raise DeftError(
             f"{path} is too small for the Scream background: scaled to fit 350 x 274 it is "
-            f"{array.shape[1]} x {array.shape[0]}, and crops are 64 x 64"
+            f"{array.shape[1]} x {array.shape[0]}, and crops are 64 x 64; "
+            "choose a larger one with data.scream_image"
         )
     return array
+
+
+def read_painting(path: Path) -> np.ndarray:
+    """As `read_picture`, for what should be The Scream, whole and upright.
+
+    Raises DeftError also when its shape is not the painting's, or when it is smaller than what it is scaled to.
+    """
+    picture = read_picture(path)
+    height, width = picture.shape[:2]
+    if height < FIT[1] or not ASPECT[0] <= width / height <= ASPECT[1]:
+        raise DeftError(
+            f"{path} is not The Scream: scaled to fit {FIT[0]} x {FIT[1]} it is {width} x {height}, and the painting "
+            f"about 215 x 274; delete it and run `python -m deft_lightning.data prepare scream`, or use it as it is "
+            f"with data.scream_image={path}"
+        )
+    return picture
 
 
 def colour_bands() -> np.ndarray:
@@ -132,12 +158,20 @@ def colour_bands() -> np.ndarray:
 
 
 def prepare(root: str | os.PathLike[str] | None) -> str:
-    """Download the painting to the data folder unless it is there; says where it is."""
+    """Download the painting to the data folder unless a good picture is there; says where it is.
+
+    Raises DeftError when it cannot be had, or when what is had is no picture of the painting.
+    """
     path = cache.resolve_root(root) / FILE
-    if not path.exists():
-        download.fetch(URLS, path)
+    try:
+        read_painting(path)
+    except DeftError as error:
+        with suppress(FileNotFoundError):
+            aside = path.rename(path.with_name(path.name + ".old"))
+            log.warning("The Scream is downloaded, and what was there is now %s: %s", aside, error)
+        download.fetch((URL,), path)
         try:
-            read_picture(path)
+            read_painting(path)
         except DeftError:
             path.unlink()  # an error page, perhaps; never taken for the painting later
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +22,35 @@ def show(dataset: FactorDataset, folder: Path, seed: int = 0) -> list[Path]:
     """Write `<name>_<factor>.png` for every factor and `<name>_samples.png` to `folder`; returns the paths.
 
     A strip goes through all values of one factor while the other factors, at the middle of their ranges, and
-    the nuisances stay as they are. Data without a full grid of factors have no strips. Raises DeftError when
-    the pictures cannot be written.
+    the nuisances stay as they are. Data without a full grid of factors have no strips. What a file name cannot
+    have is _ in it. Raises DeftError when the pictures cannot be written.
     """
-    pictures = {"samples": _grid(_samples(dataset, 8 * 16, seed), columns=16)}
+    names, pictures = ["samples"], [_grid(_samples(dataset, 8 * 16, seed), columns=16)]
     if dataset.space is not None:
         for place, name in enumerate(dataset.space.factor_names):
             strip = _strip(dataset, place, seed)
-            pictures[name] = _grid(strip, columns=len(strip))
+            names.append(name)
+            pictures.append(_grid(strip, columns=len(strip)))
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
+        for name, picture in zip(_file_names(names), pictures, strict=True):
             paths.append(folder / f"{dataset.name}_{name}.png")
             picture.save(paths[-1])
     except OSError as error:
         raise DeftError(f"cannot write pictures to {folder}: {error.strerror or error}") from error
     return paths
+
+
+def _file_names(names: list[str]) -> list[str]:
+    """The names with letters, digits, dots, dashes and underscores only, and no two alike on any file system."""
+    safe: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^\w.-]+", "_", name)[:60]
+        while plain.casefold() in {other.casefold() for other in safe}:
+            plain += "_"
+        safe.append(plain)
+    return safe
 
 
 def _samples(dataset: FactorDataset, count: int, seed: int) -> Tensor:

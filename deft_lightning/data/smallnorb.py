@@ -6,16 +6,14 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
-from deft_lightning.data import cache, download, norb_format, norb_renderer
-from deft_lightning.data.base import FactorDataset
+from deft_lightning.data import cache, download, norb_format, norb_renderer, sources
+from deft_lightning.data.base import StoredImages
 from deft_lightning.data.factors import FactorSpace
 from deft_lightning.errors import DeftError
 
@@ -35,9 +33,9 @@ SHA256 = {
     f"{CHUNKS[1]}-cat.mat.gz": "ecaf6d5bb8c3bc5eab9cf0258f6d2198dd474e016e374836fc097f2e5ff509ff",
     f"{CHUNKS[1]}-info.mat.gz": "16adf314226327ee006d1a44db8cfef52773c06c829951d5653a9f6f310248a2",
 }
-"""Of the published files, as TensorFlow Datasets lists them. Files put there by hand are judged by contents."""
+"""Of the published files, as TensorFlow Datasets lists them."""
 
-_VERSION = 1  # of the conversion of the published files
+_KIND, _VERSION = "official SmallNORB", 1  # of the conversion of the published files
 _BLOCK = 256  # images unpacked at a time, 4.7 MB with both cameras
 _NOTICES = {
     "official": "SmallNORB: the official images.",
@@ -46,7 +44,7 @@ _NOTICES = {
 }
 
 
-class SmallNORB(FactorDataset):
+class SmallNORB(StoredImages):
     """SmallNORB: 48,600 grey images of toys, float32 [B, 1, 64, 64].
 
     Factors are category 5, elevation 9, azimuth 18 and lighting 6, lighting fastest; the instance, 10 in each
@@ -54,7 +52,7 @@ class SmallNORB(FactorDataset):
     `source` is "official" (the published matrices, of the left camera), "rendered" (a stand-in of this
     package) or "auto": the official files when they are there, else rendered. `path` is the folder of the
     published files (default: `smallnorb` in `root`). In memory an image is 4096 bytes, the set 199 MB. Raises
-    DeftError when the data can be neither read nor made.
+    DeftError when the source is another, or its data can be neither read nor made.
 
     Reference: LeCun, Huang and Bottou, Learning Methods for Generic Object Recognition, 2004.
     """
@@ -69,89 +67,77 @@ class SmallNORB(FactorDataset):
         source: str = "auto",
         path: str | os.PathLike[str] | None = None,
     ) -> None:
-        if source not in ("auto", "official", "rendered"):
-            raise DeftError(f"data.source is {source!r}, and should be auto, official or rendered")
         if path is not None and source == "rendered":
-            raise DeftError("data.path is the folder of the official SmallNORB files: data.source=rendered has none")
-        if source == "auto":
-            source = "official" if path is not None or is_there(root) else "rendered"
-        self.source = source
-        self.notices = (_NOTICES[source],)
-        pixels = load(root, path, self.space) if source == "official" else rendered(root, self.space)
-        self._pixels = torch.from_numpy(pixels)  # uint8 [48600, 64, 64]
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the images to `device`."""
-        self.device = torch.device(device)
-        self._pixels = self._pixels.to(self.device)
-        return self
-
-    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Images, float32 [B, 1, 64, 64] in [0, 1], on the data set's device; nothing is drawn.
-
-        `indices` int64 [B] on any device.
-        """
-        return self._pixels[indices.to(self.device)].unsqueeze(1).float().div_(255)
-
-
-def is_there(root: str | os.PathLike[str] | None) -> bool:
-    """Whether official images are in the data folder, converted or as published, even if only some parts."""
-    folder = cache.resolve_root(root)
-    return _cache_file(folder, None).exists() or any(_find(folder / FOLDER, name) for name in _names())
+            raise DeftError(
+                "data.path is the folder of the official SmallNORB files, which data.source=rendered does not read: "
+                "leave one of the two out"
+            )
+        found = sources.find(source, lambda: load(root, path, self.space), lambda: rendered(root, self.space))
+        self.source, self.digest = found.source, found.prepared.digest[:16]
+        self.notices = (_NOTICES[self.source], *found.notices)
+        self._pixels = torch.from_numpy(found.prepared.arrays["images"]).unsqueeze(1)  # uint8 [48600, 1, 64, 64]
 
 
 def load(
     root: str | os.PathLike[str] | None, path: str | os.PathLike[str] | None = None, space: FactorSpace = SPACE
-) -> np.ndarray:
-    """The official images of the left camera, uint8 [len(space), 64, 64], in the order of `space`.
+) -> cache.Prepared:
+    """The official `images` of the left camera, uint8 [len(space), 64, 64], in the order of `space`.
 
-    They are converted once, from the files in `path` or in `smallnorb` of the data folder. Raises DeftError
-    when a file is missing, damaged or not what was published.
+    They are converted once, from the files in `path` or in `smallnorb` of the data folder; those converted from
+    the data folder outlive their files. Raises MissingDataError when nothing is in the data folder, or only
+    converted images that are damaged, and DeftError when a file is missing, damaged or not what was published.
     """
     root = cache.resolve_root(root)
     folder = root / FOLDER if path is None else Path(path).expanduser().resolve()
-    if path is not None:
-        _published(folder)  # a wrong path is an error even when its images were converted before
+    target = _cache_file(root, None if path is None else folder)
+    files = [found for name in _names() if (found := _find(folder, name)) is not None]
+    if len(files) < len(_names()):
+        lacking = _lacking(folder)
+        if path is not None:
+            raise DeftError(lacking)  # even when its images were converted before: the path may be wrong
+        try:
+            return cache.load(target, kind=_KIND, version=_VERSION, otherwise=lacking)
+        except cache.MissingDataError as error:
+            if files:  # who has put some of them there does not want the stand-in
+                raise DeftError(str(error)) from error
+            raise
 
     def build() -> dict[str, np.ndarray]:
-        return {"images": read(_published(folder), space)}
+        return {"images": read(files, space)}
 
-    arrays = cache.load_or_build(
-        _cache_file(root, None if path is None else folder), build, kind="official SmallNORB", version=_VERSION
-    )
-    return arrays["images"]
+    return cache.load_or_build(target, build, kind=_KIND, version=_VERSION, origin=cache.origin_of(files))
 
 
-def rendered(root: str | os.PathLike[str] | None, space: FactorSpace = SPACE) -> np.ndarray:
-    """The stand-in, uint8 [len(space), 64, 64], from the cache under `root` or made now."""
+def rendered(root: str | os.PathLike[str] | None, space: FactorSpace = SPACE) -> cache.Prepared:
+    """The stand-in, `images` uint8 [len(space), 64, 64], from the cache under `root` or made now."""
 
-    def build() -> dict[str, np.ndarray]:
+    def build() -> dict[str, cache.Blocks]:
         log.info("the stand-in for SmallNORB is rendered once and kept in %s", path)
-        with tqdm(total=len(space), desc="Rendering SmallNORB", unit_scale=True, disable=None) as bar:
-            return {"images": norb_renderer.render_all(space, bar.update)}
+        rows = cache.with_progress(norb_renderer.blocks(space), len(space), "Rendering SmallNORB")
+        return {"images": cache.Blocks((len(space), 64, 64), np.dtype(np.uint8), rows)}
 
     path = cache.resolve_root(root) / "smallnorb_rendered.h5"
-    return cache.load_or_build(path, build, kind="rendered SmallNORB", version=norb_renderer.VERSION)["images"]
+    return cache.load_or_build(path, build, kind="rendered SmallNORB", version=norb_renderer.VERSION)
 
 
 def prepare_smallnorb(root: str | os.PathLike[str] | None = None, space: FactorSpace = SPACE) -> str:
-    """Download the published files unless they are there, check and convert them; says where they are.
+    """Convert the published files, downloaded unless good ones are there; says where the images are.
 
-    Raises DeftError when a file cannot be had, with its address and the place to put it by hand, and when one
-    is not what was published.
+    Damaged packed files are replaced. Raises DeftError when a file cannot be had, with its address and the place
+    to put it by hand, and when an unpacked one is not what was published.
     """
     folder = cache.resolve_root(root)
-    converted = _cache_file(folder, None)
-    if not converted.exists():
+    try:
+        load(root, space=space)
+    except DeftError as error:
+        if not isinstance(error, cache.MissingDataError) or error.damaged:
+            log.warning("SmallNORB is downloaded: %s", error)
         for name in _names():
-            if _find(folder / FOLDER, name) is None:
-                packed = f"{name}.gz"
+            if not (folder / FOLDER / name).is_file():
+                packed = f"{name}.gz"  # one that is there and good is kept
                 download.fetch((URL + packed,), folder / FOLDER / packed, f"sha256:{SHA256[packed]}")
-    load(root, space=space)
-    return f"SmallNORB, the official images, is ready in {converted}"
+        load(root, space=space)
+    return f"SmallNORB, the official images, is ready in {_cache_file(folder, None)}"
 
 
 def _cache_file(root: Path, folder: Path | None) -> Path:
@@ -168,16 +154,14 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((path for end in ("", ".gz") if (path := folder / (name + end)).is_file()), None)
 
 
-def _published(folder: Path) -> list[Path]:
-    """The six files, dat, cat and info of both chunks, each plain or packed."""
-    found = {name: _find(folder, name) for name in _names()}
-    if missing := [name for name, path in found.items() if path is None]:
-        others = f" and {len(missing) - 1} other files" if len(missing) > 1 else ""
-        raise DeftError(
-            f"the official SmallNORB lacks {missing[0]}[.gz]{others} in {folder}: run `python -m deft_lightning.data "
-            f"prepare smallnorb`, save them from {URL} there by hand, or choose data.source=rendered"
-        )
-    return [path for path in found.values() if path is not None]
+def _lacking(folder: Path) -> str:
+    """The sentence about what is missing in `folder`."""
+    missing = [name for name in _names() if _find(folder, name) is None]
+    others = f" and {len(missing) - 1} other files" if len(missing) > 1 else ""
+    return (
+        f"the official SmallNORB lacks {missing[0]}[.gz]{others} in {folder}: run `python -m deft_lightning.data "
+        f"prepare smallnorb`, save them from {URL} there by hand, or choose data.source=rendered"
+    )
 
 
 def read(files: list[Path], space: FactorSpace = SPACE) -> np.ndarray:
@@ -187,6 +171,8 @@ def read(files: list[Path], space: FactorSpace = SPACE) -> np.ndarray:
     filter: it keeps aliasing out, and the public disentanglement studies used it. Raises DeftError when a file
     is damaged or not what was published, or when a combination of factors is missing or there twice.
     """
+    for file in files:
+        _check_digest(file)
     chunks = [files[start : start + len(PARTS)] for start in range(0, len(files), len(PARTS))]
     places = [_places(category, info, space) for _, category, info in chunks]
     counts = np.bincount(np.concatenate(places), minlength=len(space))
@@ -207,6 +193,19 @@ def read(files: list[Path], space: FactorSpace = SPACE) -> np.ndarray:
                 done += len(block)
                 bar.update(len(block))
     return images
+
+
+def _check_digest(file: Path) -> None:
+    """Packed files have known digests; unpacked ones are judged by their contents."""
+    if (known := SHA256.get(file.name)) is None:
+        return
+    with open(file, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != known:
+        raise DeftError(
+            f"{file} is not the published file (sha256 {found} instead of {known}): it is damaged or was packed anew; "
+            "delete it and download it again, or unpack it with gunzip to have it judged by its contents"
+        )
 
 
 def _places(category: Path, info: Path, space: FactorSpace) -> np.ndarray:

@@ -16,7 +16,7 @@ highest bit, as `numpy.packbits` does over the flattened image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -44,19 +44,9 @@ _HEART_HALF_WIDTH = 9.59397
 _HEART_SERIES = (-1.43433, -8.60543, 3.31557, 1.32690, 0.66345)  # of 1, cos T, cos 2T, cos 3T, cos 4T
 
 
-def render_all(progress: Callable[[int], object] | None = None) -> np.ndarray:
-    """Every image of dSprites, bit-packed, uint8 [737280, 512], in the order of `SPACE`.
-
-    `progress` is called with the number of images just finished.
-    """
-    combinations = np.ndindex(*SPACE.sizes[:3])
-    packed = np.empty((len(SPACE), BYTES), np.uint8)
-    block = SPACE.sizes[3] * SPACE.sizes[4]
-    for number, (shape, scale, orientation) in enumerate(combinations):
-        packed[number * block : (number + 1) * block] = render(shape, scale, orientation)
-        if progress is not None:
-            progress(block)
-    return packed
+def blocks() -> Iterator[np.ndarray]:
+    """Every image of dSprites in the order of `SPACE`, bit-packed, 720 blocks of uint8 [1024, 512]."""
+    return (render(*combination) for combination in np.ndindex(*SPACE.sizes[:3]))
 
 
 def render(shape: int, scale: int, orientation: int) -> np.ndarray:

@@ -15,7 +15,7 @@ Factors = NDArray[np.int64]
 
 def as_codes(codes: Any) -> Codes:
     """Float64 [N, D] from numpy or torch; raises `DeftError` unless it is a finite matrix."""
-    array = np.asarray(_numpy(codes), dtype=np.float64, order="F")  # metrics go latent by latent
+    array = np.asarray(as_numpy(codes), dtype=np.float64, order="F")  # metrics go latent by latent
     if array.ndim != 2 or not len(array):
         raise DeftError(f"codes have shape {list(array.shape)}: give a matrix [N, D] of N points and D latents.")
     if not np.isfinite(array).all():
@@ -25,7 +25,7 @@ def as_codes(codes: Any) -> Codes:
 
 def as_factors(factors: Any, count: int) -> Factors:
     """Int64 [N, K], the values of each column numbered from 0; raises `DeftError` unless N is `count`."""
-    array = np.asarray(_numpy(factors))
+    array = np.asarray(as_numpy(factors))
     if array.ndim != 2 or len(array) != count or not array.shape[1]:
         raise DeftError(
             f"factors have shape {list(array.shape)} and there are {count} codes: give a matrix [N, K] with one "
@@ -47,5 +47,6 @@ def _numbered(column: NDArray[Any]) -> NDArray[np.int64]:
     return np.unique(column, return_inverse=True)[1]
 
 
-def _numpy(values: Any) -> Any:
+def as_numpy(values: Any) -> Any:
+    """A torch tensor, wherever it is, as a numpy array; anything else as it comes."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values

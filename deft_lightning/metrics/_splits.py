@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deft_lightning.errors import DeftError
-from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors
+from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors, as_numpy
 
 
 class Split(NamedTuple):
@@ -51,7 +51,7 @@ def top_two_gap(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _matrix(factors: Any) -> NDArray[Any]:
-    array = np.asarray(factors.detach().cpu() if hasattr(factors, "detach") else factors)
+    array = np.asarray(as_numpy(factors))
     if array.ndim != 2:
         raise DeftError(f"factors have shape {list(array.shape)}: give a matrix [N, K], one row for every code.")
     return array

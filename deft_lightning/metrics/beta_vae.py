@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from deft_lightning.errors import DeftError
+from deft_lightning.metrics._inputs import as_numpy
 from deft_lightning.metrics.fixed_factor import Encoder, check_counts, draw_pairs, encoded
 
 
@@ -55,12 +56,12 @@ def beta_vae_score(
 
 
 def beta_vae_of_batches(codes: Any, fixed: Any, num_train: int) -> BetaVAEScore:
-    """The score, as of `beta_vae_score`, of codes [count, batch_size, 2, D] at hand, pairs agreeing in `fixed` [count].
+    """The score of `beta_vae_score` from codes [count, batch_size, 2, D] at hand, pairs agreeing in `fixed` [count].
 
     The first `num_train` batches train the classifier, the others evaluate it. Raises `DeftError` for NaN codes
     or shapes that do not fit.
     """
-    codes, fixed = np.asarray(codes), np.asarray(fixed)
+    codes, fixed = np.asarray(as_numpy(codes)), np.asarray(as_numpy(fixed))
     if codes.ndim != 4 or codes.shape[2] != 2 or fixed.shape != codes.shape[:1]:
         raise DeftError(
             f"codes have shape {list(codes.shape)} and shared factors {list(fixed.shape)}: give "

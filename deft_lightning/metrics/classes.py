@@ -15,8 +15,13 @@ from torchmetrics.utilities import dim_zero_cat
 
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics.active_units import active_units
+from deft_lightning.metrics.dci import dci
+from deft_lightning.metrics.explicitness import explicitness
 from deft_lightning.metrics.infomec import infomec
+from deft_lightning.metrics.irs import irs
+from deft_lightning.metrics.modularity import modularity
 from deft_lightning.metrics.mutual_information import mig
+from deft_lightning.metrics.sap import sap
 from deft_lightning.metrics.total_correlation import total_correlation
 
 
@@ -125,3 +130,33 @@ class TotalCorrelationMetric(TableMetric):
 
     function = staticmethod(total_correlation)
     higher_is_better = False
+
+
+class ModularityMetric(TableMetric):
+    """`modularity` over all batches and ranks."""
+
+    function = staticmethod(modularity)
+
+
+class IRSMetric(TableMetric):
+    """`irs` over all batches and ranks."""
+
+    function = staticmethod(irs)
+
+
+class DCIMetric(TableMetric):
+    """`dci` over all batches and ranks, tested on a third of the rows: a dict of its four scores."""
+
+    function = staticmethod(dci)
+
+
+class SAPMetric(TableMetric):
+    """`sap` over all batches and ranks, tested on a third of the rows."""
+
+    function = staticmethod(sap)
+
+
+class ExplicitnessMetric(TableMetric):
+    """`explicitness` over all batches and ranks, tested on a third of the rows: a dict of train and test."""
+
+    function = staticmethod(explicitness)

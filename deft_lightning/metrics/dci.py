@@ -105,7 +105,7 @@ def _estimator(name: str, seed: int) -> tuple[Callable[[], Any], str]:
         from lightgbm import LGBMClassifier  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise DeftError(
-            'dci with estimator="fast" needs LightGBM: pip install "deft-lightning[fast]", or use estimator="reference".'
+            'dci with estimator="fast" needs LightGBM: pip install "deft-lightning[fast]", or choose "reference".'
         ) from error
 
     def fresh() -> Any:

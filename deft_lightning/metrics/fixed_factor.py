@@ -1,6 +1,7 @@
 """Batches in which one factor is fixed, as the FactorVAE and beta-VAE scores need: drawn from a grid, or from rows.
 
-All of them are drawn before anything is encoded, so that an encoder sees few large chunks, or every image once.
+Many batches are drawn before they are encoded, so that an encoder sees few large chunks of points, or, where
+batches are made of the rows of a table, every image once.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deft_lightning.errors import DeftError
-from deft_lightning.metrics._inputs import as_factors
+from deft_lightning.metrics._inputs import as_factors, as_numpy
 
 Integers = NDArray[np.int64]
 Encoder = Callable[[Integers], Any]
 Seed = int | np.random.Generator
 
-CHUNK = 8192  # points an encoder is given at once: enough to be efficient, and images of so many fit in memory
+CHUNK = 8192  # points an encoder is given at once: enough to be efficient, few enough to hold their images
 
 
 def draw_batches(sizes: Sequence[int], count: int, batch_size: int, seed: Seed) -> tuple[Integers, Integers]:
@@ -54,7 +55,7 @@ def pairs_of_rows(factors: Any, count: int, batch_size: int, seed: Seed) -> tupl
 
     Drawn, and raising, as `batches_of_rows`, the shared value afresh for every pair.
     """
-    rows, fixed, groups, random = _drawn_rows(factors, count, (batch_size, 1), seed, afresh=True)
+    rows, fixed, groups, random = _drawn_rows(factors, count, (batch_size, 1), seed)
     second = np.empty_like(rows)
     for k, (order, place, first, size) in groups.items():
         batches = np.flatnonzero(fixed == k)
@@ -85,8 +86,7 @@ def encoded(
 
 def encode_points(encode: Encoder, values: Integers) -> NDArray[Any]:
     """Codes [N, D] of factor values [N, K] in one call; raises `DeftError` where they are no such matrix."""
-    codes = encode(values)
-    codes = np.asarray(codes.detach().cpu() if hasattr(codes, "detach") else codes)
+    codes = np.asarray(as_numpy(encode(values)))
     if codes.ndim != 2 or len(codes) != len(values):
         raise DeftError(
             f"encode gave codes of shape {list(codes.shape)} for {len(values)} points: it must give "
@@ -96,7 +96,7 @@ def encode_points(encode: Encoder, values: Integers) -> NDArray[Any]:
 
 
 def _drawn(sizes: Sequence[int], count: int, shape: tuple[int, ...], seed: Seed) -> tuple[Integers, Integers]:
-    """Uniform factor values [count, *shape, K], the last of `shape` sharing its first's value of the factor [count]."""
+    """Uniform factor values [count, *shape, K], equal along the last axis of `shape` in the factor fixed, [count]."""
     check_counts(count, shape[0])
     if any(int(size) != size or size < 1 for size in sizes) or not any(size > 1 for size in sizes):
         raise DeftError(f"sizes are {list(sizes)}: give the number of values of every factor, one of them at least 2.")
@@ -117,12 +117,12 @@ Group = tuple[Integers, Integers, Integers, Integers]
 
 
 def _drawn_rows(
-    factors: Any, count: int, shape: tuple[int, ...], seed: Seed, afresh: bool = False
+    factors: Any, count: int, shape: tuple[int, ...], seed: Seed
 ) -> tuple[Integers, Integers, dict[int, Group], np.random.Generator]:
-    """Rows [count, *shape], the fixed factors [count], and each factor's groups.
+    """Rows [count, *shape] that agree in the fixed factors [count] along the last axis of `shape`; groups; generator.
 
-    A factor's groups are: rows sorted by value; and for every row its place there, its group's first place and
-    its group's size.
+    A factor's groups of equal value are four arrays [N]: rows sorted by value; each row's place there; its group's
+    first place; its group's size.
     """
     check_counts(count, shape[0])
     factors = as_factors(factors, len(factors))
@@ -142,7 +142,7 @@ def _drawn_rows(
     for k in choices:
         batches = np.flatnonzero(fixed == k)
         order, _, first, size = groups[k]
-        start = random.choice(usable[k], size=(len(batches), *(shape if afresh else [1] * len(shape))))
+        start = random.choice(usable[k], size=(len(batches), *shape[:-1], 1))
         offset = random.integers(np.broadcast_to(size[start], (len(batches), *shape)))
         rows[batches] = order[first[start] + offset]
     return rows, fixed, {k: groups[k] for k in choices}, random

@@ -34,9 +34,9 @@ def irs(codes: Any, factors: Any, quantile: float = 0.99) -> IRS:
     latents weigh nothing, constant factors are left out; 0 when nothing is left.
 
     Known weakness: latents of pure noise do not score 0, but 1 minus the ratio of the quantile to the largest
-    distance, about 0.3 for Gaussian noise; a factor in many latents, or unknown to all, costs nothing; and the
-    largest distance hangs on one point. Raises `DeftError` for NaN codes, shapes that do not fit or a quantile
-    outside (0, 1].
+    distance, 0.3 to 0.4 for 10,000 points of Gaussian noise; a factor in many latents, or unknown to all, costs
+    nothing; and the largest distance hangs on one point.
+    Raises `DeftError` for NaN codes, shapes that do not fit or a quantile outside (0, 1].
     """
     codes = as_codes(codes)
     factors = as_factors(factors, len(codes))

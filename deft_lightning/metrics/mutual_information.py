@@ -65,10 +65,10 @@ def max_nmi(matrix: Matrix, m: int) -> Matrix:
 def mig(codes: Any, factors: Any, bins: int = 20) -> MIG:
     """Mutual Information Gap (Chen et al. 2018): mean over factors of max-1 minus max-2 NMI (Eq. 6).
 
-    1 when every factor is in one latent alone; near 0 for a random representation (independent noise has
-    the gap between the two largest of D biased estimates, see `mutual_information`). Factors that are constant
-    in the sample have no gap and are left out of the mean. Known weakness: it says nothing about two factors
-    sharing one latent. Raises as `mutual_information` does.
+    1 when every factor is in one latent alone; near 0 for a random representation: independent noise gets
+    the mean gap of the two largest of D draws of chi-squared((bins - 1)(values - 1)), over 2N H(v_k), instead of 0.
+    Factors that are constant in the sample have no gap and are left out of the mean. Known weakness: it says
+    nothing about two factors sharing one latent. Raises as `mutual_information` does.
     """
     return gap(nmi(codes, factors, bins), factor_entropy(factors))
 

@@ -45,10 +45,7 @@ def sap(codes: Any, factors: Any, codes_test: Any, factors_test: Any, continuous
     """
     split = as_split(codes, factors, codes_test, factors_test)
     kept = varied(split.factors)
-    if continuous:
-        matrix = _squared_correlation(split.codes, _as_numbers(factors))
-    else:
-        matrix = _accuracy(split, kept)
+    matrix = _squared_correlation(split.codes, _as_numbers(factors)) if continuous else _accuracy(split, kept)
     gaps = top_two_gap(matrix)[kept]
     return SAP(float(gaps.mean()) if len(gaps) else 0.0, matrix)
 

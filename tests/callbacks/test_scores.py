@@ -102,14 +102,25 @@ def test_callbacks_of_one_step_share_one_table_and_steps_do_not(tmp_path: Path) 
 
 def test_data_without_labels_is_scored_as_far_as_it_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder()
-    trainer = plain_trainer(tmp_path, Scores({"num_points": 60}), logger=recorder, max_epochs=1)
+    trainer = plain_trainer(tmp_path, Scores({"num_points": 60}), logger=recorder, max_epochs=4)
     with caplog.at_level(logging.INFO, logger="deft_lightning.callbacks.scores"):
         trainer.fit(tiny_module(), FactorDataModule(UnlabelledSprites(), batch_size=32))
     said = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
-    assert said == ["No labels: the scores that need them are skipped."]
+    assert said == ["No labels: the scores that need them are skipped."]  # once, not at every stage end
     stage = results.read(tmp_path)["stages"]["stage_1"]
-    assert set(stage["scores"]) == {"reconstruction", "kl"}
+    assert set(stage["scores"]) == {"reconstruction", "kl", "active_units", "total_correlation"}
     assert not {"nmi", "max1_nmi", "max2_nmi"} & set(stage)
     assert np.isfinite(list(stage["scores"].values())).all()
-    assert set(recorder.column("score/kl")) == {3}
+    assert set(recorder.column("score/kl")) == {3, 6, 9, 12}
     assert not recorder.column("score/mig")
+
+
+def test_what_takes_long_is_scored_at_the_last_stage_alone(tmp_path: Path) -> None:
+    settings = {"num_points": 60, "num_test": 36, "each_stage": ["mig"], "at_end": ["irs", "sap", "factor_vae"]}
+    trainer = plain_trainer(tmp_path, Scores(settings | {"votes": [20, 10], "bootstrap": 10}), max_epochs=4)
+    trainer.fit(tiny_module(), FactorDataModule(TinySprites(), batch_size=32))
+    *early, last = results.read(tmp_path)["stages"].values()
+    assert all(set(stage["scores"]) == {"reconstruction", "kl", "mig"} for stage in early)
+    assert set(last["scores"]) == {"reconstruction", "kl", "mig", "irs", "sap", "factor_vae"}
+    assert set(last["intervals"]) == {"mig", "irs", "sap", "factor_vae"}
+    assert all(0 <= low <= high <= 1 for low, high in last["intervals"].values())

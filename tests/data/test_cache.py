@@ -16,8 +16,8 @@ from deft_lightning.errors import DeftError
 ARRAYS = {"images": np.arange(60_000, dtype=np.uint8).reshape(-1, 100), "labels": np.arange(600) - 7}
 
 
-def load(path: Path, build=lambda: ARRAYS, kind: str = "tiny", version: int = 3) -> dict[str, np.ndarray]:
-    return cache.load_or_build(path, build, kind=kind, version=version)
+def load(path: Path, build=lambda: ARRAYS, kind: str = "tiny", version: int = 3, **options) -> dict[str, np.ndarray]:
+    return cache.load_or_build(path, build, kind=kind, version=version, **options).arrays
 
 
 def never():
@@ -67,7 +67,7 @@ def test_no_flipped_bit_ever_gives_other_arrays(path):
         path.write_bytes(damaged)
         try:
             # Some bytes of the file mean nothing; then the arrays are still right.
-            assert same(cache.read(path, kind="tiny", version=3)), place
+            assert same(cache.read(path, kind="tiny", version=3).arrays), place
         except cache.StaleCacheError:
             continue
 
@@ -94,6 +94,54 @@ def test_another_kind_or_version_is_made_again(path, other, caplog):
     assert "is made again: it holds" in caplog.text
 
 
+def test_an_array_may_be_written_in_blocks(path):
+    """The file is the same, digest included, as if the array had been there as a whole."""
+    rows = (ARRAYS["images"][start : start + 7] for start in range(0, 600, 7))
+    blocks = cache.Blocks((600, 100), np.dtype(np.uint8), cache.with_progress(rows, 600, "Making"))
+    prepared = cache.load_or_build(path, lambda: {**ARRAYS, "images": blocks}, kind="tiny", version=3)
+    assert same(prepared.arrays)
+    assert prepared.digest == cache.digest(ARRAYS)
+    assert cache.read(path, kind="tiny", version=3).digest == prepared.digest
+
+
+def test_replaced_source_files_are_noticed(path, tmp_path, caplog):
+    source = tmp_path / "source"
+    source.write_text("first")
+    assert same(load(path, origin=cache.origin_of([source])))
+    assert same(load(path, never, origin=cache.origin_of([source])))
+    before = source.stat()
+    source.write_text("other")  # as long as before
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    made: list[str] = []
+    load(path, lambda: made.append("again") or ARRAYS, origin=cache.origin_of([source]))
+    assert made == ["again"]
+    assert "the files it was made from have changed" in caplog.text
+    assert same(load(path, never))  # where the files are gone, nothing is compared
+
+
+def test_what_cannot_be_made_again_says_whether_it_is_missing_or_damaged(path):
+    def ask() -> cache.Prepared:
+        return cache.load(path, kind="tiny", version=3, otherwise="nothing is there: fetch it")
+
+    with pytest.raises(cache.MissingDataError, match=r"^nothing is there: fetch it$") as caught:
+        ask()
+    assert not caught.value.damaged
+    load(path)
+    assert same(ask().arrays)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(
+        cache.MissingDataError, match=r"tiny\.h5 cannot be used \(it is .*and nothing is there"
+    ) as caught:
+        ask()
+    assert caught.value.damaged
+
+
+def test_a_disk_that_does_not_keep_what_is_written_is_one_sentence(path, monkeypatch):
+    monkeypatch.setattr(cache, "digest", lambda _: "another")
+    with pytest.raises(DeftError, match=r"cannot be read back as they were written: check the disk"):
+        load(path)
+
+
 def test_nothing_is_left_when_building_fails(path):
     with pytest.raises(ZeroDivisionError):
         load(path, lambda: 1 / 0)
@@ -117,16 +165,23 @@ def test_a_folder_that_is_a_file_is_one_sentence(tmp_path):
         load(tmp_path / "taken" / "tiny.h5")
 
 
-@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
-def test_a_folder_without_write_permission(path):
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root cannot write to")
+def test_a_folder_that_cannot_be_made_is_one_sentence():
+    with pytest.raises(DeftError, match=r"cannot write the prepared data /proc/deft/tiny\.h5: .*data\.root"):
+        load(Path("/proc/deft/tiny.h5"))
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_a_folder_without_write_permission(path, call, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
     load(path)
-    path.parent.chmod(0o500)
-    try:
-        assert same(load(path, never))
-        with pytest.raises(DeftError, match=r"Permission denied; .*data\.root"):
-            load(path.with_name("other.h5"))
-    finally:
-        path.parent.chmod(0o700)
+    monkeypatch.setattr(*{"mkdir": (Path, "mkdir"), "open": (os, "open")}[call], refuse)  # os.open: of the lock
+    assert same(load(path, never))
+    with pytest.raises(DeftError, match=r"other\.h5: Permission denied; .*data\.root"):
+        load(path.with_name("other.h5"))
+    assert leftovers(path) == ["tiny.h5"]
 
 
 needs_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")

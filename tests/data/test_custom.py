@@ -61,7 +61,7 @@ def test_grey_arrays_are_taken_as_they_are(path, key, block, monkeypatch):
     dataset = CustomImages(write(path, **{key: GREY}))
     assert dataset.shape == (1, 64, 64)
     assert dataset.notices == ()
-    assert dataset.provenance == {"source": "file", "path": str(path)}
+    assert dataset.provenance == {"source": "file", "path": str(path), "digest": dataset.digest}
     images = dataset.images(torch.tensor([3, 0]), RANDOM)
     assert images.dtype == torch.float32
     assert np.array_equal(pixels(dataset), GREY[:, None])
@@ -147,6 +147,18 @@ def test_one_image_is_a_data_set(path):
     assert dataset.factor_names == ()
 
 
+def test_the_digest_is_that_of_pixels_and_labels(path):
+    def digest(images: np.ndarray = GREY, factors: np.ndarray = GRID) -> str:
+        return CustomImages(write(path, images=images, factors=factors)).provenance["digest"]
+
+    first, other = digest(), GREY.copy()
+    other[7, 3, 3] += 1
+    assert len(first) == 16
+    assert digest(GREY[::-1], GRID[::-1]) == first  # the grid puts them in the same order
+    assert len({first, digest(other), digest(factors=GRID[:, ::-1]), digest(factors=GRID // 2)}) == 4
+    assert CustomImages(path, channels=3).digest != CustomImages(path).digest
+
+
 # Labels
 
 
@@ -211,6 +223,15 @@ def test_a_csv_file_names_the_factors_and_numbers_sort_as_numbers(path, tmp_path
     assert np.array_equal(pixels(dataset), GREY[order][:, None])
 
 
+@pytest.mark.parametrize("bad", [GRID[:5], GRID * 1j, np.array(["one string"]), np.full(GRID.shape, np.nan)])
+def test_a_label_file_comes_before_whatever_is_in_the_image_file(path, tmp_path, bad):
+    np.save(tmp_path / "labels.npy", GRID)
+    write(path, images=GREY, factors=bad, factor_names=np.array(["a"]))
+    with pytest.raises(DeftError):
+        CustomImages(path)
+    assert factors(CustomImages(path, labels=tmp_path / "labels.npy")) == GRID.tolist()
+
+
 def test_an_npy_file_has_labels(path, tmp_path):
     np.save(tmp_path / "labels.npy", GRID[::-1])
     dataset = CustomImages(write(path, images=GREY), labels=tmp_path / "labels.npy")
@@ -256,6 +277,10 @@ def test_a_truncated_file_is_one_sentence(path, keep):
         ({"images": GREY, "labels": GRID[:11]}, "labels for 11 images, but there are 12"),
         ({"images": GREY, "labels": GRID[:, :, None]}, r"labels in .* are int64 \[12, 3, 1\]"),
         ({"images": GREY, "labels": GRID * 1j}, "complex128"),
+        ({"images": GREY, "labels": np.array("a string")}, r"labels in .* are <U8 \[\], and should be"),
+        ({"images": GREY, "labels": np.array(7)}, r"labels in .* are int64 \[\]"),
+        ({"images": GREY, "labels": GRID, "factor_names": np.array("shape")}, "1 factor names for 3 factors"),
+        ({"images": np.array("a string")}, r"the images in .* \[\], and should be numbers"),
         ({"images": GREY, "labels": GRID[:, :0]}, r"int64 \[12, 0\]"),
         ({"images": GREY, "labels": np.where(GRID > 1, np.nan, GRID)}, "missing or infinite"),
         ({"images": GREY, "labels": GRID, "factor_names": np.array(["a", "b"])}, "2 factor names for 3 factors"),
@@ -287,6 +312,10 @@ def test_a_group_is_not_an_array(tmp_path):
     with h5py.File(tmp_path / "own.h5", "w") as file:
         file["images/left"] = GREY
     with pytest.raises(DeftError, match=r"images in .* should be an array"):
+        CustomImages(tmp_path / "own.h5")
+    with h5py.File(tmp_path / "own.h5", "w") as file:
+        file["images"], file["labels/left"] = GREY, GRID
+    with pytest.raises(DeftError, match=r"labels in .* should be an array, not a group"):
         CustomImages(tmp_path / "own.h5")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from deft_lightning.data import Batch, FactorDataModule
@@ -31,6 +32,13 @@ class Recorder(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=0.1)
+
+
+class Unchanged(Recorder):
+    """For grey images, which it does not keep."""
+
+    def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
+        return (self.weight[:1] * images).mean()
 
 
 class SaveAt(pl.Callback):
@@ -191,6 +199,27 @@ def test_a_data_set_is_built_once_and_only_when_needed():
     assert datamodule.dataset is built[0]
     assert len(built) == 1
     assert len(FactorDataModule(partial(TinySprites, channels=3)).dataset) == 96
+
+
+class StandIn(TinySprites):
+    notices = ("A stand-in is used.", "Images were resized.")
+
+
+@pytest.mark.parametrize("given", [StandIn, StandIn()])
+def test_a_fit_says_once_what_stands_in(given, caplog):
+    """Also where nobody has set up logging, which shows warnings and nothing below."""
+    datamodule = FactorDataModule(given, batch_size=16)
+    assert caplog.messages == []
+    for _ in range(2):
+        quiet_trainer(max_epochs=1).fit(Unchanged(), datamodule=datamodule)
+    said = [(record.levelname, record.message) for record in caplog.records if record.name.startswith("deft_lightning")]
+    assert said == [("WARNING", notice) for notice in StandIn.notices]
+
+
+def test_of_several_processes_one_says_what_stands_in(monkeypatch, caplog):
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    _ = FactorDataModule(StandIn()).dataset
+    assert caplog.messages == []
 
 
 def test_an_unknown_name_says_which_there_are():

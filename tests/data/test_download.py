@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -149,9 +150,10 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(server, tmp_path):
         download.fetch([server.url], tmp_path / "taken" / "file.bin", HASH)
 
 
-@pytest.mark.parametrize(("name", "module"), [("dsprites", official), ("scream", scream)])
-def test_no_network_is_one_sentence_and_a_failure(name, module, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "URLS", (NOWHERE, NOWHERE))
+@pytest.mark.parametrize("name", ["dsprites", "scream"])
+def test_no_network_is_one_sentence_and_a_failure(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(official, "URLS", (NOWHERE, NOWHERE))
+    monkeypatch.setattr(scream, "URL", NOWHERE)
     assert command_line.main(["prepare", name, "--root", str(tmp_path)]) == 1
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
@@ -160,17 +162,31 @@ def test_no_network_is_one_sentence_and_a_failure(name, module, tmp_path, monkey
 
 
 def test_prepare_scream_downloads_the_painting(server, tmp_path, monkeypatch, capsys):
-    Image.new("RGB", (300, 400), "red").save(tmp_path / "red.jpg")
+    Image.new("RGB", (320, 400), "red").save(tmp_path / "red.jpg")
     server.content = (tmp_path / "red.jpg").read_bytes()
-    monkeypatch.setattr(scream, "URLS", (server.url,))
+    monkeypatch.setattr(scream, "URL", server.url)
     assert command_line.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
     assert "The Scream is ready in" in capsys.readouterr().out
     assert (tmp_path / "root" / scream.FILE).read_bytes() == server.content
+    assert command_line.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
+    assert len(server.requests) == 1
+    (tmp_path / "root" / scream.FILE).write_bytes(server.content[:500])  # damaged: fetched anew, and kept aside
+    assert command_line.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
+    assert (tmp_path / "root" / scream.FILE).read_bytes() == server.content
+    assert (tmp_path / "root" / f"{scream.FILE}.old").read_bytes() == server.content[:500]
 
 
-def test_an_error_page_is_not_taken_for_the_painting(server, tmp_path, monkeypatch):
-    server.content = b"<html>try again later</html>"
-    monkeypatch.setattr(scream, "URLS", (server.url,))
+def square() -> bytes:
+    """A picture, but not of the painting."""
+    stream = io.BytesIO()
+    Image.new("RGB", (300, 300)).save(stream, "jpeg")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"<html>try again later</html>", square()])
+def test_an_error_page_or_another_picture_is_not_taken_for_the_painting(server, tmp_path, monkeypatch, content):
+    server.content = content
+    monkeypatch.setattr(scream, "URL", server.url)
     assert command_line.main(["prepare", "scream", "--root", str(tmp_path)]) == 1
     assert not (tmp_path / scream.FILE).exists()
 
@@ -179,4 +195,4 @@ def test_prepare_dsprites_checks_the_digest(server, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(official, "URLS", (server.url,))
     assert command_line.main(["prepare", "dsprites", "--root", str(tmp_path)]) == 1
     assert "its digest differs" in capsys.readouterr().err
-    assert not official.is_there(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,13 @@ INDICES = torch.randint(len(sprites.SPACE), (200,), generator=torch.Generator().
 
 @pytest.fixture(scope="module")
 def packed(dsprites_root: Path) -> np.ndarray:
-    return dsprites.rendered(dsprites_root)
+    return dsprites.rendered(dsprites_root).arrays["images"]
 
 
 @pytest.fixture(autouse=True)
 def one_copy(packed: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All data sets of this file share one array of images, and find no official file."""
-    monkeypatch.setattr(dsprites, "rendered", lambda root: packed)
+    monkeypatch.setattr(dsprites, "rendered", lambda root: cache.Prepared({"images": packed}, "0123456789abcdef"))
     monkeypatch.setattr(cache, "default_root", lambda: tmp_path)
 
 
@@ -95,6 +93,7 @@ def test_no_call_changes_the_stored_images(packed):
 def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path):
     rendered = DSprites(tmp_path)
     assert rendered.source == rendered.provenance["source"] == "rendered"
+    assert rendered.provenance["digest"] == "0123456789abcdef"
     assert "rendered by this package" in rendered.notices[0]
 
     images = np.arange(512 * 20, dtype=np.uint8).reshape(20, 512)
@@ -102,9 +101,25 @@ def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path
     taken = DSprites(tmp_path)
     assert taken.source == taken.provenance["source"] == "official"
     assert "official images" in taken.notices[0]
+    assert taken.provenance["digest"] == cache.digest({"images": images})[:16]
     indices = torch.arange(20)
     assert torch.equal(draw(taken, indices=indices).flatten(1) > 0, torch.from_numpy(np.unpackbits(images, 1)) > 0)
     assert DSprites(tmp_path, source="rendered").source == "rendered"
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-500], lambda data: b"", lambda data: data[:3000] + data[3001:]])
+def test_a_damaged_conversion_without_the_published_file_is_not_the_end(tmp_path, damage):
+    """auto renders and says why; official says what to do."""
+    converted = tmp_path / official.CACHE
+    cache.write(converted, {"images": np.zeros((9, 512), np.uint8)}, kind=official.KIND, version=official.VERSION)
+    converted.write_bytes(damage(converted.read_bytes()))
+    dataset = DSprites(tmp_path)
+    assert dataset.source == "rendered"
+    assert "rendered by this package" in dataset.notices[0]
+    assert str(converted) in dataset.notices[1]
+    assert "prepare dsprites" in dataset.notices[1]
+    with pytest.raises(DeftError, match=r"cannot be used \(.*no official dSprites file in .*prepare dsprites"):
+        DSprites(tmp_path, source="official")
 
 
 def test_rendered_images_are_never_taken_for_official_ones(tmp_path, packed):
@@ -121,38 +136,3 @@ def test_official_without_the_file_says_where_it_should_be(tmp_path):
 def test_an_unknown_source_is_refused(tmp_path):
     with pytest.raises(DeftError, match=r"data\.source is 'web', and should be auto, official or rendered"):
         DSprites(tmp_path, source="web")
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
-def test_all_of_dsprites_takes_at_most_400_mb(dsprites_root, tmp_path):
-    code = """
-import sys, torch, numpy as np
-from pathlib import Path
-from deft_lightning.data import FactorDataModule, cache
-from deft_lightning.data.dsprites import ColorDSprites
-from tests.helpers import TinySprites
-
-def kilobytes(key):
-    return int(next(line for line in open("/proc/self/status") if line.startswith(key)).split()[1])
-
-def use(datamodule):
-    for batch, _ in zip(datamodule.train_dataloader(), range(20)):
-        datamodule.on_after_batch_transfer(batch, 0)
-
-torch.set_num_threads(1)
-use(FactorDataModule(TinySprites(3)))  # the same code on next to no data: what the libraries take is not ours
-for _ in range(2):
-    cache.load_or_build(Path(sys.argv[2]), lambda: {"images": np.zeros(9)}, kind="small", version=1)
-before = kilobytes("VmRSS")
-use(FactorDataModule(ColorDSprites(sys.argv[1])))
-print(kilobytes("VmHWM") - before)
-"""
-    root = Path(__file__).resolve().parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(dsprites_root), str(tmp_path / "small.h5")],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(result.stdout) * 1024 <= 400e6  # the highest it ever was, batches and epoch order included

@@ -10,7 +10,7 @@ import torch
 from deft_lightning.data import FactorSpace, norb_renderer
 from deft_lightning.data.norb_objects import CATEGORIES, INSTANCES, build
 from deft_lightning.data.norb_parts import Part, ellipsoid, hull, limb, rod
-from deft_lightning.data.norb_renderer import AZIMUTHS, ELEVATIONS, LIGHTINGS, Rays, render, render_all, surfaces, trace
+from deft_lightning.data.norb_renderer import AZIMUTHS, ELEVATIONS, LIGHTINGS, Rays, blocks, render, surfaces, trace
 
 TOYS = [*product(range(len(CATEGORIES)), range(INSTANCES))]
 BOX = hull([*product((-0.3, 0.3), (-0.5, 0.5), (-0.2, 0.2))])
@@ -240,9 +240,8 @@ def test_a_part_of_the_views_is_that_part_of_all():
 
 def test_all_images_come_in_the_order_of_the_space():
     space = FactorSpace(norb_renderer.SPACE.names, (2, 2, 2, 2, 2))
-    done: list[int] = []
-    images = render_all(space, done.append)
-    assert sum(done) == len(images) == 32
+    images = np.concatenate(list(blocks(space)))
+    assert images.shape == (32, 64, 64)
     for index, (category, instance, *view) in enumerate(product(range(2), repeat=5)):
         assert np.array_equal(images[index], render(category, instance, *([value] for value in view))[0, 0, 0])
 

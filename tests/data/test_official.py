@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import zipfile
 from pathlib import Path
 
@@ -11,28 +12,34 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.data import FactorSpace, official
+from deft_lightning.data import FactorSpace, cache, download, official, sprites
 from deft_lightning.errors import DeftError
+from tests.data.test_cache import needs_fork, process
 
 SPACE = FactorSpace(("shape", "scale", "orientation", "posX", "posY"), (3, 2, 2, 2, 2))
 IMAGES = np.random.default_rng(0).integers(0, 2, (48, 64, 64), np.uint8)
 CLASSES = np.concatenate([np.zeros((48, 1), int), SPACE.factors(torch.arange(48)).numpy()], axis=1)
 
 
-def write(path: Path, images: np.ndarray = IMAGES, classes: np.ndarray = CLASSES) -> Path:
+VALUES = CLASSES * 0.3 + 1  # rise with the classes
+
+
+def write(
+    path: Path, images: np.ndarray = IMAGES, classes: np.ndarray = CLASSES, values: np.ndarray = VALUES
+) -> Path:  # fmt: skip
     if path.suffix == ".npz":
         metadata = np.array({"a pickle": "never opened"}, dtype=object)
-        np.savez_compressed(path, imgs=images, latents_classes=classes, latents_values=classes * 1.0, metadata=metadata)
+        np.savez_compressed(path, imgs=images, latents_classes=classes, latents_values=values, metadata=metadata)
     else:
         with h5py.File(path, "w") as file:
             file.create_dataset("imgs", data=images, chunks=(5, 8, 8), compression="gzip")
             file["latents/classes"] = classes
-            file["latents/values"] = classes * 1.0
+            file["latents/values"] = values
     return path
 
 
 def read(path: Path) -> np.ndarray:
-    return official.read(path, SPACE, md5=None)
+    return np.concatenate(list(official.read(path, SPACE, md5=None).rows))
 
 
 @pytest.fixture(params=[".npz", ".hdf5"])
@@ -86,6 +93,7 @@ def test_other_images_are_refused(path, images, message):
     [
         (CLASSES[:, 1:], r"latent classes are int64 \[48, 5\], and should be integers \[48, 6\]"),
         (CLASSES * 0.5, r"latent classes are float64"),
+        (CLASSES[:47], r"latent classes are int64 \[47, 6\], and should be integers \[48, 6\]"),
         (CLASSES[::-1], "in another order"),
         (CLASSES + np.array([1, 0, 0, 0, 0, 0]), "in another order"),
     ],
@@ -93,6 +101,35 @@ def test_other_images_are_refused(path, images, message):
 def test_other_latents_are_refused(path, classes, message):
     with pytest.raises(DeftError, match=message):
         read(write(path, classes=classes))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (VALUES[:47], r"latent values are float64 \[47, 6\], and should be floats \[48, 6\]"),
+        (CLASSES, "latent values are int64"),
+        (VALUES[::-1], "do not agree with its latent classes"),
+        (VALUES * [1, 1, 0, 1, 1, 1], "do not agree with its latent classes"),
+        (VALUES + np.eye(48, 6), "do not agree with its latent classes"),
+        (np.where(CLASSES == 1, np.nan, VALUES), "do not agree with its latent classes"),
+    ],
+)
+def test_latent_values_that_do_not_belong_to_the_classes_are_refused(path, values, message):
+    with pytest.raises(DeftError, match=rf"{message}.*download it again"):
+        read(write(path, values=values))
+
+
+def test_an_archive_is_known_by_the_geometry_of_its_images(tmp_path):
+    """No digest of the .npz is published: images in their order pass, a few wrong pixels too, others do not."""
+    block = np.concatenate([sprites.render(1, 2, 30), sprites.render(1, 2, 31)])
+    start = ((1 * 6 + 2) * 40 + 30) * 1024
+    official.check_geometry(block, start, tmp_path)
+    official.check_geometry(block[300:], start + 300, tmp_path)
+    official.check_geometry(block[:5], start, tmp_path)
+    official.check_geometry(block ^ (np.arange(512) == 200).astype(np.uint8), start, tmp_path)
+    for wrong in (block[::-1], np.roll(block, 1, axis=0), np.zeros_like(block), ~block):
+        with pytest.raises(DeftError, match=rf"other images than dSprites from number {start} on.*download it again"):
+            official.check_geometry(wrong, start, tmp_path)
 
 
 def test_something_else_entirely_is_refused(tmp_path):
@@ -116,6 +153,99 @@ def test_a_pickle_is_never_opened(tmp_path):
 def test_the_published_hdf5_is_known_by_its_digest(tmp_path):
     path = write(tmp_path / "published.hdf5")
     digest = hashlib.md5(path.read_bytes()).hexdigest()
-    assert np.array_equal(official.read(path, SPACE, digest), read(path))
+    assert np.array_equal(np.concatenate(list(official.read(path, SPACE, digest).rows)), read(path))
     with pytest.raises(DeftError, match=rf"md5 {digest} instead of {official.MD5}"):
-        official.read(path, SPACE)
+        next(iter(official.read(path, SPACE).rows))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Lets a file of 48 images pass for the published one; its path, on a server's disk."""
+    path = write(tmp_path / "server.hdf5")
+    whole = official.read
+    monkeypatch.setattr(official, "read", lambda path, space, md5: whole(path, SPACE, md5))
+    monkeypatch.setattr(official, "MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    return path
+
+
+@pytest.fixture
+def served(small: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where `prepare` has put what it downloaded, in order."""
+    fetched: list[Path] = []
+
+    def fetch(urls, path, known_hash):
+        assert (urls, known_hash) == (official.URLS, f"md5:{official.MD5}")
+        fetched.append(path)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(small.read_bytes())
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    return fetched
+
+
+def images(root: Path) -> np.ndarray:
+    return np.unpackbits(official.load(root).arrays["images"], axis=1).reshape(-1, 64, 64)
+
+
+def test_prepare_downloads_and_converts_once(served, tmp_path):
+    root = tmp_path / "root"
+    assert str(root / official.CACHE) in official.prepare(root)
+    official.prepare(root)
+    assert served == [root / f"{official.STEM}.hdf5"]
+    assert np.array_equal(images(root), IMAGES)
+    served[0].unlink()  # the converted images outlive the published file
+    official.prepare(root)
+    assert len(served) == 1
+    assert np.array_equal(images(root), IMAGES)
+
+
+@pytest.mark.parametrize("left", ["damaged", "stale", "both damaged"])
+def test_prepare_never_ends_without_good_data(served, tmp_path, left, caplog):
+    root = tmp_path / "root"
+    official.prepare(root)
+    published = served.pop()
+    if left == "stale":
+        cache.write(root / official.CACHE, {"images": np.zeros(3)}, kind="something", version=0)
+    else:
+        (root / official.CACHE).write_bytes((root / official.CACHE).read_bytes()[:-100])
+    if left == "both damaged":
+        published.write_bytes(published.read_bytes()[:-100])
+    else:
+        published.unlink()
+    official.prepare(root)
+    assert served == [published]
+    assert np.array_equal(images(root), IMAGES)
+    assert "dSprites is downloaded: " in caplog.text
+
+
+def test_a_replaced_published_file_is_converted_anew(small, tmp_path):
+    published = write(tmp_path / f"{official.STEM}.npz")
+    assert np.array_equal(images(tmp_path), IMAGES)
+    write(published, images=1 - IMAGES)
+    assert np.array_equal(images(tmp_path), 1 - IMAGES)
+
+
+@needs_fork
+def test_of_two_processes_that_prepare_one_downloads_and_one_converts(small, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    done = tmp_path / "done"
+
+    def note(what: str) -> None:
+        with open(done, "a") as file:
+            file.write(f"{what}\n")
+        time.sleep(0.3)
+
+    def retrieve(url, known_hash, name, folder, downloader):
+        if not (folder / name).exists():  # as pooch does
+            note("download")
+            (folder / name).write_bytes(small.read_bytes())
+
+    read_small = official.read
+    monkeypatch.setattr(official, "read", lambda *arguments: note("convert") or read_small(*arguments))
+    monkeypatch.setattr(download.pooch, "retrieve", retrieve)
+    children = [process(official.prepare, root) for _ in range(3)]
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert sorted(done.read_text().split()) == ["convert", "download"]
+    assert np.array_equal(images(root), IMAGES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deft_lightning.data import dsprites, scream, sprites
+from deft_lightning.data import cache, dsprites, scream, sprites
 from deft_lightning.data.scream import ScreamDSprites, colour_bands, read_picture
 from deft_lightning.errors import DeftError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+PAINTING = Path(__file__).resolve().parents[2].parent / "shared" / "scream" / "scream.jpg"
 INDICES = torch.arange(0, 1024, 16)
 
 
 @pytest.fixture(autouse=True)
 def few_sprites(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dsprites, "rendered", lambda root: sprites.render(2, 5, 3))
+    monkeypatch.setattr(dsprites, "rendered", lambda root: cache.Prepared({"images": sprites.render(2, 5, 3)}, "d"))
 
 
 @pytest.fixture
@@ -93,25 +94,46 @@ def test_a_picture_is_scaled_to_fit_with_its_aspect(tmp_path, size, fitted):
     assert read_picture(tmp_path / "picture.png").shape == (fitted[1], fitted[0], 3)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the painting is not part of the project")
+@pytest.mark.skipif(not PAINTING.exists(), reason="the painting is not part of the project")
 def test_the_painting_is_scaled_as_the_reference_implementation_does(tmp_path):
-    with Image.open(SHARED / "scream" / "scream.jpg") as painting:
+    with Image.open(PAINTING) as painting:
         painting.thumbnail((350, 274))
         expected = np.array(painting)
-    (tmp_path / scream.FILE).symlink_to(SHARED / "scream" / "scream.jpg")
+    (tmp_path / scream.FILE).symlink_to(PAINTING)
     dataset = ScreamDSprites(tmp_path)
-    assert dataset.provenance == {"source": "rendered", "background": "painting"}
+    assert dataset.provenance["background"] == "painting"
     assert len(dataset.notices) == 1
     assert np.array_equal((dataset._half * 510).round().byte().numpy(), expected)
 
 
 def test_without_a_picture_generated_bands_stand_in_and_it_is_said(tmp_path, picture):
     dataset = ScreamDSprites(tmp_path)
-    assert dataset.provenance == {"source": "rendered", "background": "generated"}
+    assert {**dataset.provenance, "background_digest": ""} == {
+        "source": "rendered", "digest": "d", "background": "generated", "background_digest": "",
+    }  # fmt: skip
     assert "stand in for The Scream" in dataset.notices[1]
     given = ScreamDSprites(tmp_path, scream_image=picture)
     assert given.provenance["background"] == "file"
     assert len(given.notices) == 1
+
+
+def test_two_pictures_are_never_confused(tmp_path, picture):
+    Image.open(picture).point(lambda value: value ^ 1).save(tmp_path / "other.png")
+    copy = Path(shutil.copy(picture, tmp_path / "copy.png"))
+    digests = [
+        ScreamDSprites(tmp_path, "rendered", path).provenance["background_digest"]
+        for path in (picture, copy, tmp_path / "other.png", None)
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("size", [(1528, 1200), (1000, 1000), (900, 1200), (160, 200)])
+def test_what_has_not_the_paintings_shape_is_not_taken_for_it(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / scream.FILE)
+    with pytest.raises(DeftError, match=r"scream\.jpg is not The Scream: .*prepare scream.*data\.scream_image="):
+        ScreamDSprites(tmp_path)
+    assert ScreamDSprites(tmp_path, scream_image=tmp_path / scream.FILE).provenance["background"] == "file"
 
 
 def test_the_stand_in_has_the_paintings_size_and_many_colours():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from deft_lightning.data import FactorSpace, registry
 from deft_lightning.data import __main__ as command_line
-from deft_lightning.data import registry
 from deft_lightning.data.show import show
 from deft_lightning.errors import DeftError
 from tests.helpers import TinySprites
@@ -45,6 +45,20 @@ def test_samples_are_images_of_the_set_and_a_function_of_the_seed(tmp_path):
     assert len({image.tobytes() for image in samples}) > 50
     again, other = show(dataset, tmp_path / "a")[0], show(dataset, tmp_path / "b", seed=1)[0]
     assert again.read_bytes() == (tmp_path / "tiny_samples.png").read_bytes() != other.read_bytes()
+
+
+def test_names_that_no_file_can_have_are_made_safe(tmp_path):
+    dataset = TinySprites()
+    dataset.space = FactorSpace(("../a b", "samples", "Size (mm)", "\u00d6l/\n"), dataset.space.sizes)
+    paths = show(dataset, tmp_path)
+    assert [path.name for path in paths] == [
+        f"tiny_{name}.png" for name in ("samples", ".._a_b", "samples_", "Size_mm_", "\u00d6l_")
+    ]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    dataset.space = FactorSpace(("x?", "x*", "X_", "x" * 999), dataset.space.sizes)
+    names = [path.name for path in show(dataset, tmp_path / "alike")]
+    assert len({name.casefold() for name in names}) == 5
+    assert len(list((tmp_path / "alike").iterdir())) == 5
 
 
 def test_without_factors_there_are_only_samples(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from deft_lightning.data import sprites
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+SAMPLES = Path(__file__).resolve().parents[2].parent / "shared" / "dsprites" / "real_samples.npz"
 SCALES, ANGLES = np.linspace(0.5, 1, 6), np.linspace(0, 2 * np.pi, 40)
 
 
@@ -17,12 +17,12 @@ def images(shape: int, scale: int, orientation: int) -> np.ndarray:
     return sprites.unpack(sprites.render(shape, scale, orientation)).reshape(32, 32, 64, 64)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published samples are not part of the project")
+@pytest.mark.skipif(not SAMPLES.exists(), reason="the published samples are not part of the project")
 @pytest.mark.parametrize(
     ("shape", "count", "exact", "iou"), [(0, 86, 86, 1.0), (1, 71, 67, 0.99950), (2, 201, 199, 0.99991)]
 )
 def test_agreement_with_published_images(shape, count, exact, iou):
-    with np.load(SHARED / "dsprites" / "real_samples.npz", allow_pickle=False) as samples:
+    with np.load(SAMPLES, allow_pickle=False) as samples:
         chosen = samples["latents"][:, 0] == shape
         real, latents = samples["images"][chosen].astype(bool), samples["latents"][chosen]
     ours = np.stack([images(*latent[:3])[latent[3], latent[4]] for latent in latents]).astype(bool)

@@ -85,6 +85,17 @@ def test_independent_noise_has_the_bias_of_a_finite_sample() -> None:
     assert information.mean() == pytest.approx(19 * 7 / 20_000, rel=0.05)
 
 
+def test_mig_of_independent_noise_is_the_gap_of_two_biases() -> None:
+    """2N I is about chi-squared: in place of 0, MIG is the mean gap of the two largest of D such draws over 2N H."""
+    random = np.random.default_rng(2)
+    factors = random.integers(0, 8, size=(5_000, 150))
+    drawn = np.sort(random.chisquare(19 * 7, size=(20_000, 10)), axis=1)
+    expected = (drawn[:, -1] - drawn[:, -2]).mean() / (2 * 5_000 * np.log(8))
+    scores = [mig(random.uniform(size=(5_000, 10)), factors[:, [k]]).score for k in range(150)]
+    assert np.mean(scores) == pytest.approx(expected, rel=0.25)
+    assert expected < 1e-3
+
+
 def test_dead_latents_and_constant_factors_have_no_information() -> None:
     factors = grid((3, 6))
     codes = np.column_stack([factors[:, 0], np.zeros(18)])

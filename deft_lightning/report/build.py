@@ -1,0 +1,72 @@
+"""From paths to a report: load, draw every plate, write every table, put them on one page."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from deft_lightning.errors import DeftError
+from deft_lightning.report import page, tables
+from deft_lightning.report.figures import FIGURES, PaperFigure, Plate, save
+from deft_lightning.report.loading import load
+from deft_lightning.report.study import Study
+
+log = logging.getLogger(__name__)
+
+
+def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
+    """Write index.html, figures/ and tables/ into `out` from the runs under `paths`; returns the page.
+
+    Raises `DeftError` when there are no runs, or when `out` cannot be written.
+    """
+    study = Study(load(paths))
+    out = Path(out)
+    try:
+        for folder in (out / "figures", out / "tables"):
+            folder.mkdir(parents=True, exist_ok=True)
+        plates = _draw(study, out / "figures")
+        made = [
+            tables.settings(study), tables.failures(study), tables.summary(study), tables.comparisons(study),
+            tables.udr(study), tables.proposals(study), tables.runs(study, out.resolve()),
+        ]  # fmt: skip
+        for table in made:
+            table.write(out / "tables")
+        return page.write(study, plates, {table.key: table for table in made}, out)
+    except OSError as error:
+        raise DeftError(f"the report cannot be written into {out} ({error}): choose a folder with --out.") from error
+
+
+def _draw(study: Study, folder: Path) -> dict[str, list[Plate]]:
+    """Every plate that there is data for, saved, by the number of its figure; they are drawn on all processors."""
+    planned = [(figure, plate) for figure in FIGURES for plate in _plan(study, figure)]
+    drawn: dict[str, list[Plate]] = {figure.number: [] for figure in FIGURES}
+    with ProcessPoolExecutor(max(1, min(os.cpu_count() or 1, len(planned)))) as pool:
+        waiting = [(figure, plate, pool.submit(save, plate, folder)) for figure, plate in planned]
+        for figure, plate, outcome in waiting:
+            error = outcome.exception()
+            if isinstance(error, OSError):
+                raise error
+            if error is None:
+                drawn[figure.number].append(plate)
+            else:
+                _report(study, figure, error)
+    return drawn
+
+
+def _plan(study: Study, figure: PaperFigure) -> list[Plate]:
+    plates = []
+    for part in figure.parts:
+        try:
+            plates += part(study)
+        except Exception as error:  # a record nobody foresaw must not cost the page
+            _report(study, figure, error)
+    return plates
+
+
+def _report(study: Study, figure: PaperFigure, error: BaseException) -> None:
+    problem = f"A part of {figure.number} cannot be drawn and is left out ({type(error).__name__}: {error})."
+    log.warning(problem, exc_info=log.isEnabledFor(logging.DEBUG))
+    study.problems.append(problem)

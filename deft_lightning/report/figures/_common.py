@@ -1,0 +1,104 @@
+"""What the figures share: style, plates, axes in a row, and how they are saved."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+INK, QUIET, GRID = "#1a1a1a", "#6b6b6b", "#e4e4e4"
+STYLE: Any = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 8,
+    "axes.edgecolor": "#9a9a9a",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": "#9a9a9a",
+    "ytick.color": "#9a9a9a",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+}
+DPI = 180
+WIDTH = 7.4  # inches: the text width of the page, and of a paper
+
+
+@dataclass
+class Plate:
+    """One picture of the report: how to draw a figure, or a PNG that a run made. Travels between processes."""
+
+    key: str
+    """File name without its ending."""
+    picture: Callable[[], Figure] | Path
+    caption: str = ""
+    """What this picture alone shows; the caption of its figure stands below all of its plates."""
+    secondary: bool = False
+    """Whether the page folds it away until it is asked for."""
+
+
+def save(plate: Plate, folder: Path) -> None:
+    """Write the plate as PNG and PDF; the files are the same whenever they are made from the same runs."""
+    png, pdf = folder / f"{plate.key}.png", folder / f"{plate.key}.pdf"
+    if isinstance(plate.picture, Path):
+        with Image.open(plate.picture) as image:
+            rgb = image.convert("RGB")
+        rgb.save(png)
+        rgb.save(pdf, resolution=150)
+        return
+    with mpl.rc_context(STYLE):
+        figure = plate.picture()
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")  # once is enough for both files
+        figure.savefig(png, dpi=DPI, pil_kwargs={"compress_level": 4})
+        figure.savefig(pdf, metadata={"CreationDate": None})
+
+
+def row_of_axes(
+    count: int, height: float, most: int = 4, width: float = WIDTH, **sharing: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes, at most `most` in a row, each row `height` inches high."""
+    columns = min(count, most)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **sharing).ravel().tolist()
+    for spare in axes[count:]:
+        spare.set_visible(False)
+    return figure, axes[:count]
+
+
+def title(label: str) -> str:
+    """The label of a data set as the title of narrow axes: what is in brackets goes below, in short lines."""
+    name, bracket, details = label.partition(" (")
+    return "\n".join([name, *textwrap.wrap(bracket.strip() + details, 22)])
+
+
+def mark_stages(axes: Axes, boundaries: Any) -> None:
+    """A thin line where a stage ends, but for the last one."""
+    for step in (boundaries if isinstance(boundaries, list) else [])[:-1]:
+        axes.axvline(step, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
+
+
+def file_name(text: str) -> str:
+    """Letters, digits and underscores of a label, for the name of a file."""
+    return "_".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

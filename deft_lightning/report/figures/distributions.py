@@ -1,0 +1,170 @@
+"""Distributions of scores as violins with every run as a point: Figs. 1, 7, 8, 9, 10 (left), 11 and 13."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deft_lightning.report import paper
+from deft_lightning.report.figures._common import QUIET, Plate, file_name, row_of_axes, title
+from deft_lightning.report.figures._violins import violins
+from deft_lightning.report.loading import Run, is_number, numbers
+from deft_lightning.report.study import Study
+
+Cells = Mapping[tuple[str, str], pd.Series]
+NORMAL_ENCODER = "beta-VAE, piecewise"
+
+
+def baselines(study: Study) -> list[Plate]:
+    """Fig. 1: MIG of every method but DEFT, at its best swept value."""
+    cells = {k: v for k, v in study.cells("mig").items() if not _is_deft(k[1]) and not paper.is_ablation(k[1])}
+    return _plate("fig_01_baselines", cells, "mig")
+
+
+def scores(study: Study) -> list[Plate]:
+    """Fig. 7: every score but the reconstruction error, per method and data set, at the best swept value."""
+    plates = []
+    for score in study.scores:
+        if score == "reconstruction":
+            continue
+        for plate in _plate(f"fig_07_{file_name(score)}", _without_ablations(study.cells(score)), score):
+            plate.caption, plate.secondary = paper.score_label(score), score not in paper.MAIN_SCORES
+            plates.append(plate)
+    return plates
+
+
+def reconstruction(study: Study) -> list[Plate]:
+    """Fig. 9: reconstruction error; every data set has its own range."""
+    return _plate("fig_09_reconstruction", _without_ablations(study.cells("reconstruction")), "reconstruction")
+
+
+def variants(study: Study) -> list[Plate]:
+    """Fig. 13: MIG of beta-VAE, DEFT and DEFT (TC), on data sets with runs of DEFT (TC)."""
+    cells = study.cells("mig")
+    shown = [d for d, m in cells if m == "DEFT (TC)"]
+    three = ("beta-VAE", "DEFT", "DEFT (TC)")
+    return _plate("fig_13_deft_tc", {(d, m): v for (d, m), v in cells.items() if d in shown and m in three}, "mig")
+
+
+def constant_pressure(study: Study) -> list[Plate]:
+    """Fig. 11: one group of encoders against several, under the same constant pressure."""
+    several = [m for m in study.methods if m.startswith("beta-VAE, ") and m.endswith(" groups")]
+    frame = study.compared
+    if not several or "mig" not in frame:
+        return []
+    settings = {i: (frame.at[i, "data"], study.runs[i].mapping("training", "schedule")) for i in frame.index}
+    rows = frame[frame["method"].isin(several)]
+    used = [settings[i] for i in rows.index]
+    single = frame[frame["method"] == "beta-VAE"]
+    same = [i for i in single.index if settings[i] in used]
+    both = pd.concat([single.loc[same], rows]).dropna(subset="mig")
+    cells = dict(iter(both.groupby(["data", "method"])["mig"]))
+    return _plate("fig_11_constant_pressure", cells, "mig")
+
+
+def stages(study: Study) -> list[Plate]:
+    """Fig. 8: MIG of DEFT at the end of every stage."""
+    return _by_stage("fig_08_stages", study, "DEFT")
+
+
+def normal_encoder(study: Study) -> list[Plate]:
+    """Fig. 10, left: MIG by stage under piecewise pressures with one encoder."""
+    return _by_stage("fig_10_stages", study, NORMAL_ENCODER)
+
+
+def _without_ablations(cells: Cells) -> Cells:
+    return {k: v for k, v in cells.items() if not paper.is_ablation(k[1])}
+
+
+def _is_deft(method: str) -> bool:
+    return method.startswith("DEFT")
+
+
+def _plate(key: str, cells: Cells, score: str) -> list[Plate]:
+    """One violin a method, one axes a data set; nothing where there are no values."""
+    if not cells:
+        return []
+    data = list(dict.fromkeys(d for d, _ in cells))
+    methods = paper.method_order({m for _, m in cells})
+    return [Plate(key, partial(_draw, cells, score, data, methods))]
+
+
+def _draw(cells: Cells, score: str, data: Sequence[str], methods: Sequence[str]) -> Figure:
+    own_range = score in ("reconstruction", "kl", "total_correlation")  # in nats, which depend on the images
+    figure, axes = row_of_axes(
+        len(data), 0.85 + 0.27 * len(methods), sharey=True, sharex=not own_range, width=2.6 + 1.6 * min(len(data), 3)
+    )
+    for ax, label in zip(axes, data, strict=True):
+        _violins(ax, {m: cells[label, m] for m in methods if (label, m) in cells}, methods)
+        ax.set_title(title(label))
+        ax.set_xlabel(paper.score_label(score))
+        if score == "mig":
+            ax.set_xlim(left=0)
+            ax.axvline(paper.FAILED_BELOW, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
+    return figure
+
+
+def _violins(ax: Axes, samples: Mapping[str, pd.Series], methods: Sequence[str]) -> None:
+    colours = paper.colours(list(methods))
+    rows = {y: (samples[m].to_numpy(), colours[m]) for y, m in enumerate(methods) if m in samples}
+    violins(ax, {y: values for y, (values, _) in rows.items()}, [colour for _, colour in rows.values()])
+    ax.set_yticks(range(len(methods)), [paper.shown(m) for m in methods])
+    ax.set_ylim(len(methods) - 0.4, -0.6)
+    ax.tick_params(axis="y", left=False)
+    ax.grid(visible=False, axis="y")
+    counts = {y: len(values) for y, (values, _) in rows.items()}
+    small: dict[str, Any] = {"fontsize": 6, "color": QUIET}
+    if len(set(counts.values())) == 1:  # one number for all: text takes most of the time of a drawing
+        ax.text(1, 1.01, f"n = {next(iter(counts.values()))}", transform=ax.transAxes, ha="right", **small)
+    else:
+        for y, count in counts.items():
+            ax.text(1.01, y, str(count), transform=ax.get_yaxis_transform(), va="center", **small)
+
+
+def _by_stage(key: str, study: Study, method: str) -> list[Plate]:
+    """MIG at the end of every stage, one axes a data set; a line joins the stages of one run."""
+    rows = study.compared
+    runs: dict[str, list[Run]] = {}
+    for i in rows.index[rows["method"] == method] if len(rows) else []:
+        run = study.runs[i]
+        if len(run.stages) > 1 and all("mig" in numbers(stage.get("scores")) for stage in run.stages):
+            runs.setdefault(study.label(run), []).append(run)
+    if not runs:
+        return []
+    return [Plate(key, partial(_draw_stages, {d: runs[d] for d in study.data if d in runs}, method))]
+
+
+def _draw_stages(runs: Mapping[str, list[Run]], method: str) -> Figure:
+    colour = paper.colours([method])[method]
+    figure, axes = row_of_axes(len(runs), 2.4, sharey=True, width=1.0 + 1.6 * max(min(len(runs), 4), 2))
+    for ax, (label, members) in zip(axes, runs.items(), strict=True):
+        curves = [[numbers(stage["scores"])["mig"] for stage in run.stages] for run in members]
+        most = max(map(len, curves))
+        for curve in curves:
+            ax.plot(range(len(curve)), curve, color=colour, linewidth=0.5, alpha=0.35)
+        samples = {j: np.array([curve[j] for curve in curves if len(curve) > j]) for j in range(most)}
+        violins(ax, samples, [colour] * most, upright=True)
+        ax.set_xticks(range(most), _pressures(members))
+        ax.axhline(paper.FAILED_BELOW, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
+        ax.set_title(title(label))
+        ax.set_xlabel(f"stage (pressure)   n = {len(curves)}")
+        ax.grid(visible=False, axis="x")
+    axes[0].set_ylabel("MIG")
+    return figure
+
+
+def _pressures(runs: list[Run]) -> list[str]:
+    """The stages with their pressures, where all runs had the same."""
+    most = max(runs, key=lambda run: len(run.stages))
+    labels = []
+    for stage in range(len(most.stages)):
+        found = {run.stages[stage].get("pressure") for run in runs if len(run.stages) > stage}
+        only = found.pop() if len(found) == 1 else None
+        labels.append(f"{stage + 1}\n({only:g})" if is_number(only) else str(stage + 1))
+    return labels

@@ -1,0 +1,143 @@
+"""index.html: one page with everything in it, made from a template beside this file."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from deft_lightning import __version__, results
+from deft_lightning.report import paper
+from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
+from deft_lightning.report.study import Study
+from deft_lightning.report.tables import NONE, Table
+
+INDEX = "index.html"
+REFERENCE = "DEFT"
+"""The method that the page compares the others with; every other pair is in comparisons.csv."""
+
+
+class Section(NamedTuple):
+    """A part of the page: its figures by number; its tables have a place of their own in the template."""
+
+    key: str
+    title: str
+    figures: tuple[str, ...]
+
+
+SECTIONS = (
+    Section("failures", "Failure rates", ("Table 2, drawn",)),
+    Section("scores", "Scores", ("Fig. 7", "Fig. 1", "Fig. 13", "Fig. 9")),
+    Section("comparison", "Comparison of methods", ()),
+    Section("training", "Over training", ("Fig. 8", "Fig. 2")),
+    Section("thresholds", "Information thresholds", ("Fig. 3", "Fig. 6")),
+    Section("ablations", "Ablations", ("Fig. 5", "Fig. 10", "Fig. 11", "Fig. 12")),
+    Section("traversals", "Traversals", ("Fig. 14",)),
+    Section("udr", "Choosing without labels", ()),
+    Section("settings", "Settings", ()),
+    Section("runs", "Runs", ()),
+)
+
+
+def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[str, Table], out: Path) -> Path:
+    """Write the page into `out`, beside figures/ and tables/, and return its path."""
+    environment = Environment(
+        loader=PackageLoader("deft_lightning.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["url"] = quote
+    drawn = {number: [(plate, _inlined(plate, out)) for plate in group] for number, group in plates.items()}
+    html = environment.get_template(INDEX).render(
+        version=__version__,
+        sections=SECTIONS,
+        figures={figure.number: figure for figure in FIGURES},
+        plates=drawn,
+        tables=tables,
+        facts=_facts(study),
+        notices=study.notices,
+        problems=study.problems,
+        medians=_medians(study, tables["scores"]),
+        main_scores=_main_scores(tables["scores"]),
+        comparisons=_comparisons(tables["comparisons"]),
+        overall=_overall(tables["comparisons"]),
+        runs=_runs(tables["runs"]),
+        dash=NONE,
+    )
+    path = out / INDEX
+    results.write_text(path, html)
+    return path
+
+
+def _inlined(plate: Plate, out: Path) -> dict[str, Any]:
+    """The picture as a data URI, and its width in percent of the column, so that letters have one size throughout."""
+    path = out / "figures" / f"{plate.key}.png"
+    with Image.open(path) as image:
+        width = min(100, round(100 * image.width / (WIDTH * DPI)))
+    return {"uri": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", "width": width}
+
+
+def _facts(study: Study) -> dict[str, Any]:
+    """What the head of the page says about the runs."""
+    started = sorted(day[:10] for run in study.runs if (day := run.text("started")))
+    return {
+        "runs": len(study.runs),
+        "finished": sum(run.finished for run in study.runs),
+        "compared": len(study.compared),
+        "methods": [paper.shown(m) for m in study.methods],
+        "data": study.data,
+        "sources": list(dict.fromkeys(f"{study.label(run).partition(' (')[0]} {run.source}" for run in study.runs)),
+        "scales": sorted({run.scale or "unknown" for run in study.runs}),
+        "days": sorted({started[0], started[-1]}) if started else [],
+        "statuses": sorted(Counter(run.status for run in study.runs).items()),
+    }
+
+
+def _medians(study: Study, scores: Table) -> pd.DataFrame:
+    """Median MIG and its interval: one row a method, one column a data set."""
+    rows = scores.printed[scores.printed["Score"] == paper.score_label("mig")]
+    cells = {(r["Data"], r["Method"]): (r["Median"], r["95% of median"], r["Runs"]) for _, r in rows.iterrows()}
+    methods = [m for m in map(paper.shown, study.methods) if any(m == key[1] for key in cells)]
+    data = [d for d in study.data if any(d == key[0] for key in cells)]
+    return pd.DataFrame({d: {m: cells.get((d, m)) for m in methods} for d in data}).reindex(methods)
+
+
+def _main_scores(scores: Table) -> pd.DataFrame:
+    """The rows of the five scores of the field."""
+    wanted = [paper.score_label(s) for s in (*paper.MAIN_SCORES, "reconstruction")]
+    return scores.printed[scores.printed["Score"].isin(wanted)]
+
+
+def _comparisons(table: Table) -> dict[str, pd.DataFrame]:
+    """MIG: the pairs of the reference method, or all where it did not run; and the rest."""
+    mig = table.frame["Score"] == paper.score_label("mig")
+    first = mig & ((table.frame["A"] == REFERENCE) | (table.frame["B"] == REFERENCE))
+    if not first.any():
+        first = mig
+    shown = table.printed.drop(columns=["Score", "p of all (Kruskal-Wallis)"])
+    return {"first": shown[first], "others": shown[mig & ~first]}
+
+
+def _overall(table: Table) -> list[tuple[str, str]]:
+    """(data set, p) of the Kruskal-Wallis test of MIG over all methods."""
+    rows = table.printed[table.printed["Score"] == paper.score_label("mig")]
+    return list(dict(zip(rows["Data"], rows["p of all (Kruskal-Wallis)"], strict=True)).items())
+
+
+def _runs(table: Table) -> list[dict[str, Any]]:
+    """Printed cells of every run, with the number that a column is sorted by."""
+    numbers = ("Seed", "MIG", "Reconstruction", "Steps", "Minutes")
+    frame, printed = table.frame.to_dict("records"), table.printed.to_dict("records")
+    return [
+        {**row, "sort": {n: "" if pd.isna(raw.get(n)) else raw[n] for n in numbers}}
+        for raw, row in zip(frame, printed, strict=True)
+    ]

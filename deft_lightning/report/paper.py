@@ -1,0 +1,110 @@
+"""What the report knows beforehand: names, colours, units, the paper's numbers, and the commands behind each figure."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+FAILED_BELOW = 0.1
+"""A model fails when its MIG is lower (section 6.2 of the paper)."""
+
+METHODS = ("DEFT", "DEFT (TC)", "beta-VAE", "FactorVAE", "DIP-VAE-I", "DIP-VAE-II", "beta-TCVAE", "AnnealedVAE")
+"""Order of methods in tables and figures; others follow in alphabetical order."""
+
+DATASETS = {
+    "dsprites": "dSprites",
+    "color_dsprites": "Color dSprites",
+    "noisy_dsprites": "Noisy dSprites",
+    "scream_dsprites": "Scream dSprites",
+    "smallnorb": "SmallNORB",
+}
+
+SCORES = {
+    "mig": "MIG",
+    "dci_disentanglement": "DCI disentanglement",
+    "modularity": "Modularity",
+    "factor_vae": "FactorVAE score",
+    "sap": "SAP",
+    "dci_completeness": "DCI completeness",
+    "dci_informativeness": "DCI informativeness",
+    "explicitness": "Explicitness",
+    "beta_vae": "β-VAE score",
+    "irs": "IRS",
+    "infomec_modularity": "InfoMEC modularity",
+    "infomec_compactness": "InfoMEC compactness",
+    "infomec_explicitness": "InfoMEC explicitness",
+    "active_units": "Active units",
+    "reconstruction": "Reconstruction error (nats)",
+    "kl": "KL (nats)",
+    "total_correlation": "Total correlation (nats)",
+}
+MAIN_SCORES = ("mig", "dci_disentanglement", "modularity", "factor_vae", "sap")
+"""The scores of the field that the page shows first; the others are one click away."""
+
+FAILURE_RATES = {  # Table 2, in percent
+    "dsprites": (8.0, 47.7, 11.0, 76.0, 87.0, 18.7, 61.7),
+    "color_dsprites": (0.0, 36.0, 16.7, 78.0, 89.3, 23.7, 47.7),
+    "scream_dsprites": (12.0, 34.3, 66.7, 80.3, 89.0, 43.7, 100.0),
+    "smallnorb": (0.0, 0.0, 0.0, 28.7, 0.0, 0.0, 88.0),
+}
+TABLE_2_COLUMNS = ("DEFT", "beta-VAE", "FactorVAE", "DIP-VAE-I", "DIP-VAE-II", "beta-TCVAE", "AnnealedVAE")
+
+SETTINGS = {  # Table 1: groups, epochs, pressures
+    "dsprites": (4, (2, 2, 4, 15), (70, 30, 12, 1)),
+    "color_dsprites": (4, (2, 2, 4, 15), (160, 105, 30, 1)),
+    "scream_dsprites": (2, (4, 15), (140, 1)),
+    "smallnorb": (4, (20, 40, 40, 400), (30, 5, 3, 1)),
+}
+
+GAMMA_STUDY = "fig5_gamma"
+"""Name of the experiment of Fig. 5: its runs branch from one trunk, so that they are in no distribution."""
+
+# Okabe and Ito's colours, which differ for every kind of colour vision, and Tol's for the rest.
+_COLOURS = {
+    "DEFT": "#0072b2",
+    "DEFT (TC)": "#56b4e9",
+    "beta-VAE": "#d55e00",
+    "FactorVAE": "#009e73",
+    "DIP-VAE-I": "#cc79a7",
+    "DIP-VAE-II": "#882255",
+    "beta-TCVAE": "#e69f00",
+    "AnnealedVAE": "#767676",
+    "beta-VAE, 2 groups": "#999933",
+    "beta-VAE, piecewise": "#44aa99",
+}
+_OTHER_COLOURS = ("#332288", "#117733", "#aa4499", "#661100")
+
+
+def failure_rate(method: str, dataset: str) -> float | None:
+    """Table 2 of the paper: percent of models that fail; None where the paper has no number."""
+    rates = FAILURE_RATES.get(dataset)
+    return rates[TABLE_2_COLUMNS.index(method)] if rates and method in TABLE_2_COLUMNS else None
+
+
+def method_order(methods: set[str]) -> list[str]:
+    """The paper's methods in the paper's order, then the others by name."""
+    return [m for m in METHODS if m in methods] + sorted(methods - set(METHODS))
+
+
+def is_ablation(method: str) -> bool:
+    """Whether a label such as "beta-VAE, piecewise" names a method with one of its parts replaced."""
+    return ", " in method
+
+
+def colours(methods: list[str]) -> dict[str, str]:
+    """One colour for each method, the same in every figure."""
+    return {m: _COLOURS.get(m) or _OTHER_COLOURS[crc32(m.encode()) % len(_OTHER_COLOURS)] for m in methods}
+
+
+def shown(text: str) -> str:
+    """A method or score as it is printed: Greek letters in place of their names."""
+    return text.replace("beta-", "β-")
+
+
+def score_label(name: str) -> str:
+    """A score with its unit, as an axis says it."""
+    return SCORES.get(name, name.replace("_", " "))
+
+
+def score_order(names: set[str]) -> list[str]:
+    """The known scores in the order of `SCORES`, then the others by name."""
+    return [s for s in SCORES if s in names] + sorted(names - set(SCORES))

@@ -1,0 +1,86 @@
+"""Intervals, rank tests and effect sizes, so that "better" is not read from a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+LEVEL = 0.95
+NOTHING = (float("nan"), float("nan"))
+
+
+class Comparison(NamedTuple):
+    """Two samples compared by ranks; `superiority` is P(A > B) + P(A = B) / 2, 0.5 when neither tends to be higher."""
+
+    superiority: float
+    p: float
+
+    @property
+    def cliffs_delta(self) -> float:
+        """P(A > B) - P(A < B), from -1 to 1."""
+        return 2 * self.superiority - 1
+
+
+def wilson(failures: int, runs: int) -> tuple[float, float]:
+    """95% Wilson score interval of a rate. Reference: Wilson, JASA 1927."""
+    interval = stats.binomtest(failures, runs).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: ArrayLike) -> tuple[float, float]:
+    """95% t interval of the mean; NaN for fewer than two values."""
+    x = np.asarray(values, float)
+    if len(x) < 2:
+        return NOTHING
+    half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return float(x.mean() - half), float(x.mean() + half)
+
+
+def median_interval(values: ArrayLike) -> tuple[float, float]:
+    """95% interval of the median between two order statistics, whatever the distribution; NaN below six values."""
+    x = np.asarray(values, float)
+    if not len(x):
+        return NOTHING
+    interval = stats.quantile_test(x, p=0.5).confidence_interval(LEVEL)
+    return float(interval.low), float(interval.high)
+
+
+def compare(a: ArrayLike, b: ArrayLike) -> Comparison:
+    """Mann-Whitney U test of two samples, two-sided. Reference: Mann & Whitney, 1947."""
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    with np.errstate(all="ignore"):  # two samples of one value throughout: no variance, p is NaN
+        u, p = stats.mannwhitneyu(x, y)
+    return Comparison(float(u) / (len(x) * len(y)), 1.0 if np.isnan(p) else float(p))
+
+
+def compare_all(samples: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], Comparison]:
+    """Every pair of samples of at least two values, in the order of `samples`; p not yet corrected."""
+    usable = [name for name in samples if len(samples[name]) >= 2]
+    return {(a, b): compare(samples[a], samples[b]) for a, b in combinations(usable, 2)}
+
+
+def kruskal(samples: Sequence[Sequence[float]]) -> float | None:
+    """p of the Kruskal-Wallis test that all samples are of one distribution; None for fewer than two samples."""
+    usable = [s for s in samples if len(s) >= 2]
+    if len(usable) < 2:
+        return None
+    if len({value for s in usable for value in s}) == 1:
+        return 1.0  # all equal: the statistic is 0 / 0
+    return float(stats.kruskal(*usable).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for their number: the chance of one false rejection among all stays below the level.
+
+    Reference: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    p = np.asarray(p_values, float)
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return corrected.tolist()

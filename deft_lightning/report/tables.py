@@ -1,0 +1,262 @@
+"""The tables of the report, each a frame of plain values with its printed form; CSV and Markdown are written here."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deft_lightning.report import paper, statistics
+from deft_lightning.report.loading import Run, is_number
+from deft_lightning.report.study import Study, as_text
+
+NONE = "—"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers as they are in `frame`, for CSV; as they are read in `printed`, for the page and Markdown."""
+
+    key: str
+    frame: pd.DataFrame
+    printed: pd.DataFrame
+
+    def write(self, folder: Path) -> None:
+        """Write `<key>.csv` and `<key>.md`."""
+        self.frame.to_csv(folder / f"{self.key}.csv", index=False)
+        (folder / f"{self.key}.md").write_text(markdown(self.printed), encoding="utf-8")
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table; what would break a cell is escaped."""
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def settings(study: Study) -> Table:
+    """Table 1 as it was run: the staged methods' groups, epochs and pressures, beside the paper's."""
+    rows: dict[tuple[Any, ...], int] = {}
+    for i in study.compared.index:
+        run = study.runs[i]
+        schedule, groups = run.mapping("training", "schedule"), run.mapping("training", "groups")
+        if not isinstance(schedule.get("pressures"), list):
+            continue
+        epochs, pressures = (as_text(schedule.get(key)) for key in ("epochs", "pressures"))
+        known = paper.SETTINGS.get(run.dataset)
+        as_paper = known and [str(known[0]), as_text(known[1]), as_text(known[2])]
+        latents = groups.get("latents")
+        ours = [str(len(latents)) if isinstance(latents, list) else NONE, epochs, pressures]
+        key = (
+            study.label(run), run.method, *ours, as_text(groups.get("gamma")),
+            as_text(run.value("training", "batch_size")), as_text(run.value("training", "lr")), run.scale or NONE,
+            NONE if not as_paper or run.method != "DEFT" else "yes" if ours == as_paper else "no",
+        )  # fmt: skip
+        rows[key] = rows.get(key, 0) + 1
+    columns = ["Data", "Method", "Groups", "Epochs", "Pressures", "gamma", "Batch", "lr", "Steps run", "As in Table 1"]
+    frame = pd.DataFrame([(*key, count) for key, count in rows.items()], columns=[*columns, "Runs"])
+    return _table("table_1_settings", _ordered(frame, study))
+
+
+def failures(study: Study) -> Table:
+    """Table 2: how often MIG is below 0.1, with 95% Wilson intervals, beside the paper's numbers."""
+    pooled, best = study.cells("mig", best=False), study.cells("mig")
+    columns = [
+        "Data", "Method", "Runs", "Failed (%)", "Low", "High", "Best value", "Runs at best", "Failed at best (%)",
+        "Low at best", "High at best", "Paper (%)",
+    ]  # fmt: skip
+    rows, printed = [], []
+    for data, method in pooled:
+        dataset = study.compared.loc[pooled[data, method].index[0], "dataset"]
+        ours, at_best = _failure_rate(pooled[data, method]), _failure_rate(best[data, method])
+        value, published = study.best_value(data, method) or NONE, paper.failure_rate(method, str(dataset))
+        rows.append([data, method, *ours, value, *at_best, published])
+        printed.append(
+            [data, method, ours[0], *_printed_rate(ours), value, at_best[0], *_printed_rate(at_best),
+             NONE if published is None else f"{published:.1f}"]
+        )  # fmt: skip
+    short = ["Data", "Method", "Runs", "Failed, all values (%)", "95% interval", "Best value", "Runs at it",
+             "Failed at it (%)", "95% interval at it", "Paper (%)"]  # fmt: skip
+    return _table("table_2_failures", pd.DataFrame(rows, columns=columns), pd.DataFrame(printed, columns=short))
+
+
+def summary(study: Study) -> Table:
+    """Mean and median of every score, with 95% intervals, per method and data set at the best swept value."""
+    columns = ["Score", "Data", "Method", "Runs", "Mean", "Mean low", "Mean high", "Median", "Median low",
+               "Median high", "Lowest", "Highest"]  # fmt: skip
+    rows = [
+        [paper.score_label(score), data, method, len(x), x.mean(), *statistics.mean_interval(x), x.median(),
+         *statistics.median_interval(x), x.min(), x.max()]
+        for score in study.scores
+        for (data, method), x in study.cells(score).items()
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=columns)
+    printed = pd.DataFrame(
+        [
+            [*r[:4], _number(r[4]), _range(r[5], r[6]), _number(r[7]), _range(r[8], r[9]), _range(r[10], r[11])]
+            for r in rows
+        ],
+        columns=["Score", "Data", "Method", "Runs", "Mean", "95% of mean", "Median", "95% of median", "Range"],
+    )
+    return _table("scores", frame, printed)
+
+
+def comparisons(study: Study) -> Table:
+    """Every pair of methods by ranks, p corrected over the pairs of one score on one data set, with effect sizes."""
+    columns = ["Score", "Data", "A", "B", "Runs A", "Runs B", "Median A", "Median B", "P(A > B)", "Cliff's delta",
+               "p", "p (Holm)", "p of all (Kruskal-Wallis)", "Reading"]  # fmt: skip
+    rows = []
+    for score in study.scores:
+        cells = study.cells(score)
+        for data, keys in groupby(cells, key=lambda key: key[0]):
+            samples = {method: cells[data, method].to_numpy() for _, method in keys}
+            overall = statistics.kruskal(list(samples.values()))
+            tests = statistics.compare_all(samples)
+            corrected = statistics.holm([test.p for test in tests.values()])
+            for ((a, b), test), p in zip(tests.items(), corrected, strict=True):
+                x, y = samples[a], samples[b]
+                rows.append(
+                    [paper.score_label(score), data, a, b, len(x), len(y), float(np.median(x)), float(np.median(y)),
+                     test.superiority, test.cliffs_delta, test.p, p, overall, _reading(a, b, test.superiority, p)]
+                )  # fmt: skip
+    frame = pd.DataFrame(rows, columns=columns)
+    printed = frame.drop(columns=["p"]).copy()
+    for column in ("Median A", "Median B", "P(A > B)", "Cliff's delta"):
+        printed[column] = [_number(x) for x in frame[column]]
+    for column in ("p (Holm)", "p of all (Kruskal-Wallis)"):
+        printed[column] = [_p_value(x) for x in frame[column]]
+    return _table("comparisons", frame, printed)
+
+
+def udr(study: Study) -> Table:
+    """UDR per method: what a choice without labels would take, and what MIG it has."""
+    scores = {i: study.runs[i].value("udr", "score") for i in study.compared.index}
+    known = study.compared.loc[[i for i, score in scores.items() if is_number(score)]].copy()
+    columns = ["Data", "Method", "Runs with UDR", "Median UDR", "Highest UDR", "Chosen run", "Its MIG", "Median MIG",
+               "Highest MIG"]  # fmt: skip
+    if not len(known) or "mig" not in known:
+        return _table("udr", pd.DataFrame(columns=columns))
+    known["udr"] = [scores[i] for i in known.index]
+    rows = []
+    for (data, method), group in known.groupby(["data", "method"]):
+        chosen = group["udr"].idxmax()
+        value, seed = group.at[chosen, "value"], study.runs[chosen].seed
+        rows.append(
+            [data, method, len(group), group["udr"].median(), group["udr"].max(),
+             f"{value}, seed {seed}" if value else f"seed {seed}", group.at[chosen, "mig"], group["mig"].median(),
+             group["mig"].max()]
+        )  # fmt: skip
+    return _table("udr", _ordered(pd.DataFrame(rows, columns=columns), study))
+
+
+def proposals(study: Study) -> Table:
+    """Pressures found without labels, beside those of Table 1."""
+    columns = ["Data", "Seeds", "Pressures", "Epochs", "Stable", "Pressures of Table 1"]
+    rows = []
+    for record in study.thresholds:
+        proposal, known = record.mapping("proposal"), paper.SETTINGS.get(record.dataset)
+        if record.text("kind") != "proposal" or not proposal:
+            continue
+        seeds = record.value("seeds")
+        rows.append(
+            [study.label(record), len(seeds) if isinstance(seeds, list) else seeds,
+             *(as_text(proposal.get(key)) for key in ("pressures", "epochs")),
+             "yes" if proposal.get("stable") else "no", as_text(known[2]) if known else None]
+        )  # fmt: skip
+    return _table("proposals", pd.DataFrame(rows, columns=columns))
+
+
+def runs(study: Study, out: Path) -> Table:
+    """Every run, those that did not finish first: what it was, how it ended, its scores, its folder seen from `out`."""
+    rows = [_run_row(study, i, run, out) for i, run in enumerate(study.runs)]
+    methods = paper.method_order({run.method for run in study.runs})
+    labels = list(study.labels.values())
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        seed = -1 if row["Seed"] is None else row["Seed"]
+        finished = row["Status"] == "finished"
+        return finished, labels.index(row["Data"]), methods.index(row["Method"]), row["Value"], seed, row["Folder"]
+
+    frame = pd.DataFrame(sorted(rows, key=place))
+    printed = frame.copy()
+    printed["Minutes"] = ["" if pd.isna(x) else f"{x:.1f}" for x in frame["Minutes"]]
+    printed["Steps"] = [f"{x:,}" if isinstance(x, int) else "" for x in frame["Steps"]]
+    return _table("runs", frame, printed)
+
+
+def _run_row(study: Study, index: int, run: Run, out: Path) -> dict[str, Any]:
+    compared = study.compared.loc[index] if index in study.compared.index else None
+    seconds = run.value("timings", "train_seconds")
+    row = {
+        "Status": run.status, "Method": run.method, "Data": study.label(run), "Source": run.source, "Seed": run.seed,
+        "Value": "" if compared is None else compared["value"], "Counts": "no" if compared is None else "yes",
+        "MIG": run.scores.get("mig"), "Reconstruction": run.scores.get("reconstruction"),
+        "Steps": run.value("steps"), "Minutes": round(seconds / 60, 1) if is_number(seconds) else None,
+        "Experiment": run.name, "Package": run.text("versions", "deft_lightning"),
+        "Torch": run.text("versions", "torch"), "Commit": (run.text("git_commit") or "")[:8],
+        "Started": run.text("started"), "Reason": run.text("reason") or "",
+        "Folder": Path(os.path.relpath(run.folder, out)).as_posix(),
+    }  # fmt: skip
+    return row | {score: x for score, x in run.scores.items() if score not in ("mig", "reconstruction")}
+
+
+def _table(key: str, frame: pd.DataFrame, printed: pd.DataFrame | None = None) -> Table:
+    shown = frame if printed is None else printed
+    columns: dict[str, Callable[[Any], str]] = dict.fromkeys(shown.columns, _cell)
+    for column in {"Method", "A", "B", "Reading"} & set(shown.columns):
+        columns[column] = lambda x: paper.shown(str(x))
+    return Table(key, frame, pd.DataFrame({c: [form(x) for x in shown[c]] for c, form in columns.items()}))
+
+
+def _ordered(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    places = [
+        study.data.index(d) * 1000 + study.methods.index(m) for d, m in zip(frame["Data"], frame["Method"], strict=True)
+    ]
+    return frame.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
+
+
+def _failure_rate(mig: pd.Series) -> tuple[int, float, float, float]:
+    """(runs, percent that failed, and its interval)."""
+    failed = int((mig < paper.FAILED_BELOW).sum())
+    low, high = statistics.wilson(failed, len(mig))
+    return len(mig), 100 * failed / len(mig), 100 * low, 100 * high
+
+
+def _printed_rate(rate: tuple[int, float, float, float]) -> tuple[str, str]:
+    return f"{rate[1]:.1f}", f"{rate[2]:.1f} to {rate[3]:.1f}"
+
+
+def _reading(a: str, b: str, superiority: float, p: float) -> str:
+    if p >= 1 - statistics.LEVEL:
+        return "no difference shown"
+    return f"{a} higher" if superiority > 0.5 else f"{b} higher"
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NONE
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    """Three decimals for a score, one for nats."""
+    if math.isnan(value):
+        return NONE
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _range(low: float, high: float) -> str:
+    return NONE if math.isnan(low) or math.isnan(high) else f"{_number(low)} to {_number(high)}"
+
+
+def _p_value(p: float | None) -> str:
+    if p is None or math.isnan(p):
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,86 @@
+"""The frame of a measurement that is more than one run: its folder, its record in results.json, its resuming."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from deft_lightning import config, results, run, run_folder
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.errors import DeftError
+from deft_lightning.schedule_anneal import Anneal
+from deft_lightning.thresholds.crossing import check_rule, check_size
+
+
+def take_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, int]]:
+    """`cfg` without the `fields` that only a measurement has, and these: whole numbers above 0.
+
+    Raises `DeftError` for other values.
+    """
+    plain = cfg.copy()
+    counts = {}
+    for field in fields:
+        value = cfg[field]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise DeftError(f"{field} is {value!r}: give a whole number above 0.")
+        counts[field] = value
+        with open_dict(plain):
+            del plain[field]
+    return plain, counts
+
+
+@contextmanager
+def measurement(cfg: DictConfig, folder: Path, extra: dict[str, Any]) -> Iterator[FactorDataset]:
+    """Claim the folder, keep results.json while the block runs, and give it the data set.
+
+    `extra` decides the outcome beside what a run's configuration does; a measurement is only resumed with the same.
+    """
+    training = config.training_part(cfg) | extra
+    run_folder.claim(folder, training, resume=bool(cfg.resume))
+    known = results.read(folder)
+    whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | extra)
+    run_folder.write_config(folder, whole)
+    results.update(folder, **run.header(cfg, training, known.get("run_id") or uuid.uuid4().hex[:8]))
+    begin, before = time.monotonic(), known.get("timings", {}).get("train_seconds", 0.0)
+    try:
+        dataset: FactorDataset = config.build(cfg, "data")
+        check_size(len(dataset))
+        run.check_same_pixels(folder, dataset, resumed=bool(known))
+        results.update(folder, status="running", data=dataset.description)
+        yield dataset
+    except BaseException as error:
+        run.record_failure(folder, error)
+        raise
+    finally:
+        results.update(folder, timings={"train_seconds": round(before + time.monotonic() - begin, 1)})
+    results.update(folder, status="finished")
+
+
+def anneal_of(cfg: DictConfig) -> Anneal:
+    """The schedule of `cfg`, which must be an anneal test's; raises `DeftError` for another."""
+    schedule = config.check(cfg).schedule
+    if not isinstance(schedule, Anneal):
+        raise DeftError("thresholds are measured by the anneal test: leave schedule=anneal as it is.")
+    return schedule
+
+
+def settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
+    """`settings` of thresholds.json, with the recorder's rule. Raises `DeftError` where that has been taken out."""
+    recorder = OmegaConf.select(cfg, "callbacks.anneal_recorder")
+    if recorder is None:
+        raise DeftError("callbacks.anneal_recorder is missing, and its limit and window are needed: leave it in.")
+    check_rule(recorder.limit, recorder.window)
+    return {
+        "beta_high": schedule.beta_high,
+        "steps": schedule.length,
+        "batch_size": cfg.batch_size,
+        "lr": cfg.lr,
+        "limit": recorder.limit,
+        "window": recorder.window,
+    }

@@ -1,0 +1,159 @@
+"""Many small anneal tests trained together: beta-VAEs of one shape with stacked parameters, one step for all.
+
+How the members run together was chosen by `benchmarks/thresholds_population.py`. Linear layers are one batched
+matrix product. The encoders' convolutions are one grouped convolution, but the decoders' transposed ones run member
+after member: a grouped transposed convolution is slower on a CPU than its parts, and most of the work is there.
+torch.func.vmap over the module gives the same numbers, and turns every layer into a grouped one: slower than this
+for every size of subset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import stack_module_state
+
+from deft_lightning.data.batches import Batch
+from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.errors import DeftError
+from deft_lightning.module import DEFT
+from deft_lightning.networks import Posterior
+from deft_lightning.schedule import Schedule
+from deft_lightning.seeding import Stream, derive_seed
+from deft_lightning.thresholds.crossing import Curve
+
+
+class Parts(NamedTuple):
+    """Of every member, averaged over its batch, in nats: `reconstruction` [M] and `kl` [M, D]."""
+
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class Population:
+    """M beta-VAEs, each on data and with a seed of its own, under one schedule.
+
+    `modules` give the initial weights and the seeds, `data` the batches; a member takes the steps that its module
+    would take in a trainer of its own with that data, up to rounding. Raises `DeftError` when a module has more than
+    one group, or the batches of the members differ in size.
+    """
+
+    def __init__(
+        self, modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str = "cpu"
+    ) -> None:
+        if any(len(module.groups) > 1 for module in modules):
+            raise DeftError("an anneal test has one group of encoders: choose groups=single.")
+        if len({part.batch_size for part in data}) > 1:
+            raise DeftError("the members of a population need batches of one size.")
+        self.device = torch.device(device)
+        self.schedule: Schedule = modules[0].schedule
+        self.seeds = [module.seed for module in modules]
+        self.latents = sum(modules[0].groups.latents)
+        self._layers = len(modules[0].encoder.groups[0].convolutions)  # type: ignore[union-attr,arg-type]
+        self._batches = [_batches(part, self.device) for part in data]
+        stacked, _ = stack_module_state(list(modules))
+        self.parameters = {
+            name: value.detach().to(self.device, memory_format=torch.contiguous_format).requires_grad_()
+            for name, value in stacked.items()
+        }  # [M, ...] each
+        fused = self.device.type in ("cpu", "cuda")
+        self._optimizer = torch.optim.Adam(list(self.parameters.values()), lr=modules[0].lr, fused=fused)
+        self.step_count = 0
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def step(self) -> Parts:
+        """One Adam step of every member under the schedule's pressure; the parts of the loss before it."""
+        images = torch.stack([next(batches) for batches in self._batches])  # [M, B, C, 64, 64]
+        pressure = self.schedule.at(self.step_count, 1).pressure
+        self._optimizer.zero_grad()
+        parts = self.forward(images, self._noise(images.shape[1]))
+        # Members share no parameter, so that the gradient of the sum is each one's own.
+        (parts.reconstruction.sum() + pressure * parts.kl.sum()).backward()
+        self._optimizer.step()
+        self.step_count += 1
+        return Parts(parts.reconstruction.detach(), parts.kl.detach())
+
+    def forward(self, images: Tensor, noise: Tensor) -> Parts:
+        """The parts of the loss of `images` [M, B, C, 64, 64] with `noise` [M, B, D]."""
+        batch = images.shape[1]
+        features = self._linear(self._convolve(images), "encoder.groups.0.hidden").relu()  # [M, B, 256]
+        posterior = Posterior(*self._linear(features, "encoder.groups.0.head").chunk(2, dim=2))  # [M, B, D] each
+        hidden = self._linear(posterior.sample(noise), "decoder.hidden").relu()  # [M, B, 256]
+        spread = self._linear(hidden, "decoder.spread").relu()  # [M, B, c*4*4]
+        return Parts(self._errors(spread, images) / batch, posterior.kl().mean(dim=1))
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)  # [M, B, out]
+
+    def _convolve(self, images: Tensor) -> Tensor:
+        members, batch = images.shape[:2]
+        x = images.transpose(0, 1).flatten(1, 2)  # [B, M*C, 64, 64]
+        x = x.contiguous(memory_format=torch.channels_last)
+        for layer in range(self._layers):
+            weight = self.parameters[f"encoder.groups.0.convolutions.{layer}.weight"].flatten(0, 1)
+            bias = self.parameters[f"encoder.groups.0.convolutions.{layer}.bias"].flatten()
+            x = F.conv2d(x, weight, bias, stride=2, padding=1, groups=members).relu()  # [B, M*c, 32 and so on]
+        return x.reshape(batch, members, -1).transpose(0, 1)  # [M, B, c*4*4]
+
+    def _errors(self, spread: Tensor, images: Tensor) -> Tensor:
+        """Bernoulli negative log likelihood of every member, summed over its batch, [M]."""
+        layers = [
+            [self.parameters[f"decoder.deconvolutions.{layer}.{kind}"].unbind() for kind in ("weight", "bias")]
+            for layer in range(self._layers)
+        ]
+        errors = []
+        for member, x in enumerate(spread.unbind()):
+            x = x.unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)  # [B, c, 4, 4]  # noqa: PLW2901
+            for weights, biases in layers:
+                weight = weights[member].contiguous(memory_format=torch.channels_last)
+                last = weights is layers[-1][0]
+                x = F.conv_transpose2d(x, weight, biases[member], stride=2, padding=1)  # noqa: PLW2901
+                x = x if last else x.relu()  # noqa: PLW2901
+            errors.append(F.binary_cross_entropy_with_logits(x, images[member], reduction="sum"))
+        return torch.stack(errors)
+
+    def _noise(self, batch: int) -> Tensor:
+        """The noise that every member's module draws at this step, [M, B, D]."""
+        drawn = []
+        for seed in self.seeds:
+            derived = derive_seed(seed, Stream.POSTERIOR, self.step_count, 0)
+            random = torch.Generator(self.device).manual_seed(derived)
+            drawn.append(torch.randn(batch, self.latents, generator=random, device=self.device))
+        return torch.stack(drawn)
+
+
+def anneal(population: Population, steps: int, every: int, progress: Callable[[int], object]) -> list[Curve]:
+    """Train for `steps`, recording every `every` of them; one curve for each member.
+
+    `progress` is called with the number of steps just taken. Raises `DeftError` when a loss is no longer finite.
+    """
+    rows: list[Tensor] = []
+    counts, betas = [], []
+    for step in range(1, steps + 1):
+        parts = population.step()
+        progress(1)
+        if step % every:
+            continue
+        row = torch.cat([parts.reconstruction.unsqueeze(1), parts.kl], dim=1)  # [M, 1 + D]
+        if not bool(torch.isfinite(row).all()):
+            raise DeftError(f"a loss is no longer finite at step {step:,}: lower lr, or look at the data.")
+        rows.append(row.cpu())
+        counts.append(step)
+        betas.append(population.schedule.at(step - 1, 1).pressure)
+    table = torch.stack(rows).double().numpy()  # [n, M, 1 + D]
+    return [Curve(np.array(counts), np.array(betas), table[:, m, 0], table[:, m, 1:]) for m in range(len(population))]
+
+
+def _batches(data: FactorDataModule, device: torch.device) -> Iterator[Tensor]:
+    """The batches that a trainer would take from `data`, without end."""
+    while True:
+        for batch in data.train_dataloader():
+            yield data.on_after_batch_transfer(Batch(batch.indices.to(device), batch.step), 0)

@@ -1,0 +1,110 @@
+"""What is found, and what a file that cannot be used costs: one sentence, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from deft_lightning.errors import DeftError
+from deft_lightning.report.loading import Run, load, numbers
+from tests.report import factory
+
+
+def test_runs_are_found_at_any_depth_and_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = factory.write(tmp_path / "sweep" / "a" / "b" / "0_run", factory.result(seed=1))
+    factory.write(tmp_path / "sweep" / "1_run", factory.result(seed=2))
+    factory.write(deep / "wandb" / "copy", factory.result(seed=3))  # inside a run: no run of its own
+    monkeypatch.chdir(tmp_path)
+    found = load(["sweep", tmp_path / "sweep", deep / "results.json", "sw*/*_run"])
+    assert sorted(run.seed or 0 for run in found.runs) == [1, 2]
+    assert found.problems == []
+
+
+@pytest.mark.parametrize("path", ["nothing", "nothing/*", ".", "notes.txt"])
+def test_nothing_found_is_one_sentence(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no results")
+    with pytest.raises(DeftError, match="give the folder of a sweep") as error:
+        load([path])
+    assert path in str(error.value)
+
+
+def test_one_path_of_several_that_leads_nowhere_is_said(tmp_path: Path) -> None:
+    factory.write(tmp_path / "sweep", factory.result())
+    found = load([tmp_path / "sweep", tmp_path / "swep"])
+    assert len(found.runs) == 1
+    assert [str(tmp_path / "swep") in problem for problem in found.problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"status": "finished", "stages": {"sta', "cannot be read"),
+        ("", "cannot be read"),
+        ("[1, 2]", "not the results of a run"),
+        ('{"schema_version": 99}', "schema version 99"),
+        ('{"schema_version": "one"}', "schema version 'one'"),
+    ],
+)
+def test_a_damaged_file_is_reported_and_skipped(
+    tmp_path: Path, text: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    factory.write(tmp_path / "good", factory.result())
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "results.json").write_text(text)
+    with caplog.at_level(logging.WARNING):
+        found = load([tmp_path])
+    assert [run.folder.name for run in found.runs] == ["good"]
+    (problem,) = found.problems
+    assert words in problem
+    assert str(tmp_path / "bad") in problem
+    assert problem in caplog.text
+
+
+def test_a_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_bytes(b"\xff\xfe\x00\x81")
+    assert len(load([tmp_path]).problems) == 1
+
+
+def test_unfinished_and_damaged_thresholds_are_reported(tmp_path: Path) -> None:
+    factory.write(tmp_path / "a", factory.anneal() | {"finished": False}, name="thresholds.json")
+    factory.write(tmp_path / "b", factory.anneal(), name="thresholds.json")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thresholds.json").write_text("{")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thresholds.json").write_text("3")
+    found = load([tmp_path])
+    assert [record.folder.name for record in found.thresholds] == ["b"]
+    unfinished, cut, foreign = found.problems
+    assert "not finished" in unfinished
+    assert "cannot be read" in cut
+    assert "not a record" in foreign
+
+
+def test_final_scores_are_those_of_the_last_stage(tmp_path: Path) -> None:
+    stages = {f"stage_{n}": {"scores": {"mig": n / 100}} for n in (2, 10, 1)}
+    run = Run(tmp_path, factory.result(stages=stages))
+    assert [stage["scores"]["mig"] for stage in run.stages] == [0.01, 0.02, 0.1]
+    assert run.scores == {"mig": 0.1}
+
+
+def test_only_finite_numbers_are_scores() -> None:
+    text = '{"a": 0.5, "b": NaN, "c": Infinity, "d": null, "e": "0.5", "f": true, "g": [1], "h": 2}'
+    assert numbers(json.loads(text)) == {"a": 0.5, "h": 2.0}
+    assert numbers(None) == numbers([1]) == {}
+
+
+@pytest.mark.parametrize("junk", [None, 3, "x", [], [1], {}, {"a": 1}])
+def test_what_is_of_the_wrong_kind_reads_as_absent(tmp_path: Path, junk: object) -> None:
+    keys = ("status", "method", "name", "seed", "training", "data", "stages", "history", "versions")
+    run = Run(tmp_path, dict.fromkeys(keys, junk))
+    assert isinstance(run.status, str)
+    assert isinstance(run.method, str)
+    assert isinstance(run.scale, str)
+    assert isinstance(run.source, str)
+    assert run.seed in (None, 3)
+    assert run.scores == {}
+    assert run.history("nmi") == []

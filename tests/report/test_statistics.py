@@ -1,0 +1,98 @@
+"""Intervals and tests against their definitions."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from deft_lightning.report import statistics
+
+Z = 1.959963984540054  # the 97.5% point of the normal distribution
+
+
+@pytest.mark.parametrize(("failures", "runs"), [(0, 10), (3, 10), (10, 10), (143, 300)])
+def test_wilson_interval_solves_the_score_equation(failures: int, runs: int) -> None:
+    """Both ends p satisfy (f - p)^2 = z^2 p (1 - p) / n; at a rate of 0 or 1 one end is the rate itself."""
+    rate = failures / runs
+    for end in statistics.wilson(failures, runs):
+        assert (rate - end) ** 2 == pytest.approx(Z**2 * end * (1 - end) / runs, abs=1e-12)
+    low, high = statistics.wilson(failures, runs)
+    assert 0 <= low <= rate <= high <= 1
+    assert low < high
+
+
+def test_mean_interval_is_student_t() -> None:
+    low, high = statistics.mean_interval([1.0, 2.0, 3.0, 4.0])
+    half = 3.182446305284263 * np.sqrt(5 / 3) / 2  # t of 3 degrees of freedom x standard error
+    assert (low, high) == pytest.approx((2.5 - half, 2.5 + half))
+    assert np.isnan(statistics.mean_interval([1.0])).all()
+    assert np.isnan(statistics.mean_interval([])).all()
+
+
+@pytest.mark.parametrize("count", [6, 10, 25])
+def test_median_interval_covers_the_median(count: int) -> None:
+    """At least 95% for any distribution, and no wider than it must be: one step in would cover less."""
+    low, high = statistics.median_interval(range(1, count + 1))
+    k = int(low)
+    assert high == count + 1 - k  # the k-th lowest and the k-th highest
+    tosses = np.array([[1.0]])
+    for _ in range(count):  # Pascal's triangle: the distribution of heads in `count` tosses
+        tosses = np.convolve(tosses.ravel(), [0.5, 0.5])[None]
+    chances = tosses.ravel()
+    assert 1 - 2 * chances[:k].sum() >= 0.95
+    assert 1 - 2 * chances[: k + 1].sum() < 0.95
+
+
+@pytest.mark.parametrize("values", [[], [0.3], [0.1, 0.2, 0.3, 0.4, 0.5]])
+def test_too_few_runs_have_no_median_interval(values: list[float]) -> None:
+    assert np.isnan(statistics.median_interval(values)).all()
+
+
+def test_superiority_counts_pairs() -> None:
+    a, b = [0.1, 0.4, 0.4, 0.9], [0.2, 0.4, 0.05]
+    wins = sum((x > y) + 0.5 * (x == y) for x in a for y in b)
+    comparison = statistics.compare(a, b)
+    assert comparison.superiority == pytest.approx(wins / 12)
+    assert comparison.cliffs_delta == pytest.approx(
+        (sum(x > y for x in a for y in b) - sum(x < y for x in a for y in b)) / 12
+    )
+    assert statistics.compare(b, a).superiority == pytest.approx(1 - wins / 12)
+    assert statistics.compare(b, a).p == pytest.approx(comparison.p)
+
+
+def test_rank_test_is_exact_for_few_runs() -> None:
+    """Three runs that all beat three others: 2 of the 20 ways to deal six ranks are as extreme."""
+    deals = {frozenset(deal[:3]) for deal in permutations(range(6))}
+    extreme = sum(sum(deal) in (3, 12) for deal in deals)
+    assert statistics.compare([4, 5, 6], [1, 2, 3]).p == pytest.approx(extreme / len(deals))
+
+
+def test_equal_samples_show_no_difference() -> None:
+    comparison = statistics.compare([0.2] * 5, [0.2] * 5)
+    assert (comparison.p, comparison.superiority) == (1.0, 0.5)
+    assert statistics.kruskal([[0.2] * 5, [0.2] * 5]) == 1.0
+
+
+def test_single_runs_are_not_compared() -> None:
+    assert statistics.compare_all({"a": [0.1], "b": [0.2, 0.3], "c": [0.4, 0.5]}).keys() == {("b", "c")}
+    assert statistics.kruskal([[0.1], [0.2, 0.3]]) is None
+
+
+def test_holm_multiplies_by_what_is_left() -> None:
+    """Sorted p values times m, m - 1, ..., never falling and never above 1; the order of the input is kept."""
+    assert statistics.holm([0.03, 0.01, 0.04, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert statistics.holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+    assert statistics.holm([0.02]) == pytest.approx([0.02])
+    assert statistics.holm([]) == []
+
+
+def test_kruskal_finds_the_sample_that_differs() -> None:
+    random = np.random.default_rng(0)
+    same = [random.normal(size=30).tolist() for _ in range(4)]
+    p_same, p_shifted = statistics.kruskal(same), statistics.kruskal([*same[:3], [x + 3 for x in same[3]]])
+    assert p_same is not None
+    assert p_shifted is not None
+    assert p_shifted < 1e-6
+    assert p_same > 0.01

@@ -1,0 +1,149 @@
+"""Which runs are compared with which: swept values, sources, scales, repetitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deft_lightning.report.loading import load
+from deft_lightning.report.study import Study
+from tests.report import factory
+
+
+def study_of(folder: Path, *contents: dict[str, Any]) -> Study:
+    for i, content in enumerate(contents):
+        factory.write(folder / f"{i:03d}", content)
+    return Study(load([folder]))
+
+
+def scored(mig: float, **options: Any) -> dict[str, Any]:
+    """A finished run with this MIG."""
+    content = factory.result(**options)
+    content["stages"] = {"stage_1": {"scores": {"mig": mig, "reconstruction": 50.0}}}
+    return content
+
+
+def test_the_best_value_has_the_highest_mean_mig(tmp_path: Path) -> None:
+    """Pressure 4 has the best single run, pressure 8 the best mean: the latter is the best value."""
+    migs = {4: (0.9, 0.0, 0.0), 8: (0.4, 0.4, 0.4)}
+    runs = [scored(m, method="beta-VAE", pressure=p, seed=s) for p, row in migs.items() for s, m in enumerate(row)]
+    study = study_of(tmp_path, *runs)
+    assert study.best_value("dSprites", "beta-VAE") == "pressure 8"
+    assert study.cells("mig")["dSprites", "beta-VAE"].tolist() == [0.4] * 3
+    assert len(study.cells("mig", best=False)["dSprites", "beta-VAE"]) == 6
+
+
+def test_values_are_swept_within_a_method_and_data_set(tmp_path: Path) -> None:
+    """Other pressures on other data, or of another method, are no sweep; neither is the seed, nor 6 beside 6.0."""
+    study = study_of(
+        tmp_path,
+        scored(0.1, method="beta-VAE", pressure=6, seed=0),
+        scored(0.2, method="beta-VAE", pressure=6.0, seed=1, config_digest="b"),
+        scored(0.3, method="beta-VAE", pressure=4, dataset="smallnorb"),
+        scored(0.4, method="FactorVAE", pressure=1),
+    )
+    assert set(study.compared["value"]) == {""}
+    assert study.compared["best"].all()
+
+
+def test_what_is_written_down_or_left_out_is_no_sweep(tmp_path: Path) -> None:
+    """A field that is null, or that an older version did not have; groups counted, or left to be counted."""
+    older, newer = (scored(0.3, seed=s, config_digest=str(s)) for s in (0, 1))
+    older["training"]["groups"]["count"] = 4
+    newer["training"] |= {"init_from": None, "trunk": None}
+    newer["training"]["groups"]["count"] = None
+    assert set(study_of(tmp_path, older, newer).compared["value"]) == {""}
+
+
+def test_several_fields_are_swept_together(tmp_path: Path) -> None:
+    contents = [scored(0.1 * i, method="DIP-VAE-I", seed=i, config_digest=str(i)) for i in (1, 2)]
+    for i, content in enumerate(contents, 1):
+        content["training"]["objective"] |= {"off_diagonal": float(i), "diagonal": 10.0 * i}
+    study = study_of(tmp_path, *contents)
+    assert study.best_value("dSprites", "DIP-VAE-I") == "off_diagonal 2, diagonal 20"
+
+
+def test_without_mig_no_value_is_preferred(tmp_path: Path) -> None:
+    contents = [scored(0.1, method="beta-VAE", pressure=p) for p in (2, 4)]
+    for content in contents:
+        del content["stages"]["stage_1"]["scores"]["mig"]
+    study = study_of(tmp_path, *contents)
+    assert study.compared["best"].all()
+    assert study.cells("mig") == {}
+    assert len(study.cells("reconstruction")["dSprites", "beta-VAE"]) == 2
+
+
+def test_sources_are_kept_apart_and_said(tmp_path: Path) -> None:
+    study = study_of(tmp_path, scored(0.1, source="official"), scored(0.3, source="rendered"))
+    assert study.data == ["dSprites (official)", "dSprites (rendered)"]
+    assert study.cells("mig")["dSprites (official)", "DEFT"].tolist() == [0.1]
+    assert any("different sources" in notice for notice in study.notices)
+
+
+def test_one_source_is_not_repeated_in_every_label(tmp_path: Path) -> None:
+    """The background of Scream dSprites is one more detail of it, and no second source of the others."""
+    study = study_of(tmp_path, scored(0.1), scored(0.3, dataset="scream_dsprites"))
+    assert study.data == ["dSprites", "Scream dSprites"]
+    assert study.notices == []
+
+
+def test_backgrounds_are_sources_too(tmp_path: Path) -> None:
+    other = scored(0.1, dataset="scream_dsprites")
+    other["data"]["background"] = "painting"
+    study = study_of(tmp_path, other, scored(0.3, dataset="scream_dsprites"))
+    assert len(study.data) == 2
+    assert all("background" in label for label in study.data)
+
+
+def test_scales_are_kept_apart_and_said(tmp_path: Path) -> None:
+    quick = scored(0.1, seed=1)
+    quick["training"]["scale"] |= {"name": "quick", "fraction": 0.06}
+    quick["training"]["schedule"]["fraction"] = 0.06
+    study = study_of(tmp_path, quick, scored(0.3))
+    assert study.data == ["dSprites (6% of the steps)", "dSprites (full schedule)"]
+    assert set(study.compared["value"]) == {""}
+    assert any("parts of their schedules" in notice for notice in study.notices)
+
+
+def test_a_repeated_run_counts_once_the_latest(tmp_path: Path) -> None:
+    study = study_of(
+        tmp_path,
+        scored(0.1, started="2026-01-02T00:00:00+0000"),
+        scored(0.2, started="2026-01-03T00:00:00+0000"),
+        scored(0.3, started="2026-01-01T00:00:00+0000"),
+    )
+    assert study.compared["mig"].tolist() == [0.2]
+    assert any("2 finished runs repeat" in notice for notice in study.notices)
+
+
+@pytest.mark.parametrize("status", ["starting", "running", "interrupted", "failed"])
+def test_an_unfinished_run_counts_nowhere_and_is_said(tmp_path: Path, status: str) -> None:
+    study = study_of(tmp_path, scored(0.3), scored(0.0, seed=1, method="FactorVAE", status=status))
+    assert study.methods == ["DEFT"]
+    assert study.compared["mig"].tolist() == [0.3]
+    (notice,) = study.notices
+    assert f"1 of 2 runs did not finish (1 {status})" in notice
+    assert "1 FactorVAE" in notice
+
+
+def test_branches_of_the_gamma_study_and_anneal_tests_are_no_distribution(tmp_path: Path) -> None:
+    anneal_test = factory.result(seed=3, stages={})
+    branch, trunk = (scored(0.9, seed=1, name=name) for name in ("fig5_gamma", "fig5_gamma_trunk"))
+    study = study_of(tmp_path, scored(0.3), branch, trunk, anneal_test)
+    assert study.compared["mig"].tolist() == [0.3]
+
+
+def test_a_study_of_nothing_finished_is_empty(tmp_path: Path) -> None:
+    study = study_of(tmp_path, scored(0.3, status="running"))
+    assert (study.data, study.methods, study.scores) == ([], [], [])
+    assert study.cells("mig") == {}
+
+
+def test_unknown_data_and_methods_come_after_the_papers(tmp_path: Path) -> None:
+    mine = scored(0.2, method="a new one")
+    mine["data"] = {"name": "a_photo_album", "source": "rendered"}
+    study = study_of(tmp_path, mine, scored(0.3, dataset="smallnorb"), scored(0.3, method="AnnealedVAE"))
+    assert study.data == ["dSprites", "SmallNORB", "a_photo_album"]
+    assert study.methods == ["DEFT", "AnnealedVAE", "a new one"]

@@ -1,0 +1,139 @@
+"""The tables against runs whose answers are known, and against the paper's numbers."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from deft_lightning.report import paper, tables
+from deft_lightning.report.study import Study
+from tests.report import factory
+from tests.report.test_study import scored, study_of
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Study:
+    """beta-VAE at two pressures, ten runs each: 7 and 1 of them fail; DEFT, ten runs, none fails."""
+    runs = [scored(0.05 if s < 7 else 0.2, method="beta-VAE", pressure=2, seed=s) for s in range(10)]
+    runs += [scored(0.05 if s < 1 else 0.2, method="beta-VAE", pressure=6, seed=s) for s in range(10)]
+    runs += [scored(0.3 + s / 100, seed=s) for s in range(10)]
+    return study_of(tmp_path, *runs)
+
+
+def test_failure_rates_pooled_and_at_the_best_value(swept: Study) -> None:
+    table = tables.failures(swept)
+    deft, beta = table.frame.set_index("Method").loc[["DEFT", "beta-VAE"]].to_dict("records")
+    assert (beta["Runs"], beta["Failed (%)"], beta["Best value"]) == (20, 40.0, "pressure 6")
+    assert (beta["Runs at best"], beta["Failed at best (%)"], beta["Paper (%)"]) == (10, 10.0, 47.7)
+    assert (deft["Failed (%)"], deft["Paper (%)"]) == (0.0, 8.0)
+    assert deft["Low"] < 1e-9
+    assert deft["High"] == pytest.approx(100 * 1.959964**2 / (10 + 1.959964**2))  # Wilson's interval of 0 of n
+
+
+def test_a_mig_of_a_tenth_is_no_failure(tmp_path: Path) -> None:
+    study = study_of(tmp_path, scored(0.1), scored(0.0999, seed=1))
+    assert tables.failures(study).frame["Failed (%)"].tolist() == [50.0]
+
+
+def test_the_papers_table_2() -> None:
+    assert paper.failure_rate("AnnealedVAE", "scream_dsprites") == 100.0
+    assert paper.failure_rate("DIP-VAE-I", "smallnorb") == 28.7
+    assert paper.failure_rate("DEFT", "color_dsprites") == 0.0
+    assert paper.failure_rate("beta-TCVAE", "dsprites") == 18.7
+    assert paper.failure_rate("DEFT (TC)", "dsprites") is None
+    assert paper.failure_rate("DEFT", "noisy_dsprites") is None
+
+
+def test_settings_say_whether_they_are_the_papers(tmp_path: Path) -> None:
+    other = scored(0.2, seed=2, config_digest="other")
+    other["training"]["schedule"]["pressures"] = [70, 30, 12, 2]
+    study = study_of(tmp_path, scored(0.3), scored(0.3, seed=1), other, scored(0.1, method="beta-VAE"))
+    frame = tables.settings(study).frame
+    assert frame["Pressures"].tolist() == ["70, 30, 12, 1", "70, 30, 12, 2"]
+    assert frame["As in Table 1"].tolist() == ["yes", "no"]
+    assert frame["Runs"].tolist() == [2, 1]
+
+
+def test_summary_gives_mean_and_median(swept: Study) -> None:
+    row = tables.summary(swept).frame.set_index(["Score", "Method"]).loc[("MIG", "DEFT")]
+    assert row["Mean"] == pytest.approx(0.345)
+    assert row["Median"] == pytest.approx(0.345)
+    assert (row["Lowest"], row["Highest"], row["Runs"]) == (0.3, 0.39, 10)
+    assert (row["Median low"], row["Median high"]) == pytest.approx((0.31, 0.38))  # 2nd and 9th of ten
+
+
+def test_comparison_reads_the_difference(swept: Study) -> None:
+    frame = tables.comparisons(swept).frame
+    mig = frame[frame["Score"] == "MIG"].iloc[0]
+    assert (mig["A"], mig["B"], mig["Runs A"], mig["Runs B"]) == ("DEFT", "beta-VAE", 10, 10)
+    assert (mig["P(A > B)"], mig["Cliff's delta"], mig["Reading"]) == (1.0, 1.0, "DEFT higher")
+    assert mig["p (Holm)"] == mig["p"] < 0.001  # one pair: nothing to correct for
+    same = frame[frame["Score"] == "Reconstruction error (nats)"].iloc[0]
+    assert (same["P(A > B)"], same["p"], same["Reading"]) == (0.5, 1.0, "no difference shown")
+
+
+def test_p_is_corrected_over_the_pairs_of_a_data_set(tmp_path: Path) -> None:
+    runs = [scored(0.1 + i / 10 + s / 100, method=m, seed=s) for i, m in enumerate(("A", "B", "C")) for s in range(5)]
+    frame = tables.comparisons(study_of(tmp_path, *runs)).frame
+    mig = frame[frame["Score"] == "MIG"]
+    assert len(mig) == 3
+    assert mig["p (Holm)"].to_numpy() == pytest.approx(3 * mig["p"].to_numpy())  # all equally small
+
+
+def test_udr_chooses_without_labels(tmp_path: Path) -> None:
+    runs = [
+        scored(mig, seed=s, udr={"score": udr}) for s, (mig, udr) in enumerate([(0.1, 0.2), (0.3, 0.9), (0.5, 0.4)])
+    ]
+    frame = tables.udr(study_of(tmp_path, *runs, scored(0.6, seed=9, udr=None))).frame
+    row = frame.iloc[0]
+    assert (row["Runs with UDR"], row["Chosen run"], row["Its MIG"], row["Median MIG"]) == (3, "seed 1", 0.3, 0.3)
+    assert (row["Highest UDR"], row["Highest MIG"]) == (0.9, 0.5)
+
+
+def test_runs_table_leads_to_the_run_folders(study: Study, tmp_path: Path) -> None:
+    frame = tables.runs(study, tmp_path / "report").frame
+    assert len(frame) == len(study.runs)
+    for folder in frame["Folder"]:
+        assert (tmp_path / "report" / folder / "results.json").resolve().is_file()
+    assert frame["Status"].iloc[0] == "failed"
+    assert "step 7" in frame["Reason"].iloc[0]
+    assert set(frame["Status"].iloc[1:]) == {"finished"}
+
+
+def test_proposed_pressures_stand_beside_the_papers(study: Study) -> None:
+    (row,) = tables.proposals(study).printed.to_dict("records")
+    assert (row["Pressures"], row["Pressures of Table 1"]) == ("66.5, 28, 1", "70, 30, 12, 1")
+
+
+def test_csv_holds_the_numbers_and_markdown_what_is_read(swept: Study, tmp_path: Path) -> None:
+    table = tables.summary(swept)
+    table.write(tmp_path)
+    back = pd.read_csv(tmp_path / "scores.csv")
+    assert back["Mean"].tolist() == pytest.approx(table.frame["Mean"].tolist(), abs=0)
+    lines = (tmp_path / "scores.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(table.frame) + 2
+    assert {line.count("|") for line in lines} == {len(table.printed.columns) + 1}
+    assert any("| β-VAE |" in line for line in lines)
+
+
+def test_cells_cannot_break_a_table(tmp_path: Path) -> None:
+    reason = 'one | two\nthree, "four"'
+    study = study_of(tmp_path / "runs", factory.result(status="failed", reason=reason))
+    tables.runs(study, tmp_path).write(tmp_path)
+    with (tmp_path / "runs.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["Reason"] == reason
+    lines = (tmp_path / "runs.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+    assert len(re.findall(r"(?<!\\)\|", lines[2])) == len(re.findall(r"\|", lines[0]))
+
+
+def test_without_finished_runs_every_table_is_empty(tmp_path: Path) -> None:
+    study = study_of(tmp_path, scored(0.3, status="running"))
+    for make in (tables.settings, tables.failures, tables.summary, tables.comparisons, tables.udr, tables.proposals):
+        table = make(study)
+        assert len(table.frame) == 0, table.key
+        table.write(tmp_path)

@@ -1,0 +1,141 @@
+"""Thresholds of single factors: the right images, every subset once, and the same after a stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deft_lightning import DeftError, results
+from deft_lightning.data.factors import FactorSpace
+from deft_lightning.thresholds import factors, file, screens
+from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.subsets import Subset, varying
+from tests.helpers import UNLABELLED, TinySprites, compose_run
+from tests.thresholds.test_anneal import ANNEAL
+
+TINY_FACTORS = (
+    *ANNEAL,
+    "data._target_=tests.helpers.TinySprites",
+    "schedule.steps=10",
+    "callbacks.anneal_recorder.limit=0.002",  # reached in so few steps
+    "callbacks.anneal_recorder.window=2",
+    "repeats=3",
+    "population=2",
+)
+
+
+def measure(folder: Path, *overrides: str) -> dict:
+    return factors.measure(*compose_run(folder, *overrides, base=TINY_FACTORS, config="thresholds_factors"))
+
+
+def test_one_factor_varies_and_nuisance_is_shared() -> None:
+    space = FactorSpace(("category", "instance", "azimuth"), (3, 4, 5), nuisance=("instance",))
+    assert varying(space, 2 * 20 + 3 * 5 + 1, "category").tolist() == [16, 36, 56]
+    assert varying(space, 2 * 20 + 3 * 5 + 1, "azimuth").tolist() == [55, 56, 57, 58, 59]
+    assert varying(TinySprites.space, 95, "scale").tolist() == [63, 79, 95]
+
+
+def test_a_subset_has_the_images_of_its_indices() -> None:
+    dataset, random = TinySprites(), torch.Generator()
+    subset = Subset(dataset, torch.tensor([5, 90]))
+    assert len(subset) == 2
+    assert torch.equal(subset.images(torch.tensor([1, 0]), random), dataset.images(torch.tensor([90, 5]), random))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("factors") / "run"
+    measure(folder)
+    return folder
+
+
+def test_every_factor_has_its_subsets_and_the_pressures_of_the_experiment(finished: Path) -> None:
+    found = file.read(finished, "factors")
+    assert {name: len(values) for name, values in found["factors"].items()} == dict.fromkeys(
+        ("shape", "scale", "posX", "posY"), 3
+    )
+    crossed = [value for values in found["factors"].values() for value in values if value is not None]
+    assert len(set(crossed)) > 1
+    assert found["images"] == {"shape": 2, "scale": 3, "posX": 4, "posY": 4}
+    assert found["pressures"] == [160, 105, 30, 1]
+    known = results.read(finished)
+    assert (known["status"], known["thresholds"]["factors"]) == ("finished", found["factors"])
+    assert (finished / "figures" / "factors.png").stat().st_size > 10_000
+
+
+def test_a_stopped_measurement_goes_on_where_it_was(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the fourth population, it keeps three and ends with the same thresholds."""
+    made: list[int] = []
+    step = Population.step
+
+    def stopping(self: Population):
+        if self.step_count == 0:
+            made.append(len(self))
+        if len(made) == 4 and self.step_count == 3:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Population, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path / "run")
+    part = file.read(tmp_path / "run", "factors", finished=False)
+    assert [len(values) for values in part["factors"].values()] == [3, 2, 0, 0]
+    assert results.read(tmp_path / "run")["status"] == "interrupted"
+    with pytest.raises(DeftError, match="is not finished: go on with that measurement by resume="):
+        file.read(tmp_path / "run", "factors")
+    measure(tmp_path / "run", "resume=true")
+    assert made[4:] == [1, 2, 1, 2, 1]
+    assert file.read(tmp_path / "run", "factors") == file.read(finished, "factors")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (UNLABELLED, "no labels on a full grid"),
+        (("repeats=0",), "repeats is 0: give a whole number above 0"),
+        (("population=many",), "population is 'many'"),
+        (("~callbacks.anneal_recorder",), "callbacks.anneal_recorder is missing"),
+        (("groups=deft2",), "one group of encoders: choose groups=single"),
+        (("callbacks.anneal_recorder.limit=1e-9",), "schedule.beta_high="),
+    ],
+)
+def test_refusals_are_one_sentence(overrides: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(DeftError, match=sentence) as caught:
+        measure(tmp_path / "run", *overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_thresholds_are_one_sentence(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / file.FILE).write_text((finished / file.FILE).read_text()[:100])
+    with pytest.raises(DeftError, match=r"thresholds.json is damaged .* measure the thresholds again"):
+        file.read(tmp_path, "factors")
+    (tmp_path / file.FILE).write_text('{"schema_version": 1}')
+    with pytest.raises(DeftError, match=r"is not a thresholds\.json of deft_lightning"):
+        file.read(tmp_path, "factors")
+    with pytest.raises(DeftError, match="holds factors thresholds, and a file of kind anneal is needed"):
+        file.read(finished, "anneal")
+    with pytest.raises(DeftError, match=r"there is no .*nothing.json"):
+        file.read(tmp_path / "nothing.json", "anneal")
+
+
+def test_the_table_counts_what_was_never_crossed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {
+        "kind": "factors",
+        "finished": True,
+        "data": {"name": "made up"},
+        "factors": {"big": [40.0, 50.0, 60.0], "small": [None, None, None]},
+        "images": {"big": 4, "small": 2},
+        "pressures": None,
+        "notices": [],
+    }
+    file.write(tmp_path, content)
+    screens.factors(tmp_path)
+    big, small = (
+        line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] in (["big"], ["small"])
+    )
+    assert big == ["big", "4", "3", "0", "40.0", "45.0", "50.0", "55.0", "60.0"]
+    assert small == ["small", "2", "3", "3"]

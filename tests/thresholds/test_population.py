@@ -1,0 +1,82 @@
+"""A population is its members: each takes the steps that it would take alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from deft_lightning import DEFT, BetaVAE, DeftError, FactorDataModule, Groups
+from deft_lightning.schedule_anneal import Anneal
+from deft_lightning.thresholds.population import Population, anneal
+from deft_lightning.thresholds.subsets import Subset
+from tests.helpers import TinySprites, plain_trainer
+
+SEEDS = (3, 11, 40)
+STEPS = 12
+
+
+def _module(seed: int, **options) -> DEFT:
+    return DEFT(
+        options.pop("groups", Groups([10])),
+        Anneal(200, STEPS),
+        BetaVAE(),
+        (3, 64, 64),
+        lr=2e-3,
+        seed=seed,
+        steps_per_epoch=1,
+    )
+
+
+def _data(place: int, batch_size: int = 4) -> FactorDataModule:
+    """Images that differ in posX alone, in colours that are drawn afresh: 4 of them."""
+    indices = place + 4 * torch.arange(4)
+    return FactorDataModule(Subset(TinySprites(channels=3), indices), batch_size, seed=SEEDS[place])
+
+
+class Parts(pl.Callback):
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        seen = trainer.callback_metrics
+        latents = [float(seen[f"train/kl/latent_{j:02d}"]) for j in range(10)]
+        self.rows.append([float(seen["train/reconstruction"]), *latents])
+
+
+@pytest.mark.parametrize("batch_size", [4, 2])  # the whole subset at every step, and half of it
+def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) -> None:
+    """Weights after 12 Adam steps, and everything recorded on the way, to rounding."""
+    population = Population([_module(seed) for seed in SEEDS], [_data(m, batch_size) for m in range(3)])
+    curves = anneal(population, STEPS, 1, lambda _: None)
+    for member, seed in enumerate(SEEDS):
+        module, parts = _module(seed), Parts()
+        options = {"max_steps": STEPS, "max_epochs": -1, "log_every_n_steps": 1}
+        plain_trainer(tmp_path, parts, **options).fit(module, _data(member, batch_size))
+        begin = dict(_module(seed).named_parameters())
+        for name, value in module.named_parameters():
+            moved = float((value - begin[name]).detach().abs().max())
+            assert moved > 5e-3  # twelve steps of 2e-3: a difference would show
+            torch.testing.assert_close(population.parameters[name][member], value, rtol=0, atol=0.02 * moved, msg=name)
+        table = torch.tensor(parts.rows, dtype=torch.float64)
+        curve = curves[member]
+        torch.testing.assert_close(torch.tensor(curve.reconstruction), table[:, 0], rtol=1e-4, atol=0)
+        torch.testing.assert_close(torch.tensor(curve.kl_per_latent), table[:, 1:], rtol=1e-2, atol=1e-5)
+        assert curve.beta == pytest.approx([max(200 * (1 - t / STEPS), 1) for t in range(STEPS)])
+
+
+def test_refusals() -> None:
+    with pytest.raises(DeftError, match="one group of encoders"):
+        Population([_module(0, groups=Groups([5, 5]))], [_data(0)])
+    with pytest.raises(DeftError, match="batches of one size"):
+        Population([_module(0), _module(1)], [_data(0, 4), _data(1, 2)])
+
+
+def test_a_loss_that_is_not_finite_is_said() -> None:
+    population = Population([_module(0)], [_data(0)])
+    with torch.no_grad():
+        population.parameters["decoder.hidden.bias"].fill_(float("nan"))
+    with pytest.raises(DeftError, match="no longer finite at step 1"):
+        anneal(population, 1, 1, lambda _: None)

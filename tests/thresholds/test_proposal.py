@@ -1,0 +1,83 @@
+"""Stages from thresholds: cases whose answer is plain, and what is said where it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from deft_lightning import DeftError
+from deft_lightning.thresholds.proposal import groups_for, lengths, notices, propose_stages, schedule
+
+
+def pressures(*seeds: list[float | None]) -> list[float]:
+    return [stage.pressure for stage in propose_stages(seeds)]
+
+
+CLEAR: list[list[float | None]] = [[100, 90, 40, 8, 7, None], [95, 98, 42, 9, 8, None], [97, 93, 38, 8, 7, None]]
+
+
+def test_a_pressure_stands_in_every_gap() -> None:
+    """Geometric means of 90 and 42, and of 38 and 9; the last pressure is 1."""
+    stages = propose_stages(CLEAR)
+    assert [stage.pressure for stage in stages] == [61.5, 18.5, 1.0]
+    assert [stage.latents_above for stage in stages] == [[2, 2, 2], [3, 3, 3], [5, 5, 5]]
+    assert all(stage.stable for stage in stages)
+    assert stages[1].thresholds == [42, 40, 38]
+    assert notices(schedule(CLEAR, 1, 1000, 10)) == []
+
+
+def test_the_order_of_latents_and_seeds_does_not_matter() -> None:
+    shuffled = [list(reversed(seed)) for seed in reversed(CLEAR)]
+    assert pressures(*shuffled) == pressures(*CLEAR)
+
+
+def test_a_stray_of_one_seed_is_no_stage() -> None:
+    """One latent of one seed at 20, between 38 and 9, joins the nearer neighbour: 38 is 1.9 and 9 is 2.2 times off."""
+    seeds = [[*CLEAR[0], 20.0], *CLEAR[1:]]
+    stages = propose_stages(seeds)
+    assert [len(stage.thresholds) for stage in stages] == [6, 4, 6]
+    assert stages[1].pressure == pytest.approx((20 * 9) ** 0.5, rel=0.01)
+    assert not stages[1].stable
+    said = notices(schedule(seeds, 1, 1000, 10))
+    assert len(said) == 1
+    assert (
+        "the pressure of stage 2, 13.4, is unstable: above it open 3 latents in 2 seeds, 4 latents in 1 seeds"
+        in said[0]
+    )
+
+
+def test_a_continuum_is_one_stage_and_that_is_said() -> None:
+    even = [[100 / 1.3**i for i in range(10)]] * 3
+    assert pressures(*even) == [1.0]
+    assert "no gap separates the thresholds" in notices(schedule(even, 1, 1000, 10))[0]
+
+
+def test_at_most_four_stages_the_widest_gaps_stay() -> None:
+    assert pressures([320, 200, 100, 20, 5]) == [pytest.approx(141, abs=1), pytest.approx(44.7, abs=0.1), 10, 1]
+
+
+def test_what_the_test_cannot_resolve_is_one() -> None:
+    """Below a resolution of 4 a gap between 3 and 1.2 is none."""
+    assert len(propose_stages([[50, 3, 1.2]], resolution=4)) == 2
+    assert len(propose_stages([[50, 3, 1.2]], resolution=1)) == 3
+
+
+def test_few_seeds_are_no_evidence() -> None:
+    proposal = schedule(CLEAR[:1], 1, 1000, 10)
+    assert not proposal["stable"]
+    assert notices(proposal) == ["1 seed(s) are no evidence that another seed gives the same: n=5 is."]
+
+
+def test_nothing_that_opens_is_an_error() -> None:
+    with pytest.raises(DeftError, match="no latent of any seed has an information threshold"):
+        propose_stages([[None, None], [None, None]])
+
+
+def test_lengths_add_up_and_the_last_stage_is_the_longest() -> None:
+    assert lengths(1, 100) == [100]
+    assert lengths(4, 265_000) == [22_083, 22_083, 22_083, 198_751]
+    proposal = schedule(CLEAR, 1, 8000, 10)
+    assert (proposal["steps"], proposal["epochs"]) == ([1000, 1000, 6000], [100, 100, 600])
+
+
+def test_groups_hold_all_latents() -> None:
+    assert (groups_for(10, 4), groups_for(10, 1), groups_for(10, 2)) == ([3, 3, 2, 2], [10], [5, 5])
