@@ -5,40 +5,37 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from difflib import get_close_matches
-from pathlib import Path
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.config import config_folder
-from deft_lightning.errors import DeftError
-from deft_lightning.run_folder import choose, remove_unused
-
-OmegaConf.register_new_resolver("run_folder", choose, use_cache=True, replace=True)
-
-Task = Callable[[DictConfig, Path], object]
+from deft_lightning.job import Job, Task
+from deft_lightning.sweep import SweepFolder, report
 
 
 def run_task(task: Task, config_name: str = "config") -> None:
     """Compose conf/<config_name>.yaml with the command line and give it, with the run folder, to `task`.
 
-    A mistake ends in one line and exit status 1; the other jobs of a sweep go on after it.
+    A mistake ends in one line and exit status 1. After a sweep there is a table of its jobs, and status 1 unless all
+    of them have finished.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
-    failed: list[str] = []  # one sentence for every job that failed
-
-    @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
-    def compose_and_run(cfg: DictConfig) -> None:
-        if sentence := _run_job(task, cfg):
-            failed.append(sentence)
-
+    SweepFolder.current = None
     try:
-        compose_and_run()
+        _run(task, config_name)
+    finally:
+        complete = SweepFolder.current is None or report(SweepFolder.current)
+    if not complete:
+        sys.exit(1)
+
+
+def _run(task: Task, config_name: str) -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(Job(task))()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {one_line(error)}")
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -47,26 +44,11 @@ def run_task(task: Task, config_name: str = "config") -> None:
         sys.exit(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): choose another folder.")
     except KeyboardInterrupt:
         sys.exit("error: stopped; what was saved is kept, and resume=true goes on from there.")
-    if failed:
-        sys.exit(1)
-
-
-def _run_job(task: Task, cfg: DictConfig) -> str | None:
-    # --help, --cfg and tab completion need no torch.
-    from deft_lightning import run  # noqa: PLC0415
-    from deft_lightning.callbacks.checkpoints import Interrupted  # noqa: PLC0415
-
-    run.quieten()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        task(cfg, folder)
-    except Interrupted as error:  # a sweep ends here: its user asked for it
-        sys.exit(f"error: {error}")
-    except DeftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        remove_unused(folder)
-        return str(error)
-    return None
+    except Exception as error:  # jobs keep their failures to themselves: a process died, or a cluster refused
+        if SweepFolder.current is None:
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "")
+        sys.exit(f"error: the launcher has given up ({type(error).__name__}: {reason}).")
 
 
 def one_line(error: Exception) -> str:

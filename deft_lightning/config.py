@@ -30,6 +30,7 @@ KNOWN_KEYS = (
     "method",
     "tags",
     "compile",
+    "threads",
     "resume",
     "metrics",
     "callbacks",
@@ -89,6 +90,8 @@ def check(cfg: DictConfig) -> Choices:
         )
     if not isinstance(cfg.compile, bool):
         raise DeftError(f"compile is {cfg.compile!r}: give true or false.")
+    if cfg.threads is not None:
+        _check_number(cfg, "threads", int, low=1)
     if not isinstance(cfg.resume, bool | str):
         raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
     groups, schedule, objective = (build(cfg, key) for key in ("groups", "schedule", "objective"))

@@ -161,15 +161,23 @@ class DEFT(pl.LightningModule):
         if self.groups.inactive == "prior":
             self.encodes.copy_(torch.tensor(self.groups.encoding_latents(stage.index)))
         pressure = torch.tensor(float(stage.pressure), device=images.device)
-        # Noise is a function of (seed, step, rank), so that a resumed run draws what it would have drawn.
-        random = generator(self.seed, Stream.POSTERIOR, step, self.global_rank, device=images.device)
-        noise = torch.randn(len(images), sum(self.groups.latents), generator=random, device=images.device)  # [B, D]
+        noise = self._noise(len(images), step, images.device)
         loss = self.compute_loss(images, noise, pressure)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (step + 1) % every == 0:
             self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})
-            self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)})
+            self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)}, sync_dist=True)
         return loss.total
+
+    def _noise(self, count: int, step: int, device: torch.device) -> Tensor:
+        """This process's `count` rows of the noise of the global batch, [count, D]: a function of (seed, step).
+
+        A resumed run draws what it would have drawn, and several processes what one with the same batch draws.
+        """
+        random = generator(self.seed, Stream.POSTERIOR, step, 0, device=device)
+        rows = count * self.trainer.world_size
+        noise = torch.randn(rows, sum(self.groups.latents), generator=random, device=device)
+        return noise[count * self.global_rank :][:count]
 
     def configure_optimizers(self) -> Optimizer:
         """Adam with one parameter group for every encoder group, in order, and one for the decoder."""

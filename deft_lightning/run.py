@@ -12,9 +12,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import rich
+import torch
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
-from deft_lightning import branch, config, loggers, results, run_folder, screens
+from deft_lightning import branch, config, distributed, loggers, results, run_folder, screens, sweep
 from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -31,43 +33,58 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     choices = config.check(cfg)
     branch.check_trunk(cfg)
+    processes = distributed.processes(cfg)
     training = config.training_part(cfg, choices.schedule)
     own = run_folder.claim(folder, training, resume=bool(cfg.resume))
     if own is not None:
         read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    method = cfg.method or choices.method
-    results.update(folder, **header(cfg, training, run_id), method=method)
-    failed = True
+    results.update(folder, **header(cfg, training, run_id), method=cfg.method or choices.method)
     try:
         checkpoint = own or branch.starting_point(cfg, train)
+        if processes == 1:
+            _fit(cfg, folder, checkpoint, run_id, own is not None)
+        else:
+            distributed.fit(_fit, processes, cfg, folder, checkpoint, run_id, own is not None)
+    except BaseException as error:
+        record_failure(folder, error)
+        raise
+    outcome = results.read(folder)
+    screens.end(outcome, folder)
+    return outcome
+
+
+def _fit(cfg: DictConfig, folder: Path, checkpoint: Path | None, run_id: str, resumed: bool) -> None:
+    """Data, module, trainer and fit, in each process of the run; the first of them writes."""
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    failed, main = True, distributed.is_main()
+    try:
         first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
+        choices = config.check(cfg)
         module, data = _build(cfg, choices)
         dataset = data.dataset
         choices.schedule.check(dataset.description)
-        check_same_pixels(folder, dataset, resumed=own is not None)
+        check_same_pixels(folder, dataset, resumed)
         if checkpoint is not None:
             _load_weights(module, checkpoint)
             _check_something_is_left(module, checkpoint, first_step)
-            check_same_pixels(checkpoint.parent.parent, dataset, resumed=own is None)
-        results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
-        wandb = config.to_plain(cfg, "logger")["wandb"]
-        resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
-        resolved |= {"method": method, "data_set": f"{dataset.name}, {dataset.source}"}  # W&B groups runs by these
-        run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
+            check_same_pixels(checkpoint.parent.parent, dataset, resumed=not resumed)
+        run_loggers: list[Logger] = []
+        if main:
+            results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
+            wandb = config.to_plain(cfg, "logger")["wandb"]
+            resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
+            method = cfg.method or choices.method
+            resolved |= {"method": method, "data_set": f"{dataset.name}, {dataset.source}"}  # W&B groups runs by these
+            run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         failed = False
-    except BaseException as error:
-        record_failure(folder, error)
-        raise
     finally:
         loggers.finish_wandb(failed)
-    outcome = results.read(folder)
-    screens.end(outcome, folder)
-    return outcome
 
 
 def rebuild(cfg: DictConfig, checkpoint: Path, dataset: FactorDataset | None = None) -> tuple[DEFT, FactorDataModule]:
@@ -123,7 +140,7 @@ def _build(
         lr=cfg.lr,
         seed=cfg.seed,
         steps_per_epoch=len(dataset) // cfg.batch_size,
-        compiled=cfg.compile,
+        compiled=cfg.compile and distributed.processes(cfg) == 1,  # what objectives gather does not compile
     )
     return module, data
 
@@ -158,6 +175,7 @@ def header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, 
         "git_commit": results.git_commit(),
         "command": " ".join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "sweep": sweep.membership(cfg),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from itertools import chain, count
@@ -13,6 +14,8 @@ from omegaconf import OmegaConf
 from deft_lightning import results
 from deft_lightning.config import differences
 from deft_lightning.errors import DeftError
+
+log = logging.getLogger(__name__)
 
 OUTPUTS = Path("outputs")
 CONFIG = "config.yaml"
@@ -103,3 +106,17 @@ def remove_unused(folder: Path) -> None:
 def last_checkpoint(folder: Path) -> Path:
     """Where the run in `folder` keeps its latest checkpoint."""
     return folder / "checkpoints" / "last.ckpt"
+
+
+def set_damaged_aside(folder: Path) -> None:
+    """Rename a last.ckpt that cannot be read to damaged.ckpt: the run then begins anew."""
+    from deft_lightning.callbacks.checkpoints import read_checkpoint  # noqa: PLC0415  # needs torch
+
+    path = last_checkpoint(folder)
+    if not path.exists():
+        return
+    try:
+        read_checkpoint(path)
+    except DeftError as error:
+        log.warning("%s It is kept as damaged.ckpt, and the run begins anew.", error)
+        path.replace(path.with_name("damaged.ckpt"))

@@ -10,7 +10,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from deft_lightning import __main__ as cli
-from deft_lightning import results
 from tests.helpers import PLAIN, TINY
 
 
@@ -64,6 +63,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["data.source=elsewhere"], "data.source is 'elsewhere'"),
         (["resume=true"], "there is no unfinished run of this name and seed under "),
         (["resume=nowhere"], "nowhere holds no run to resume"),
+        (["threads=none"], "threads is 'none': give a whole number from 1 up"),
+        (["sweep.resume=true"], "sweep.resume is for sweeps: add --multirun"),
         (["seed=[1"], "the override 'seed=[1' cannot be read"),
     ],
 )
@@ -84,18 +85,6 @@ def test_a_run_folder_that_cannot_be_made(command, tmp_path: Path) -> None:
     status, line = command(f"hydra.run.dir={tmp_path}/taken/run")
     assert (status, "cannot be written" in line) == (1, True)
     assert (tmp_path / "taken").read_text() == "a file"
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_sweep_lands_in_multirun_outputs_and_survives_a_failed_job(command, tmp_path: Path) -> None:
-    status, line = command("--multirun", *TINY, *PLAIN, "schedule.epochs=[0.1,0.1,0.1,0.1]", "seed=0,one,2")
-    assert status == 1
-    assert "seed is 'one'" in line
-    jobs = sorted((tmp_path / "multirun_outputs").glob("*/*/results.json"))
-    assert [(path.parent.name, results.read(path.parent)["status"]) for path in jobs] == [
-        ("0_color_dsprites_seed0", "finished"),
-        ("2_color_dsprites_seed2", "finished"),
-    ]
 
 
 def test_a_run_lands_in_outputs_under_its_name_and_seed(command, tmp_path: Path) -> None:

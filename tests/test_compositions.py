@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from deft_lightning import DeftError, config
 from deft_lightning.config import config_folder
 from deft_lightning.scoring import NAMES, Settings
+from deft_lightning.sweep import job_folder
 from tests.helpers import compose_run
 
 DATA = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "smallnorb")
@@ -193,8 +194,30 @@ def test_a_variant_of_deft_bears_its_name() -> None:
     assert config.check(_compose("+experiment=deft", *variant)).method == "DEFT, frozen, Adam reset"
 
 
+def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
+    jobs = _jobs("+sweep=paper")
+    folders = {job_folder("paper", 0, job, []) for job in jobs}
+    assert len(jobs) == len(folders) == 7 * 4 * 10
+    first = [_compose(*job) for job in jobs[::10]]  # one seed of each
+    methods = {*METHODS.values()} - {"DEFT (TC)"}
+    assert {(config.check(cfg).method, cfg.data._target_) for cfg in first} == set(
+        product(methods, {cfg.data._target_ for cfg in first})
+    )
+    deft = next(cfg for cfg in first if cfg.name == "deft" and "smallnorb" in cfg.data._target_)
+    assert (
+        tuple(list(part) for part in (deft.groups.latents, deft.schedule.epochs, deft.schedule.pressures))
+        == (TABLE_1["smallnorb"])
+    )
+
+
+def test_the_small_sweep_is_deft_and_beta_vae_twice_at_quick_scale() -> None:
+    jobs = [_compose(*job) for job in _jobs("+sweep=small")]
+    assert [(config.check(cfg).method, cfg.seed) for cfg in jobs] == list(product(["DEFT", "beta-VAE"], [0, 1]))
+    assert {cfg.scale.name for cfg in jobs} == {"quick"}
+
+
 def test_figure_5_goes_through_gamma() -> None:
     composed = [_compose(*job) for job in _jobs("+experiment=fig5_gamma")]
     assert [cfg.groups.gamma for cfg in composed] == [0, 0.01, 0.1, 0.2, 0.5, 1]
-    assert {cfg.trunk.folder for cfg in composed} == {"multirun_outputs/fig5_gamma/trunk_seed0"}
+    assert {cfg.trunk.folder for cfg in composed} == {"multirun_outputs/fig5_gamma/trunk/seed0"}
     assert {tuple(cfg.schedule.pressures) for cfg in composed} == {(70, 30)}

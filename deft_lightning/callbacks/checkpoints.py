@@ -23,13 +23,21 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(DeftError):
-    """The run was asked to stop, and stopped after a whole step with its checkpoint written."""
+    """The run was asked to stop, and stopped after a whole step with its checkpoint written.
+
+    `signal` is the one that asked, None where another process was asked.
+    """
+
+    def __init__(self, sentence: str, signal: int | None = None) -> None:
+        super().__init__(sentence)
+        self.signal = signal
 
 
 class Checkpoints(Checkpoint):
-    """Saves every `every_n_steps` steps, at every stage end and on SIGINT or SIGTERM.
+    """Saves every `every_n_steps` steps, at every stage end and on SIGINT, SIGTERM or a cluster's SIGUSR2.
 
-    A signal stops the run after the step that is running; a second SIGINT stops it at once.
+    A signal stops the run after the step that is running; a second SIGINT stops it at once. SIGUSR2 is listened to
+    where a launcher already does, as submitit does to queue the job again.
 
     last.ckpt is replaced whole or not at all; stage_1.ckpt and so on stay. A loss that is not finite raises
     `DeftError` before anything is saved, so last.ckpt is the last good one.
@@ -40,14 +48,16 @@ class Checkpoints(Checkpoint):
             raise DeftError(f"callbacks.checkpoints.every_n_steps is {every_n_steps!r}: give a whole number above 0.")
         self.every_n_steps = every_n_steps
         self._stop: str | None = None
+        self._signal: int | None = None
         self._interruption: Interrupted | None = None
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to SIGINT and SIGTERM; Lightning's own handlers stop in the middle of a step."""
-        self._stop = self._interruption = None
+        self._stop = self._signal = self._interruption = None
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            requeue = [signal.SIGUSR2] if callable(signal.getsignal(signal.SIGUSR2)) else []
+            for number in (signal.SIGINT, signal.SIGTERM, *requeue):
                 self._handlers[number] = signal.signal(number, self._ask_to_stop)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,7 +75,7 @@ class Checkpoints(Checkpoint):
         if number == signal.SIGINT and self._stop is not None:
             raise KeyboardInterrupt("stopped at once by a second SIGINT")
         log.info("%s: stopping after this step, once its checkpoint is saved.", name)
-        self._stop = f"stopped by {name}"
+        self._stop, self._signal = f"stopped by {name}", number
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -82,7 +92,7 @@ class Checkpoints(Checkpoint):
             self._save(trainer, Path(trainer.default_root_dir) / "checkpoints", stage)
         if stop and step < cast(DEFT, pl_module).boundaries[-1]:
             self._interruption = Interrupted(
-                f"the run was {self._stop or 'stopped'} at step {step:,}: resume=true goes on from there."
+                f"the run was {self._stop or 'stopped'} at step {step:,}: resume=true goes on from there.", self._signal
             )
 
     def on_train_batch_start(

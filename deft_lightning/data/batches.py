@@ -13,21 +13,30 @@ from deft_lightning.seeding import Stream, generator
 
 
 class Batch(NamedTuple):
-    """One process's part of a batch: which images, and which batch of the whole run it is.
+    """A batch of all processes together: which images, which batch of the whole run it is, and whose part of it.
 
-    `indices` int64 [B]; `step` = epoch x batches per epoch + position in the epoch, counted from 0.
+    `indices` int64 [B]; `step` = epoch x batches per epoch + position in the epoch, counted from 0; process `rank` of
+    `world_size` trains on the images of its `part`.
     """
 
     indices: Tensor
     step: int
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def part(self) -> slice:
+        """Where in the batch this process's contiguous part is."""
+        share = len(self.indices) // self.world_size
+        return slice(self.rank * share, (self.rank + 1) * share)
 
 
 class BatchLoader:
     """Endless epochs over `size` images in batches of `batch_size`, each process taking its own slice.
 
     An epoch visits the images in a permutation that is a function of (seed, epoch) and leaves out the last,
-    short batch. `batch_size` counts all processes together; process `rank` of `world_size` takes its
-    contiguous slice of every batch, so that together they see each image once.
+    short batch. `batch_size` counts all processes together; process `rank` of `world_size` takes its part of every
+    batch, so that together they see each image once.
 
     The loader is one stream of batches: every iteration goes on where the last one stopped and ends with the
     epoch. Nothing depends on when iterators are made, which Lightning does at different moments for a fresh
@@ -53,17 +62,15 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self._step // len(self)  # a generator: read when the first batch is asked for
         while self._step // len(self) == epoch:
-            batch = Batch(self._slice(*divmod(self._step, len(self))), self._step)
+            batch = Batch(self._indices(*divmod(self._step, len(self))), self._step, self.rank, self.world_size)
             self._step += 1
             yield batch
 
-    def _slice(self, epoch: int, position: int) -> Tensor:
+    def _indices(self, epoch: int, position: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
             random = generator(self.seed, Stream.EPOCH_ORDER, epoch)
             self._order = epoch, torch.randperm(self.size, generator=random)
-        share = self.batch_size // self.world_size
-        start = position * self.batch_size + self.rank * share
-        return self._order[1][start : start + share]
+        return self._order[1][position * self.batch_size :][: self.batch_size]
 
     def set_epoch(self, epoch: int) -> None:
         """Begin the next iteration at the first batch of `epoch`."""

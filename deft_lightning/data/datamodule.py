@@ -24,8 +24,8 @@ class FactorDataModule(pl.LightningDataModule):
 
     `dataset` is a FactorDataset, the name of one ("color_dsprites"), or a function of no arguments that
     builds one when the trainer prepares its data; `batch_size` counts all processes together. A training
-    batch reaches the module as images, float32 [B, C, H, W] in [0, 1], and is a function of (seed, step,
-    rank). Raises DeftError when the data cannot be read or made, or the batch size does not fit.
+    batch reaches the module as images, float32 [B, C, H, W] in [0, 1]: its process's part of what is a function of
+    (seed, step). Raises DeftError when the data cannot be read or made, or the batch size does not fit.
     """
 
     def __init__(
@@ -88,10 +88,11 @@ class FactorDataModule(pl.LightningDataModule):
         device = batch.indices.device
         if self.dataset.device != device:
             self.dataset.to(device)
-        rank = self.trainer.global_rank if self.trainer is not None else 0
         random = self._generators.setdefault(device, torch.Generator(device))
-        random.manual_seed(derive_seed(self.seed, Stream.NUISANCE, batch.step, rank))
-        return self.dataset.images(batch.indices, random)
+        random.manual_seed(derive_seed(self.seed, Stream.NUISANCE, batch.step, 0))
+        # All of the global batch, a small part of a step's work, so that nuisances do not depend on how it is shared.
+        images = self.dataset.images(batch.indices, random)
+        return images[batch.part]
 
     def sample(self, count: int, seed: int | None = None) -> Tensor:
         """Indices, int64 [count], of images drawn uniformly for an evaluation; a function of the seed.

@@ -26,7 +26,7 @@ class Numbered(TinySprites):
     def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         images = super().images(indices, generator)
         images[:, 0, 0, 0] = indices
-        images[:, 0, 0, 1] = torch.rand((), generator=generator)
+        images[:, 0, 0, 1] = torch.rand(len(images), generator=generator)
         return images
 
 
@@ -40,7 +40,7 @@ class Listing(pl.LightningModule):
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
         self.seen[self.current_epoch] += images[:, 0, 0, 0].int().tolist()
-        self.drawn.append(images[0, 0, 0, 1].item())
+        self.drawn += images[:, 0, 0, 1].tolist()
         return self.weight * images.mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -62,5 +62,5 @@ def test_each_image_is_seen_once_an_epoch_by_exactly_one_process(tmp_path):
         assert len(mine) == len(yours) == 48
         assert sorted(mine + yours) == list(range(96))
     assert first[0] != first[1] != first[2]
-    assert not set(drawn) & set(also_drawn)  # each process draws nuisances of its own
+    assert not set(drawn) & set(also_drawn)  # no two images of a batch share their nuisances
     assert [(tmp_path / f"built_{rank}").read_text() for rank in (0, 1)] == ["x", "x"]  # once in each process

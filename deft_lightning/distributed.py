@@ -1,0 +1,112 @@
+"""Data-parallel training of one run: the processes of `trainer=ddp`, started and watched by the one of the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from rich.logging import RichHandler
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from deft_lightning import results
+from deft_lightning.callbacks.checkpoints import Interrupted
+from deft_lightning.errors import DeftError
+
+Fit = Callable[..., None]
+
+
+def processes(cfg: DictConfig) -> int:
+    """How many processes train together: `trainer.devices` where there is a strategy to do so, else one.
+
+    Raises `DeftError` when a strategy is to work on a number of devices that is not a number.
+    """
+    devices = OmegaConf.select(cfg, "trainer.devices")
+    if OmegaConf.select(cfg, "trainer.strategy") is None:
+        return 1
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise DeftError(f"trainer.devices is {devices!r}: give the number of processes that train together.")
+    if cfg.batch_size % devices:
+        raise DeftError(f"batch_size is {cfg.batch_size}, which does not divide among {devices} processes.")
+    return devices
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes: the only one, or the first of several."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: Any) -> None:
+    """Call `function(cfg, folder, *arguments)` in `count` processes at once, which find each other as torchrun's do.
+
+    A signal is passed on to all of them. Raises `Interrupted` once they have stopped after it, and what one has said
+    when it failed, as `DeftError`; the others are stopped then.
+    """
+    log_files = [str(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its account of a failure is a screenful
+    listened = [signal.SIGTERM, signal.SIGINT]
+    if callable(signal.getsignal(signal.SIGUSR2)):  # as submitit does, to queue the job again
+        listened.append(signal.SIGUSR2)
+    before = {number: signal.getsignal(number) for number in listened}
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=folder.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        local_addr="localhost",
+        signals_to_handle=",".join(number.name for number in listened),
+        shutdown_timeout=600,  # a step, or the scores that are being computed, and a checkpoint
+    )
+    container = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        elastic_launch(launch, _process)(function, container, folder, log_files, arguments)
+    except ChildFailedError as error:
+        raise _failure(folder, error) from error
+    except SignalException as error:
+        raise Interrupted(results.read(folder).get("reason") or str(error), error.sigval) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@record
+def _process(function: Fit, container: Any, folder: Path, log_files: list[str], arguments: tuple[Any, ...]) -> None:
+    """One of the processes: the first speaks and writes, the others are silent."""
+    from deft_lightning import run  # noqa: PLC0415  # imports this module
+
+    os.setpgrp()  # Ctrl-C is for the process that watches, which passes it on once
+    signal.signal(signal.SIGUSR2, lambda number, frame: None)  # until training listens to it
+    run.quieten()
+    if is_main():
+        file_handlers = [logging.FileHandler(path) for path in log_files]
+        for handler in file_handlers:
+            handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+        console = RichHandler(show_time=False, show_level=False, show_path=False)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console, *file_handlers])
+    else:
+        rich.reconfigure(quiet=True)
+    function(OmegaConf.create(container), folder, *arguments)
+
+
+def _failure(folder: Path, error: ChildFailedError) -> DeftError:
+    """What the process that failed has said; that the others lost it is no reason. Kept in results.json."""
+    _, first = error.get_first_failure()
+    messages = [failure.message for failure in error.failures.values()]
+    interrupted = [message for message in messages if message.startswith("Interrupted: ")]
+    if interrupted:
+        return Interrupted(interrupted[0].removeprefix("Interrupted: "))
+    said = [message.removeprefix("DeftError: ") for message in messages if message.startswith("DeftError: ")]
+    reason = said[0] if said else f"{first.message} (process {first.local_rank} of {len(error.failures)})"
+    results.update(folder, status="failed", reason=reason)
+    return DeftError(reason)

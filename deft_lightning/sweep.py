@@ -1,0 +1,172 @@
+"""A sweep: one folder for the jobs of a command, in which every job finds its own folder again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import time
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+import rich
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from rich.table import Table
+
+from deft_lightning import results
+from deft_lightning.errors import DeftError
+
+PLAN = "multirun.yaml"  # Hydra writes it before the first job: the mark of a sweep's folder
+SAME_JOB = re.compile(r"[+~]*sweep\.(name|resume|over)=")  # what a command may say differently when it is started again
+UNTOLD = ("experiment", "seed")  # the name of the run tells the experiment
+
+
+class SweepFolder(Callback):
+    """Hydra's callback that names a sweep, and thereby its folder, once for all jobs.
+
+    A fresh sweep takes `name` and the time, or `sweep.name`; with `sweep.resume` it is the latest of that name.
+    Leaves with one sentence when a fresh sweep would land on another, or there is none to resume.
+    """
+
+    current: ClassVar[Path | None] = None
+    """The folder of the sweep that this process has started."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Fix `sweep.name` in the configuration of the sweep and of every job."""
+        try:
+            name = _name(config)
+        except DeftError as error:
+            sys.exit(f"error: {error}")  # an Exception in a callback would only be a warning
+        with read_write(config), open_dict(config):
+            config.sweep.name = name
+            # Jobs are composed anew, with these.
+            config.hydra.overrides.hydra += [f"sweep.name={name}", f"sweep.over=[{','.join(_swept(config))}]"]
+        SweepFolder.current = Path(config.hydra.sweep.dir)
+
+
+def _name(config: DictConfig) -> str:
+    """The name of the sweep with the settings `config`; the folder of a fresh one is made."""
+    resume, given = config.sweep.resume, None
+    if not isinstance(resume, bool):
+        raise DeftError(f"sweep.resume is {resume!r}: give true, and a certain sweep as sweep.name=<its folder>.")
+    if config.resume is not False:
+        raise DeftError("resume is for a single run: go on with a sweep by sweep.resume=true.")
+    if not OmegaConf.is_interpolation(config.sweep, "name"):
+        given = str(config.sweep.name)
+        given = given.removeprefix(f"{Path(config.hydra.sweep.dir).parent.parent}/").rstrip("/")
+        if not re.fullmatch(r"[\w.\-]+", given):
+            raise DeftError(f"sweep.name is {given!r}: give a word, which names a folder.")
+    name = given or re.sub(r"[^\w.\-]+", "-", str(config.name))
+    if resume:
+        return _latest(config, name) if given is None else _existing(config, name)
+    if given is None:
+        fresh = f"{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+        return next(name for name in _numbered(fresh) if _claim(_folder(config, name)))
+    if not _claim(_folder(config, name)) and (_folder(config, name) / PLAN).exists():
+        raise DeftError(
+            f"{_folder(config, name)} already holds a sweep: add sweep.resume=true to go on with it, or choose another "
+            "sweep.name."
+        )
+    return name
+
+
+def _swept(config: DictConfig) -> list[str]:
+    """What the jobs of the sweep differ in, without the plus signs: fields and groups."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    return [override.key_or_group for override in parsed if override.is_sweep_override()]
+
+
+def _latest(config: DictConfig, name: str) -> str:
+    ours = re.compile(rf"{re.escape(name)}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
+    folder = _folder(config, name).parent
+    found = [path.parent.name for path in folder.glob(f"*/{PLAN}") if ours.fullmatch(path.parent.name)]
+    return max(found) if found else _existing(config, name)
+
+
+def _existing(config: DictConfig, name: str) -> str:
+    folder = _folder(config, name)
+    if not (folder / PLAN).exists():
+        raise DeftError(f"there is no sweep of the name {name} under {folder.parent}: start one without sweep.resume.")
+    return name
+
+
+def _folder(config: DictConfig, name: str) -> Path:
+    """Where the sweep would be if it were called `name`."""
+    named = OmegaConf.merge(config, {"sweep": {"name": name}})
+    return Path(named.hydra.sweep.dir)
+
+
+def _numbered(name: str) -> Iterable[str]:
+    yield name
+    yield from (f"{name}_{number}" for number in count(2))
+
+
+def _claim(folder: Path) -> bool:
+    """Make the folder; whether it is new. Two sweeps of one second each get their own."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[str]) -> str:
+    """Hydra's `job_folder` resolver: a name made of the job's overrides alone, the same whenever it is started.
+
+    It tells name, seed and what else the jobs differ in, `over`; the digest at its end, of all overrides, tells two
+    jobs apart whatever they differ in.
+    """
+    told = sorted(override for override in overrides if not SAME_JOB.match(override))
+    digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+    words = [str(name), f"seed{seed}"]
+    for override in told:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key.split("@")[0] in set(over) - set(UNTOLD):
+            words.append(f"{re.split('[./]', key)[-1]}-{value}")
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest}"
+
+
+def membership(cfg: DictConfig) -> dict[str, Any] | None:
+    """What results.json keeps of the sweep that a run is a job of: its name, and the job's overrides."""
+    if cfg.sweep.overrides is None:
+        return None
+    return {"name": cfg.sweep.name, "overrides": list(cfg.sweep.overrides)}
+
+
+def jobs(folder: Path) -> dict[str, dict[str, Any]]:
+    """The results of every job in a sweep's folder, by the name of its own; damaged ones as failed."""
+    found = {}
+    for path in sorted(folder.glob(f"*/{results.FILE}")):
+        try:
+            found[path.parent.name] = results.read(path.parent)
+        except DeftError as error:
+            found[path.parent.name] = {"status": "failed", "reason": str(error)}
+    return found
+
+
+def report(folder: Path) -> bool:
+    """One table of jobs with their status; whether all have finished."""
+    found = jobs(folder)
+    if not found:  # refused before the first job
+        (folder / PLAN).unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        return False
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("job", "status", "step", "reason"):
+        table.add_column(column, overflow="fold")
+    for name, known in found.items():
+        steps = known.get("steps")
+        table.add_row(name, known.get("status"), "" if steps is None else f"{steps:,}", known.get("reason") or "")
+    finished = sum(known.get("status") == "finished" for known in found.values())
+    console = rich.get_console()
+    console.print(f"\n[bold]{finished} of {len(found)} jobs finished[/] in {folder}")
+    console.print(table)
+    if finished < len(found):
+        console.print(f"\nThe same command with sweep.resume=true sweep.name={folder.name} goes on with the others.")
+    return finished == len(found)
