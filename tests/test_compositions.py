@@ -203,7 +203,7 @@ def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
     assert {(config.check(cfg).method, cfg.data._target_) for cfg in first} == set(
         product(methods, {cfg.data._target_ for cfg in first})
     )
-    deft = next(cfg for cfg in first if cfg.name == "deft" and "smallnorb" in cfg.data._target_)
+    deft = next(cfg for cfg in first if config.check(cfg).method == "DEFT" and "smallnorb" in cfg.data._target_)
     assert (
         tuple(list(part) for part in (deft.groups.latents, deft.schedule.epochs, deft.schedule.pressures))
         == (TABLE_1["smallnorb"])
