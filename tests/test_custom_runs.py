@@ -62,7 +62,12 @@ def test_a_folder_without_labels_is_trained_and_the_scores_that_need_them_skippe
     outcome = _train(tmp_path / "photos", tmp_path / "run")
     assert outcome["data"]["source"] == "file"
     assert any("64" in notice for notice in outcome["data"]["notices"])  # resized, and said so
-    assert sorted(outcome["stages"]["stage_4"]["scores"]) == ["kl", "reconstruction"]
+    assert sorted(outcome["stages"]["stage_4"]["scores"]) == [
+        "active_units",
+        "kl",
+        "reconstruction",
+        "total_correlation",
+    ]
     log = (tmp_path / "run" / "metrics.csv").read_text()
     assert "score/mig" not in log
 

@@ -76,7 +76,9 @@ def test_metrics_csv_has_the_documented_columns(finished: Path) -> None:
     } <= columns
     losses = {int(row["step"]): float(row["train/loss"]) for row in rows if row["train/loss"]}
     assert sorted(losses) == list(range(3, 48, 4))
-    assert [float(row["pressure"]) for row in rows if row["pressure"]] == [160, 105, 30, 1]
+    pressures = [float(row["pressure"]) for row in rows if row["pressure"]]
+    assert list(dict.fromkeys(pressures)) == [160, 105, 30, 1]
+    assert all(row["pressure"] for row in rows if row["train/loss"])  # so that one can be drawn over the other
 
 
 def test_a_second_run_never_lands_on_the_first(finished: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 
 from deft_lightning.errors import DeftError
-from deft_lightning.metrics._inputs import Codes, as_codes
+from deft_lightning.metrics._inputs import Codes, as_codes, as_numpy
 from deft_lightning.metrics._splits import Split, as_split, top_two_gap, varied
 
 Matrix = NDArray[np.float64]
@@ -79,6 +79,6 @@ def _pair_accuracy(split: Split, latent: int, factor: int) -> float:
 
 def _as_numbers(factors: Any) -> Matrix:
     try:
-        return as_codes(factors)
+        return as_codes(np.asarray(as_numpy(factors), dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise DeftError("continuous=True needs factors that are numbers: leave it out for labels.") from error

@@ -57,12 +57,12 @@ class Objective(nn.Module, ABC):
         """
 
     def update(self, sample: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The objective's own learning, after the model's step, such as FactorVAE's discriminator.
+        """The objective's own learning, after the model's step, such as FactorVAE's discriminator; most learn nothing.
 
         `sample` [B, D] is the step's sample, detached; `generator`, on its device, is a function of the step. What
         is returned is logged beside the parts of the loss. Optimiser state belongs in `get_extra_state`.
         """
-        raise NotImplementedError
+        return {}
 
 
 def reconstruction(batch: Tensor, logits: Tensor) -> Tensor:
