@@ -24,8 +24,8 @@ $(SETUP): pyproject.toml constraints.txt
 run: $(SETUP) ## Train DEFT on Color dSprites at quick scale, on the CPU; scores and pictures at the end
 	$(BIN)/python -m deft_lightning +experiment=color_dsprites scale=quick trainer=cpu
 
-test: $(SETUP) ## Run the whole test suite
-	$(BIN)/python -m pytest
+test: $(SETUP) ## Run the whole test suite, in two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(SETUP) ## Run the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest -m "not slow"
@@ -39,6 +39,7 @@ types: $(SETUP) ## Check types with mypy
 
 benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
+	$(BIN)/python benchmarks/thresholds_population.py
 
 report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report/index.html, and open it
 	$(BIN)/python -m deft_lightning.report $(or $(RUNS),multirun_outputs) --open

@@ -44,7 +44,8 @@ def _trunk(cfg: DictConfig, train: Train) -> Path:
     with cache.lock(folder):  # the other runs of a sweep wait for it
         known = results.read(folder)
         if known.get("status") == "finished":
-            changed = config.differences(known["training"], config.training_part(alone))
+            training = config.training_part(alone, config.check(alone).schedule)
+            changed = config.differences(known["training"], training)
             if changed:
                 raise DeftError(
                     f"the trunk in {folder} was trained with other settings ({'; '.join(changed)}): choose another "

@@ -10,13 +10,13 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics import factor_entropy, nmi
 from deft_lightning.module import DEFT
 from deft_lightning.networks import Posterior
-from deft_lightning.objectives import reconstruction
 
 
 class Codes(NamedTuple):
@@ -30,6 +30,11 @@ class Codes(NamedTuple):
     log_variance: NDArray[np.float32]
     factors: NDArray[np.int64] | None
     kl: NDArray[np.float64]
+
+    def kl_of_images(self) -> NDArray[np.float64]:
+        """KL of every image, summed over latents, [N] nats."""
+        posterior = Posterior(torch.as_tensor(self.codes).double(), torch.as_tensor(self.log_variance).double())
+        return posterior.kl().sum(dim=1).numpy()
 
 
 @torch.no_grad()
@@ -46,20 +51,21 @@ def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | No
         posterior.mean.numpy(),
         posterior.log_variance.numpy(),
         None if factors is None else factors.cpu().numpy(),
-        posterior.kl().double().mean(dim=0).numpy(),
+        Posterior(*(x.double() for x in posterior)).kl().mean(dim=0).numpy(),
     )
 
 
 @torch.no_grad()
-def reconstruction_error(module: DEFT, data: FactorDataModule, table: Codes) -> float:
-    """Mean reconstruction error in nats of the images of `table`, decoded from their mean codes."""
-    error, first = 0.0, 0
+def reconstruction_errors(module: DEFT, data: FactorDataModule, table: Codes) -> NDArray[np.float64]:
+    """Reconstruction error in nats of every image of `table`, decoded from its mean code, [N]."""
+    errors, first = [], 0
     for images in data.evaluation_images(table.indices):
         codes = torch.as_tensor(table.codes[first : first + len(images)], device=module.device)
         logits = module.decoder(codes)
-        error += float(reconstruction(images.to(module.device), logits)) * len(images)
+        error = binary_cross_entropy_with_logits(logits, images.to(module.device), reduction="none")  # [B, C, H, W]
+        errors.append(error.flatten(1).sum(dim=1).cpu().double())
         first += len(images)
-    return error / len(table.indices)
+    return torch.cat(errors).numpy()
 
 
 def data_of(trainer: pl.Trainer) -> FactorDataModule:

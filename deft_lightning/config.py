@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from deft_lightning.checks import is_number, is_whole
 from deft_lightning.errors import DeftError
 from deft_lightning.groups import Groups
 from deft_lightning.schedule import Schedule
@@ -19,6 +20,9 @@ if TYPE_CHECKING:  # torch is not needed to find or compare configurations
 
 TRAINING_KEYS = ("data", "groups", "schedule", "objective", "scale", "seed", "batch_size", "lr", "init_from", "trunk")
 """What decides the weights; a run is only resumed with the same values of all of these."""
+
+TRAINER_KEYS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
+"""Options of the trainer that decide the weights as well."""
 
 KNOWN_KEYS = (
     *TRAINING_KEYS,
@@ -49,7 +53,8 @@ class Choices(NamedTuple):
         """The method's name in tables and figures: "beta-VAE", "DEFT", "DEFT (FactorVAE)", "beta-VAE, piecewise"."""
         label, many, staged = self.objective.label, len(self.groups) > 1, self.schedule.stages > 1
         if many and staged:
-            return label if label.startswith("DEFT") else "DEFT" if label == "beta-VAE" else f"DEFT ({label})"
+            name = label if label.startswith("DEFT") else "DEFT" if label == "beta-VAE" else f"DEFT ({label})"
+            return ", ".join([name, *self.groups.variants])
         return f"{label}, {len(self.groups)} groups" if many else f"{label}, piecewise" if staged else label
 
 
@@ -79,6 +84,10 @@ def check(cfg: DictConfig) -> Choices:
     for key in ("method", "init_from"):
         if cfg[key] is not None and not isinstance(cfg[key], str):
             raise DeftError(f"{key} is {cfg[key]!r}: give a word, or null.")
+    if cfg.trainer.get("accumulate_grad_batches", 1) != 1:
+        raise DeftError(
+            "trainer.accumulate_grad_batches is not 1: a step of the schedule is a batch; set batch_size instead."
+        )
     if not isinstance(cfg.compile, bool):
         raise DeftError(f"compile is {cfg.compile!r}: give true or false.")
     if cfg.threads is not None:
@@ -99,10 +108,12 @@ def build(cfg: DictConfig, key: str, **extra: Any) -> Any:
         raise _sentence(error, key) from error
 
 
-def training_part(cfg: DictConfig) -> dict[str, Any]:
+def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
     """The resolved fields that decide the weights, without the place of the data on this machine."""
     part: dict[str, Any] = {key: to_plain(cfg, key) for key in TRAINING_KEYS}
     part["data"] = {key: value for key, value in part["data"].items() if key != "root"}
+    part["schedule"] = schedule.record(part["schedule"])
+    part["trainer"] = {key: cfg.trainer[key] for key in TRAINER_KEYS if key in cfg.trainer}
     return part
 
 
@@ -136,8 +147,7 @@ def check_metrics(cfg: DictConfig) -> None:
 
 def _check_number(cfg: DictConfig, field: str, kind: type, low: float, above: bool = False) -> None:
     value = OmegaConf.select(cfg, field)
-    allowed = int if kind is int else int | float
-    good = isinstance(value, allowed) and not isinstance(value, bool)
+    good = is_whole(value) if kind is int else is_number(value)
     if not good or value < low or (above and value == low):
         what = "whole number" if kind is int else "number"
         raise DeftError(

@@ -41,7 +41,7 @@ def processes(cfg: DictConfig) -> int:
 
 def is_main() -> bool:
     """Whether this process is the one that writes: the only one, or the first of several."""
-    return rank_zero_only.rank == 0
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: Any) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import glob
 import logging
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from numpy.typing import NDArray
@@ -42,20 +45,32 @@ class Representation(NamedTuple):
     kl: NDArray[Any]
 
 
-def evaluate(folder: Path, settings: scoring.Settings, device: str, dataset: FactorDataset | None) -> Evaluated:
-    """Add the scores that `folder`'s results.json lacks of those that `settings` names.
+FIXED = ("num_points", "num_test", "bins")
+"""What a score was computed on: scores of one run are not of several tables."""
 
-    `dataset` is that of a run before, taken where this run has the same. Raises `DeftError` when the folder holds no
-    finished run, when its checkpoint is damaged, or when its images are not those it was trained on.
+
+def evaluate(
+    folder: Path,
+    settings: scoring.Settings,
+    device: str = "cpu",
+    dataset: FactorDataset | None = None,
+    given: Sequence[str] = (),
+) -> Evaluated:
+    """Add the scores that `folder`'s results.json lacks of those that `settings` names, on the run's own tables.
+
+    `dataset` is that of a run before, taken where this run has the same; `given` are the fields of `settings` that the
+    user has set, of which those in `FIXED` must be the run's. Raises `DeftError` when the folder holds no finished
+    run, when its checkpoint is damaged, or when its images are not those it was trained on.
     """
     known = results.read(folder)
     if known.get("status") != "finished":
         state = f"is {known['status']}" if known.get("status") else "holds no results.json"
         raise DeftError(f"{folder} {state}: only finished runs are scored again.")
-    stages = known.get("stages", {})
+    stages = {name: stage for name, stage in known.get("stages", {}).items() if "scores" in stage}
     if not stages:
-        raise DeftError(f"{folder} has no scores of any stage: train it with callbacks.scores.")
+        raise DeftError(f"{folder} has no scores of any stage to add to: it was trained without callbacks.scores.")
     cfg = _configuration(folder)
+    settings = _on_the_runs_tables(folder, settings, given, config.to_plain(cfg, "metrics"))
     module, data = run.rebuild(cfg, run_folder.last_checkpoint(folder), dataset)
     run.check_same_pixels(folder, data.dataset, resumed=True)
     module.to(device)
@@ -91,6 +106,18 @@ def _common_points(module: DEFT, data: FactorDataModule, settings: scoring.Setti
     return Representation(codes.codes, codes.kl)
 
 
+def _on_the_runs_tables(
+    folder: Path, settings: scoring.Settings, given: Sequence[str], own: dict[str, Any]
+) -> scoring.Settings:
+    for field in FIXED:
+        if field in given and getattr(settings, field) != own[field]:
+            raise DeftError(
+                f"{folder} was scored with metrics.{field}={own[field]}, and {getattr(settings, field)} is asked for: "
+                "leave it out, so that all scores of the run are of the same table."
+            )
+    return replace(settings, **{field: own[field] for field in FIXED})
+
+
 def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     """The part of `new` that `old` has nothing for."""
     part = {}
@@ -108,27 +135,32 @@ def _configuration(folder: Path) -> DictConfig:
     path = folder / run_folder.CONFIG
     try:
         cfg = OmegaConf.load(path)
-    except (OSError, ValueError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise DeftError(f"{path} cannot be read: restore it from a copy of the run.") from error
-    if not isinstance(cfg, DictConfig):
-        raise DeftError(f"{path} is not the configuration of a run: restore it from a copy.")
+    if not isinstance(cfg, DictConfig) or (lacking := [key for key in config.TRAINING_KEYS if key not in cfg]):
+        what = f"lacks {lacking[0]}" if isinstance(cfg, DictConfig) else "is no configuration"
+        raise DeftError(f"{path} {what}: restore it from a copy of the run.")
     return cfg
 
 
 def add_udr(runs: dict[Path, Representation]) -> list[Path]:
     """Write the UDR of every run among those that differ from it in their seed alone; returns the runs that have one.
 
-    UDR (Duan et al. 2020) is a score of a run within a set of runs: a new set replaces it.
+    UDR (Duan et al. 2020) is a score of a run within a set of runs: that of a new set replaces it.
     """
     peers: dict[str, list[Path]] = defaultdict(list)
     for folder in runs:
-        training = dict(results.read(folder)["training"], seed=None)
+        training = results.read(folder).get("training", {}) | {"seed": None}
         peers[results.digest(training)].append(folder)
     scored = []
     for folders in peers.values():
         if len(folders) < 2:
             continue
-        found = udr([runs[folder].codes for folder in folders], [runs[folder].kl for folder in folders])
+        try:
+            found = udr([runs[folder].codes for folder in folders], [runs[folder].kl for folder in folders])
+        except DeftError as error:  # one of them is not finite
+            print(f"error: no UDR of {', '.join(map(str, folders))}: {error}", file=sys.stderr)
+            continue
         for folder, value in zip(folders, np.asarray(found.scores), strict=True):
             results.update(folder, udr={"score": float(value), "method": found.method, "runs": len(folders)})
             scored.append(folder)
@@ -142,9 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    overrides = [word for word in given.runs if re.match(r"metrics(\.\w+)?=", word)]
     try:
-        settings = _settings([word for word in given.runs if word.startswith("metrics")])
-        folders = _folders([word for word in given.runs if not word.startswith("metrics")])
+        settings = _settings(overrides)
+        folders = _folders([word for word in given.runs if word not in overrides])
+        _check_device(given.device)
     except DeftError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -154,7 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in tqdm(folders, desc="Scoring", unit="run", disable=None):
         try:
             same = results.digest(config.to_plain(_configuration(folder), "data"))
-            outcome = evaluate(folder, settings, given.device, data.get(same))
+            fields = [override.partition("=")[0].removeprefix("metrics.") for override in overrides]
+            outcome = evaluate(folder, settings, given.device, data.get(same), fields)
         except DeftError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
@@ -165,6 +200,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in add_udr(representations):
         print(f"{folder}: UDR {results.read(folder)['udr']['score']:.3f}")
     return int(failed > 0)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's answers to an unknown device and to one that is not there
+        raise DeftError(f"--device {device} cannot be used: take cpu, or one that torch finds here.") from error
 
 
 def _settings(overrides: list[str]) -> scoring.Settings:

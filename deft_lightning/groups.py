@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deft_lightning.checks import is_number, is_whole
 from deft_lightning.errors import DeftError
 
 CHOICES = {
@@ -41,7 +42,7 @@ class Groups:
     def __post_init__(self) -> None:
         latents = self.latents
         whole = not isinstance(latents, str) and isinstance(latents, Sequence) and len(latents) > 0
-        if not whole or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in latents):
+        if not whole or any(not is_whole(n) or n < 1 for n in latents):
             raise DeftError(
                 f"groups.latents is {latents!r}: give the number of latents of every group, as in [3,3,2,2]."
             )
@@ -51,8 +52,7 @@ class Groups:
                 f"groups.latents {list(self.latents)} names {len(self)} groups and groups.count is {self.count}: "
                 "make them agree."
             )
-        number = isinstance(self.gamma, int | float) and not isinstance(self.gamma, bool)
-        if not number or not 0 <= self.gamma <= 1:
+        if not is_number(self.gamma) or not 0 <= self.gamma <= 1:
             raise DeftError(f"groups.gamma is {self.gamma!r}: give a number from 0 to 1.")
         for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
@@ -60,6 +60,13 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    @property
+    def variants(self) -> list[str]:
+        """The variants chosen, by a word each; empty for Algorithm 1 as the paper has it."""
+        words = {"frozen": "frozen", "prior": "prior", "gradient": "gamma on gradient", "reset": "Adam reset"}
+        chosen = (getattr(self, field) for field in CHOICES)
+        return [words[choice] for choice in chosen if choice in words]
 
     def active(self, stage: int) -> int:
         """The group that learns at the full rate in `stage`; a single group always does."""

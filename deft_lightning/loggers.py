@@ -114,12 +114,24 @@ def make_loggers(
 def wandb_is_offline() -> bool:
     """Whether W&B runs offline: WANDB_MODE decides where it is set, else whether an API key is configured."""
     mode = os.environ.get("WANDB_MODE")
-    if mode:
-        return mode != "online"
+    return mode != "online" if mode else not has_api_key()
+
+
+def has_api_key() -> bool:
+    """Whether an API key for the W&B server is configured; no server is asked."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return False
-    # Where `wandb login` leaves the key. wandb's own look-up would ask the server, which takes minutes without one.
-    return get_netrc_auth(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")) is None
+        return True
+    # Where `wandb login` leaves the key; older versions left it under the second address, which new ones read as well.
+    # wandb's own look-up would ask the server, which takes minutes without one.
+    servers = [wandb_server()] if os.environ.get("WANDB_BASE_URL") else [wandb_server(), "https://api.wandb.ai"]
+    return any(get_netrc_auth(server) is not None for server in servers)
+
+
+def wandb_server() -> str:
+    """The address of the W&B server in use."""
+    from wandb import Settings  # noqa: PLC0415  # optional, and slow to import
+
+    return os.environ.get("WANDB_BASE_URL") or Settings().base_url
 
 
 def finish_wandb(failed: bool) -> None:

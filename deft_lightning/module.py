@@ -212,13 +212,23 @@ class DEFT(pl.LightningModule):
         rates = (*self.groups.learning_rates(self.stage.index, self.lr), self.lr)
         for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
             parameters["lr"] = rate
-        if self.groups.adam_at_switch == "reset" and self.global_step in self.boundaries:
-            getattr(optimizer, "optimizer", optimizer).state.clear()  # Lightning wraps the optimiser
+        if self.global_step in self.boundaries:
+            self._begin_stage(getattr(optimizer, "optimizer", optimizer))  # Lightning wraps the optimiser
         optimizer.step(closure=optimizer_closure)
         if self.objective.learns:
             # Seeded alike on every rank: an objective that learns does so from the global batch, on all of them.
             random = generator(self.seed, Stream.OBJECTIVE, self.global_step, device=self.sample.device)
             self._learned = self.objective.update(self.sample, random)
+
+    def _begin_stage(self, optimizer: Optimizer) -> None:
+        """Let Adam forget what the options of the groups want forgotten when a stage begins."""
+        if self.groups.adam_at_switch == "reset":
+            optimizer.state.clear()
+        elif self.groups.inactive == "prior":
+            # The waking group has had gradients of zero: Adam's moments are 0 but its step count is not, and the first
+            # step would be three times the learning rate.
+            for parameter in self.encoder.groups[self.groups.active(self.stage.index)].parameters():
+                optimizer.state.pop(parameter, None)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log what the objective has to say of its own learning."""

@@ -143,6 +143,6 @@ def encoder_channels(width: str) -> tuple[int, ...]:
 
     Raises `DeftError` for an unknown width.
     """
-    if width not in WIDTHS:
+    if not isinstance(width, str) or width not in WIDTHS:
         raise DeftError(f"groups.width is {width!r}: use one of {', '.join(WIDTHS)}.")
     return WIDTHS[width][0]

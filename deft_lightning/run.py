@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from deft_lightning import branch, config, distributed, loggers, results, run_folder, screens, sweep
-from deft_lightning.callbacks.checkpoints import read_checkpoint
+from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.errors import DeftError
@@ -34,8 +34,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     choices = config.check(cfg)
     branch.check_trunk(cfg)
     processes = distributed.processes(cfg)
-    training = config.training_part(cfg)
-    training["schedule"] = choices.schedule.record(training["schedule"])
+    training = config.training_part(cfg, choices.schedule)
     own = run_folder.claim(folder, training, resume=bool(cfg.resume))
     if own is not None:
         read_checkpoint(own)  # a damaged one is refused before anything is written
@@ -71,11 +70,14 @@ def _fit(cfg: DictConfig, folder: Path, checkpoint: Path | None, run_id: str, re
         if checkpoint is not None:
             _load_weights(module, checkpoint)
             _check_something_is_left(module, checkpoint, first_step)
+            check_same_pixels(checkpoint.parent.parent, dataset, resumed=not resumed)
         run_loggers: list[Logger] = []
         if main:
             results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
             wandb = config.to_plain(cfg, "logger")["wandb"]
             resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
+            method = cfg.method or choices.method
+            resolved |= {"method": method, "data_set": f"{dataset.name}, {dataset.source}"}  # W&B groups runs by these
             run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
         screens.start(cfg, module, dataset, trainer, folder, first_step)
@@ -102,7 +104,7 @@ def _load_weights(module: DEFT, checkpoint: Path) -> None:
     except (KeyError, RuntimeError) as error:
         raise DeftError(
             f"the checkpoint {checkpoint} is of another model than the configuration: give one with the same groups, "
-            "width and image channels."
+            "objective and image channels."
         ) from error
 
 
@@ -192,7 +194,7 @@ def record_failure(folder: Path, error: BaseException) -> None:
     """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
     try:
         if results.read(folder).get("status") in ("starting", "running"):
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            status = "interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
             results.update(folder, status=status, reason=str(error) or type(error).__name__)
     except (DeftError, OSError):
         log.warning("results.json in %s could not be updated.", folder)

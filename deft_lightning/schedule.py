@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from deft_lightning.checks import is_number
 from deft_lightning.errors import DeftError
 
 
@@ -165,11 +166,6 @@ class Capacity(OneStage):
 
     def at(self, step: int, steps_per_epoch: int) -> Stage:
         return Stage(0, self.c_max * min(1.0, step / (self.increase_steps * self.fraction)))
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is an int or a float; a bool is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _numbers(field: str, values: object) -> tuple[float, ...]:

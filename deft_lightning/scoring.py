@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from deft_lightning import metrics
+from deft_lightning.checks import is_whole
 from deft_lightning.codes import Codes, encode
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.errors import DeftError
@@ -94,21 +95,21 @@ class Settings:
     votes: Sequence[int] = (10_000, 5_000)
     bootstrap: int = 0
     dci_estimator: str = "reference"
-    infomec_mi: str = "knn"
+    infomec_mi: str = "binned"
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, low in (("num_points", 2), ("num_test", 2), ("bins", 2), ("bootstrap", 0), ("seed", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            if not is_whole(value) or value < low:
                 raise DeftError(f"metrics.{name} is {value!r}: give a whole number from {low} up.")
         for name in ("each_stage", "at_end"):
             value = getattr(self, name)
-            if isinstance(value, str) or not isinstance(value, Sequence) or (unknown := set(value) - set(NAMES)):
-                what = sorted(unknown)[0] if isinstance(value, Sequence) and not isinstance(value, str) else value
-                raise DeftError(f"metrics.{name} holds {what!r}: give a list of {', '.join(NAMES)}.")
+            wrong = [item for item in value if item not in NAMES] if isinstance(value, list | tuple) else [value]
+            if wrong:
+                raise DeftError(f"metrics.{name} holds {wrong[0]!r}: give a list of {', '.join(NAMES)}.")
         votes = self.votes
-        if isinstance(votes, str) or len(votes) != 2 or not all(isinstance(n, int) and n > 0 for n in votes):
+        if not isinstance(votes, list | tuple) or len(votes) != 2 or not all(is_whole(n) and n > 0 for n in votes):
             raise DeftError(f"metrics.votes is {votes!r}: give the batches to train on and to test on, [10000,5000].")
         for name, choices in (("dci_estimator", ("reference", "fast")), ("infomec_mi", ("knn", "binned"))):
             if getattr(self, name) not in choices:
@@ -142,6 +143,13 @@ class Scored:
     scores: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     dci_estimator: str | None = None
+
+    def add_means(self, settings: Settings, **of_images: NDArray[np.float64]) -> None:
+        """Put the means of values [N] of every image before the other scores."""
+        self.scores = {name: float(values.mean()) for name, values in of_images.items()} | self.scores
+        for name, values in of_images.items() if settings.bootstrap else ():
+            found = metrics.bootstrap(np.mean, values, samples=settings.bootstrap, seed=settings.seed)["score"]
+            self.intervals[name] = [found.low, found.high]
 
     def record(self) -> dict[str, Any]:
         """As results.json holds it; what is empty is left out."""

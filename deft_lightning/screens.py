@@ -52,7 +52,7 @@ def start(
 
 def end(outcome: dict[str, Any], folder: Path) -> None:
     """The scores of every stage, and where the pictures are."""
-    stages = outcome.get("stages", {})
+    stages = {name: stage for name, stage in outcome.get("stages", {}).items() if "scores" in stage}
     names = list(dict.fromkeys(name for stage in stages.values() for name in stage["scores"]))
     factors = outcome.get("data", {}).get("factors", [])
     scores = new_table("stage", "pressure", "step", *names)

@@ -71,6 +71,10 @@ def test_runs_with_another_gamma_share_their_trunk(whole: Path, tmp_path: Path) 
         (("init_from={stage_1}", "seed=3"), "data order has seed 0, but this run has 3"),
         (("init_from={stage_1}", "+trunk={{stages:1,gamma:0.1,folder:x}}"), "init_from and trunk both say"),
         (("+trunk={{stages:2,gamma:0.1,folder:x}}",), "trunk.stages is 2: .* here 1 to 1"),
+        (
+            ("init_from={stage_1}", "data._target_=tests.helpers.PaintedSprites"),
+            "began on images whose source is rendered",
+        ),
         (("+trunk={{stages:1}}",), "give its stages, gamma and folder, or null"),
     ],
 )

@@ -114,7 +114,14 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
         (("metrics.at_end=dci",), "metrics.at_end holds 'dci': give a list of"),
         (("metrics.votes=[10]",), "metrics.votes is .*: give the batches to train on and to test on"),
         (("metrics.dci_estimator=trees",), "metrics.dci_estimator is 'trees': use one of reference, fast"),
-        (("metrics=full", "metrics.bootstrap=200"), "metrics.infomec_mi=binned with infomec"),
+        (("metrics=full", "metrics.bootstrap=200", "metrics.infomec_mi=knn"), "metrics.infomec_mi=binned with"),
+        (("metrics.votes=5",), "metrics.votes is 5: give the batches to train on and to test on"),
+        (("metrics.votes=[true,1]",), "metrics.votes is .True, 1.: give the batches to train on and to test on"),
+        (("metrics.each_stage=[[mig]]",), "metrics.each_stage holds .'mig'.: give a list of"),
+        (("lr=nan",), "lr is nan: give a number above 0"),
+        (("+experiment=beta_vae", "schedule.steps=inf"), "schedule.steps is inf: give one number above 0"),
+        (("schedule.pressures=[nan,1,1,1]",), "schedule.pressures holds nan, which is not a number"),
+        (("+trainer.accumulate_grad_batches=2",), "trainer.accumulate_grad_batches is not 1"),
         (("+metrics.points=5",), "metrics.points is not a field of the configuration"),
     ],
 )
@@ -153,6 +160,7 @@ def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
         composed = [_compose(*job) for job in ours]
         assert [OmegaConf.select(cfg, field) for cfg in composed] == values
         assert {cfg.name for cfg in composed} == {"baselines"}  # one W&B group, one folder
+        assert {(cfg.groups.width, cfg.lr) for cfg in composed} == {("wide", 1e-4)}  # the study's network
         assert {config.check(cfg).method for cfg in composed} == {METHODS[experiment]}
 
 
@@ -176,6 +184,16 @@ def test_multirun_of_a_figure_makes_all_its_runs(experiment: str, methods: dict[
     assert {cfg.data["_target_"].rpartition(".")[2] for cfg in composed} == {"DSprites"}
 
 
+def test_the_methods_of_figure_13_train_equally_long() -> None:
+    composed = [_compose(*job) for job in _jobs("+experiment=fig13_deft_tc")]
+    assert {config.check(cfg).schedule.boundaries(11_520)[-1] for cfg in composed} == {264_960}
+
+
+def test_a_variant_of_deft_bears_its_name() -> None:
+    variant = ("groups.inactive=frozen", "groups.adam_at_switch=reset")
+    assert config.check(_compose("+experiment=deft", *variant)).method == "DEFT, frozen, Adam reset"
+
+
 def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
     jobs = _jobs("+sweep=paper")
     folders = {job_folder("paper", 0, job, []) for job in jobs}
@@ -185,7 +203,7 @@ def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
     assert {(config.check(cfg).method, cfg.data._target_) for cfg in first} == set(
         product(methods, {cfg.data._target_ for cfg in first})
     )
-    deft = next(cfg for cfg in first if cfg.name == "deft" and "smallnorb" in cfg.data._target_)
+    deft = next(cfg for cfg in first if config.check(cfg).method == "DEFT" and "smallnorb" in cfg.data._target_)
     assert (
         tuple(list(part) for part in (deft.groups.latents, deft.schedule.epochs, deft.schedule.pressures))
         == (TABLE_1["smallnorb"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from deft_lightning.metrics import dci, irs, mig, udr
 from tests.helpers import PLAIN, UNLABELLED, compose_run
 
 SHORT = (*PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[1,1,1,1]")
-QUICK = ("metrics=full", "metrics.votes=[40,20]", "metrics.num_points=96", "metrics.num_test=48")
+QUICK = ("metrics=full", "metrics.votes=[40,20]")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_scores_are_added_and_what_was_there_stays(copies: Path, capsys: pytest.
 
 def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
     """Read off by the metric functions themselves, from the model of the checkpoint."""
-    settings = scoring.Settings(num_points=96, num_test=48, each_stage=["mig"], at_end=["irs", "dci"])
+    settings = scoring.Settings(num_points=96, num_test=500, each_stage=["mig"], at_end=["irs", "dci"])
     evaluate.evaluate(copies / "seed1", settings, "cpu", None)
     cfg = evaluate._configuration(copies / "seed1")
     module, data = run.rebuild(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
@@ -67,7 +69,7 @@ def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
 
 
 def test_udr_is_that_of_the_runs_on_the_same_images(copies: Path) -> None:
-    assert evaluate.main([str(copies), "metrics=fast", "metrics.num_points=96", "--device", "cpu"]) == 0
+    assert evaluate.main([str(copies), "metrics=fast", "--device", "cpu"]) == 0
     codes, kl = [], []
     for seed in (0, 1):
         folder = copies / f"seed{seed}"
@@ -86,6 +88,34 @@ def test_intervals_come_with_a_bootstrap(copies: Path) -> None:
     intervals = results.read(copies / "seed0")["stages"]["stage_4"]["intervals"]
     assert set(intervals) == {"mig", "modularity", "active_units", "total_correlation"}
     assert all(0 <= low <= high for low, high in intervals.values())
+
+
+def _without_scores(folder: Path) -> None:
+    known = results.read(folder)
+    for stage in known["stages"].values():
+        del stage["scores"]
+    (folder / "results.json").write_text(json.dumps(known))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: (folder / "config.yaml").write_text("a: [1"), "config.yaml cannot be read"),
+        (lambda folder: (folder / "config.yaml").write_text(""), "config.yaml lacks data"),
+        (lambda folder: (folder / "config.yaml").unlink(), "config.yaml cannot be read"),
+        (lambda folder: (folder / "results.json").write_text('{"status": "fini'), "results.json cannot be read"),
+        (_without_scores, "has no scores of any stage to add to"),
+    ],
+)
+def test_a_run_damaged_in_any_way_is_one_sentence(
+    damage: Callable[[Path], object], sentence: str, copies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(copies / "seed0")
+    assert evaluate.main([str(copies), "metrics=fast", "--device", "cpu"]) == 1
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.count("error:") == 1
+    assert "seed1: nothing to add" in captured.out
 
 
 def test_one_damaged_run_does_not_stop_the_others(copies: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +137,9 @@ def test_one_damaged_run_does_not_stop_the_others(copies: Path, capsys: pytest.C
         (["{runs}", "metrics=all"], "use metrics=fast, paper or full"),
         (["{runs}", "metrics.bins=1"], "metrics.bins is 1: give a whole number from 2 up"),
         (["{runs}", "metrics.at_end=[fid]"], "metrics.at_end holds 'fid': give a list of"),
-        (["{runs}", "metrics.bootstrap=50"], "metrics.infomec_mi=binned with infomec"),
+        (["{runs}", "metrics.bootstrap=50", "metrics.infomec_mi=knn"], "metrics.infomec_mi=binned with infomec"),
+        (["{runs}", "metrics.num_points=60"], "was scored with metrics.num_points=96, and 60 is asked for"),
+        (["{runs}", "--device", "toaster"], "--device toaster cannot be used"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_sentence(

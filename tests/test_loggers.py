@@ -7,10 +7,9 @@ import json
 import os
 import signal
 import socket
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from omegaconf import OmegaConf
@@ -19,6 +18,7 @@ from deft_lightning import config, loggers, results, run
 from deft_lightning.callbacks.checkpoints import Interrupted
 from deft_lightning.loggers import ResumableCSVLogger
 from tests.helpers import compose_run
+from tests.offline_run import OfflineRun, without_wandb
 
 FACTORS = ("shape", "scale", "posX", "posY")
 LATENTS = [f"latent_{j:02d}" for j in range(10)]
@@ -104,62 +104,6 @@ def test_a_full_disk_does_not_take_the_rows_that_were_there(resumed: bool, tmp_p
 # --- Weights & Biases ---
 
 
-def _records(path: Path) -> Iterator[Any]:
-    """The records of an offline run: protocol buffers in blocks of 32 KiB, as in LevelDB's log."""
-    from wandb.proto.wandb_internal_pb2 import Record  # noqa: PLC0415  # slow to import
-
-    data, position, parts = path.read_bytes(), 7, b""
-    assert data.startswith(b":W&B")
-    while position + 7 <= len(data):
-        room = 32768 - position % 32768
-        if room < 7:
-            position += room  # a header is never split
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield Record.FromString(parts)
-            parts = b""
-
-
-class OfflineRun:
-    """One session of a W&B run, read back from its file."""
-
-    def __init__(self, folder: Path) -> None:
-        (path,) = folder.glob("*.wandb")
-        self.folder, self.history, self.exit_code = folder, [], None
-        for record in _records(path):
-            kind = record.WhichOneof("record_type")
-            if kind == "run":
-                self.run = record.run
-            elif kind == "history":
-                row = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item}
-                self.history.append(_flat_images(row))
-            elif kind == "exit":
-                self.exit_code = record.exit.exit_code
-
-    def column(self, key: str) -> dict[int, Any]:
-        """The values logged under `key`, by training step."""
-        return {row["trainer/global_step"]: row[key] for row in self.history if key in row}
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {item.key: json.loads(item.value_json) for item in self.run.config.update if item.key != "_wandb"}
-
-
-def _flat_images(row: dict[str, Any]) -> dict[str, Any]:
-    """An image has several items: nmi/matrix/_type, nmi/matrix/filenames and so on; they become one."""
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        name, _, field = key.rpartition("/")
-        if field in ("_type", "filenames", "count", "width", "height", "format", "captions"):
-            flat.setdefault(name, {})[field] = value
-        else:
-            flat[key] = value
-    return flat
-
-
 @pytest.fixture(scope="module")
 def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[OfflineRun], list[Any]]:
     """A run that was stopped in stage 2 and then resumed: its folder, both sessions, `wandb.run` after each."""
@@ -176,9 +120,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Offli
             f"+callbacks.signal.number={int(signal.SIGTERM)}")  # fmt: skip
     after = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        patch.setenv("HOME", str(folder.parent))  # no netrc
+        without_wandb(patch, folder.parent)
         with pytest.raises(Interrupted):
             run.train(*compose_run(folder, *overrides, *stop))
         after.append(wandb.run)
@@ -212,11 +154,11 @@ def test_wandb_has_every_number_at_its_step(sessions) -> None:
     for key in (*nmi, "score/mig", "score/reconstruction", "score/kl"):
         assert list(stopped.column(key)) == [3]
         assert list(resumed.column(key)) == [6, 9, 12]
-    stage = ["stage", "pressure", "active_group", *(f"learning_rate/group_{group}" for group in (1, 2, 3, 4))]
-    for key in stage:
+    for key in ("active_group", *(f"learning_rate/group_{group}" for group in (1, 2, 3, 4))):
         assert list(stopped.column(key)) == [0, 3]
         assert list(resumed.column(key)) == [5, 6, 9]
-    assert stopped.column("pressure") == {0: 160, 3: 105}
+    assert stopped.column("stage") == {0: 1, 1: 1, 2: 1, 3: 2, 4: 2}
+    assert stopped.column("pressure") == {0: 160, 1: 160, 2: 160, 3: 105, 4: 105}
     assert resumed.column("learning_rate/group_2") == pytest.approx({5: 5e-4, 6: 5e-5, 9: 5e-5})
 
 
@@ -270,15 +212,15 @@ def test_wandb_knows_the_configuration_the_group_and_the_tags(sessions) -> None:
         ({"WANDB_API_KEY": ""}, "", True),
         ({"WANDB_MODE": "online"}, "", False),
         ({}, "machine api.wandb.ai login user password " + "0" * 40, False),
+        ({}, "machine {default} login user password " + "0" * 40, False),
         ({}, "machine elsewhere.org login user password " + "0" * 40, True),
         ({"WANDB_BASE_URL": "https://elsewhere.org"}, "machine elsewhere.org login user password 0", False),
     ],
 )
 def test_an_api_key_decides_unless_the_mode_is_given(environment, netrc, offline, tmp_path, monkeypatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".netrc").write_text(netrc)
+    without_wandb(monkeypatch, tmp_path)
+    default = urlsplit(pytest.importorskip("wandb").Settings().base_url).netloc
+    (tmp_path / ".netrc").write_text(netrc.format(default=default))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     # no server is asked

@@ -184,3 +184,21 @@ def test_what_the_objective_learns_is_resumed_too(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs if name != extra)
     for index, moments in theirs[extra].items():
         assert all(torch.equal(ours[extra][index][key], value) for key, value in moments.items())
+
+
+@pytest.mark.parametrize("step", [23, 24])  # stopped at the boundary of two stages, and one step after it
+@pytest.mark.parametrize("variant", ["groups.inactive=prior", "groups.adam_at_switch=reset", "groups.inactive=frozen"])
+def test_variants_of_the_groups_are_resumed_as_well(variant: str, step: int, tmp_path: Path) -> None:
+    short = (*PLAIN, "~callbacks.kl_decomposition", variant)
+    run.train(*compose_run(tmp_path / "whole", *short))
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(tmp_path / "run", *short, *_send(step, signal.SIGTERM)))
+    run.train(*compose_run(tmp_path / "run", *short, "resume=true"))
+    _assert_equal_to_the_bit(tmp_path / "run", tmp_path / "whole")
+
+
+def test_another_precision_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(tmp_path / "run", *PLAIN, *_send(5, signal.SIGTERM)))
+    with pytest.raises(DeftError, match=r"trainer.precision: 32-true -> bf16-mixed"):
+        run.train(*compose_run(tmp_path / "run", *PLAIN, "trainer.precision=bf16-mixed", "resume=true"))

@@ -3,6 +3,7 @@
 All of them write below `trainer.default_root_dir`, the run folder.
 """
 
+from deft_lightning.callbacks.adaptive_stages import AdaptiveStages
 from deft_lightning.callbacks.anneal_recorder import AnnealRecorder
 from deft_lightning.callbacks.checkpoints import Checkpoints
 from deft_lightning.callbacks.finite_loss import FiniteLoss
@@ -15,6 +16,7 @@ from deft_lightning.callbacks.stage_pressure import StagePressure
 from deft_lightning.callbacks.traversals import Traversals
 
 __all__ = [
+    "AdaptiveStages",
     "AnnealRecorder",
     "Checkpoints",
     "FiniteLoss",

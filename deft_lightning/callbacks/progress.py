@@ -82,6 +82,7 @@ class RunProgress(ProgressBar):
         self._progress.update(
             self._task,
             completed=step,
+            total=module.boundaries[-1],  # stages may end early
             description=f"stage {stage.index + 1}/{schedule.stages}  {schedule.quantity} {stage.pressure:g}",
             numbers="  ".join(parts),
             refresh=True,

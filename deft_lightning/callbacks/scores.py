@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 
 from deft_lightning import results, scoring
 from deft_lightning.callbacks._common import AtStageEnd, log_numbers
-from deft_lightning.codes import codes_now, data_of, reconstruction_error
+from deft_lightning.codes import codes_now, data_of, reconstruction_errors
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.metrics import max_nmi, nmi
 from deft_lightning.module import DEFT
@@ -50,10 +50,6 @@ class Scores(AtStageEnd):
                 "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
             }
         scored = scoring.score(settings.names if last else settings.each_stage, settings, table, module, data)
-        scored.scores = {
-            "reconstruction": reconstruction_error(module, data, table),
-            "kl": float(table.kl.sum()),
-            **scored.scores,
-        }
+        scored.add_means(settings, reconstruction=reconstruction_errors(module, data, table), kl=table.kl_of_images())
         log_numbers(trainer, {f"score/{key}": value for key, value in scored.scores.items()})
         results.update(trainer.default_root_dir, stages={f"stage_{stage + 1}": record | scored.record()})

@@ -77,8 +77,8 @@ class CustomImages(StoredImages):
             notices.append(f"{found.path}: images are converted to {'grey' if depth == 1 else 'RGB'}.")
         if self._names and self.space is None:
             notices.append(
-                f"{found.path}: the labels are no full grid, so images are drawn row by row, and scores that "
-                "need a grid are not computed."
+                f"{found.path}: the labels are no full grid, so images are drawn row by row, and the scores that "
+                "hold a factor fixed take their batches from the rows that share its value."
             )
         return tuple(notices)
 

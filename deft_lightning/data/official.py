@@ -54,9 +54,7 @@ def load(root: str | os.PathLike[str] | None) -> cache.Prepared:
     def build() -> dict[str, cache.Blocks]:
         return {"images": read(path, sprites.SPACE, MD5)}
 
-    return cache.load_or_build(
-        folder / CACHE, build, kind=KIND, version=VERSION, origin=cache.origin_of([path])
-    )  # fmt: skip
+    return cache.load_or_build(folder / CACHE, build, kind=KIND, version=VERSION, origin=cache.origin_of([path]))
 
 
 def prepare(root: str | os.PathLike[str] | None) -> str:

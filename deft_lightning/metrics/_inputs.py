@@ -15,8 +15,11 @@ Factors = NDArray[np.int64]
 
 def as_codes(codes: Any) -> Codes:
     """Float64 [N, D] from numpy or torch; raises `DeftError` unless it is a finite matrix."""
-    array = np.asarray(as_numpy(codes), dtype=np.float64, order="F")  # metrics go latent by latent
-    if array.ndim != 2 or not len(array):
+    try:
+        array = np.asarray(as_numpy(codes), dtype=np.float64, order="F")  # metrics go latent by latent
+    except (TypeError, ValueError) as error:
+        raise DeftError("codes are not numbers: give a matrix [N, D] of N points and D latents.") from error
+    if array.ndim != 2 or 0 in array.shape:
         raise DeftError(f"codes have shape {list(array.shape)}: give a matrix [N, D] of N points and D latents.")
     if not np.isfinite(array).all():
         raise DeftError("codes hold NaN or infinite values: no score is defined on them.")
@@ -49,4 +52,7 @@ def _numbered(column: NDArray[Any]) -> NDArray[np.int64]:
 
 def as_numpy(values: Any) -> Any:
     """A torch tensor, wherever it is, as a numpy array; anything else as it comes."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+    if not hasattr(values, "detach"):
+        return values
+    tensor = values.detach().cpu()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()  # numpy has no bfloat16

@@ -103,7 +103,10 @@ def _numpy(state: list[Tensor] | Tensor) -> np.ndarray:
 def _scalars(result: Any) -> dict[str, float]:
     parts = {field.name: getattr(result, field.name) for field in fields(result)} if is_dataclass(result) else {}
     parts = parts or {"score": result}
-    return {name: float(part) for name, part in parts.items() if isinstance(part, int | float | np.number)}
+    scalars = {name: float(part) for name, part in parts.items() if isinstance(part, int | float | np.number)}
+    if not scalars:
+        raise DeftError("the function gives no score but an array: call it on the table itself.")
+    return scalars
 
 
 class MIGMetric(TableMetric):

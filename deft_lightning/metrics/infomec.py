@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors
-from deft_lightning.metrics.mutual_information import factor_entropy, mutual_information
+from deft_lightning.metrics.mutual_information import factor_entropy, mutual_information, normalise
 
 Matrix = NDArray[np.float64]
 Estimator = Literal["knn", "binned"]
@@ -91,11 +91,6 @@ def infomec(
         active,
         mi,
     )
-
-
-def normalise(information: Matrix, entropy: Matrix) -> Matrix:
-    """NMI [D, K] from MI [D, K] and factor entropies [K] in nats; 0 for constant factors."""
-    return np.divide(information, entropy, out=np.zeros_like(information), where=entropy > 0)
 
 
 def concentration(matrix: Matrix, axis: int) -> float:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from deft_lightning.errors import DeftError
-from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors
-from deft_lightning.metrics.infomec import ROUNDING, infomec, normalise
+from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors, as_numpy
+from deft_lightning.metrics.infomec import ROUNDING, infomec
 from deft_lightning.metrics.modularity import modularity, modularity_of
-from deft_lightning.metrics.mutual_information import discretise, gap, mig, mutual_information, nmi
+from deft_lightning.metrics.mutual_information import discretise, gap, mig, mutual_information, nmi, normalise
 
 Matrix = NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def _numbers(result: Any) -> dict[str, Matrix]:
 def _one_by_one(
     metric: Callable[..., Any], tables: list[Any], samples: int, random: np.random.Generator, options: dict[str, Any]
 ) -> Iterator[Any]:
-    arrays = [np.asarray(table.detach().cpu() if hasattr(table, "detach") else table) for table in tables]
+    arrays = [np.asarray(as_numpy(table)) for table in tables]
     for _ in range(samples):
         drawn: list[Any] = []
         for first in range(0, len(arrays), 2):  # codes and factors of a table keep their rows together

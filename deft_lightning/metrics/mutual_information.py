@@ -50,13 +50,18 @@ def factor_entropy(factors: Any) -> Matrix:
 
 def nmi(codes: Any, factors: Any, bins: int = 20) -> Matrix:
     """I(z_j; v_k) / H(v_k), [D, K] in [0, 1]; 0 for a factor that is constant in the sample (Eq. 5)."""
-    entropy = factor_entropy(factors)  # [K]
-    information = mutual_information(codes, factors, bins)  # [D, K]
+    return normalise(mutual_information(codes, factors, bins), factor_entropy(factors))
+
+
+def normalise(information: Matrix, entropy: Matrix) -> Matrix:
+    """NMI [D, K] from MI [D, K] and factor entropies [K] in nats; 0 for constant factors."""
     return np.divide(information, entropy, out=np.zeros_like(information), where=entropy > 0)
 
 
 def max_nmi(matrix: Matrix, m: int) -> Matrix:
-    """The m-th largest NMI of every factor, [K], of an NMI matrix [D, K]; 0 where D < m (Eq. 5)."""
+    """The m-th largest NMI of every factor, [K], m from 1, of an NMI matrix [D, K]; 0 where D < m (Eq. 5)."""
+    if m < 1:
+        raise DeftError(f"max_nmi got m={m}: the largest is m=1.")
     if len(matrix) < m:
         return np.zeros(matrix.shape[1])
     return np.sort(matrix, axis=0)[-m]

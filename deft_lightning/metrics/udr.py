@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from deft_lightning.errors import DeftError
-from deft_lightning.metrics._inputs import Codes, as_codes
+from deft_lightning.metrics._inputs import Codes, as_codes, as_numpy
 
 Matrix = NDArray[np.float64]
 Method = Literal["lasso", "spearman"]
@@ -72,7 +72,7 @@ def udr(codes_per_run: Sequence[Any], kl_per_run: Sequence[Any], method: Method 
 def _informative(codes: Any, kl: Any, method: Method) -> Codes:
     """Standardised codes (for Spearman: ranks) of the latents with enough KL, [N, D']; a dead one is 0."""
     codes = as_codes(codes)
-    kl = np.asarray(kl, dtype=np.float64)
+    kl = np.asarray(as_numpy(kl), dtype=np.float64)
     if kl.shape != codes.shape[1:]:
         raise DeftError(f"UDR got {codes.shape[1]} latents and the KL of {kl.size}: give one KL for every latent.")
     if not np.isfinite(kl).all():

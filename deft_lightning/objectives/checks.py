@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
+from deft_lightning.checks import is_number, is_whole
 from deft_lightning.errors import DeftError
 
 
 def number(name: str, value: object, above_zero: bool = False) -> float:
     """`value` as a float; raises `DeftError` unless it is a finite number from 0 up, or above 0."""
-    numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not numeric or value < 0 or (above_zero and value == 0):  # type: ignore[operator]
+    if not is_number(value) or value < 0 or (above_zero and value == 0):  # type: ignore[operator]
         raise DeftError(f"objective.{name} is {value!r}: give a number {'above 0' if above_zero else 'from 0 up'}.")
     return float(value)  # type: ignore[arg-type]
 
 
 def count(name: str, value: object) -> int:
     """`value`; raises `DeftError` unless it is a whole number from 1 up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value) or value < 1:  # type: ignore[operator]
         raise DeftError(f"objective.{name} is {value!r}: give a whole number from 1 up.")
-    return value
+    return value  # type: ignore[return-value]
 
 
 def choice(name: str, value: object, choices: tuple[str, ...]) -> str:

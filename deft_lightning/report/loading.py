@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import json
 import logging
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_lightning import results
+from deft_lightning.checks import is_number
 from deft_lightning.errors import DeftError
 
 log = logging.getLogger(__name__)
@@ -151,11 +151,6 @@ def numbers(mapping: Any) -> dict[str, float]:
     if not isinstance(mapping, dict):
         return {}
     return {str(k): float(v) for k, v in mapping.items() if is_number(v)}
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _files(path: str | Path) -> Iterator[Path]:

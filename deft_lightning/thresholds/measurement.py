@@ -41,7 +41,7 @@ def measurement(cfg: DictConfig, folder: Path, extra: dict[str, Any]) -> Iterato
 
     `extra` decides the outcome beside what a run's configuration does; a measurement is only resumed with the same.
     """
-    training = config.training_part(cfg) | extra
+    training = config.training_part(cfg, config.check(cfg).schedule) | extra
     run_folder.claim(folder, training, resume=bool(cfg.resume))
     known = results.read(folder)
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | extra)

@@ -70,17 +70,21 @@ class Population:
 
     def step(self) -> Parts:
         """One Adam step of every member under the schedule's pressure; the parts of the loss before it."""
-        images = torch.stack([next(batches) for batches in self._batches])  # [M, B, C, 64, 64]
-        pressure = self.schedule.at(self.step_count, 1).pressure
+        images, noise, pressure = self.draw()
         self._optimizer.zero_grad()
-        parts = self.forward(images, self._noise(images.shape[1]))
+        error, kl = self.evaluate(images, noise)
         # Members share no parameter, so that the gradient of the sum is each one's own.
-        (parts.reconstruction.sum() + pressure * parts.kl.sum()).backward()
+        (error.sum() + pressure * kl.sum()).backward()
         self._optimizer.step()
         self.step_count += 1
-        return Parts(parts.reconstruction.detach(), parts.kl.detach())
+        return Parts(error.detach(), kl.detach())
 
-    def forward(self, images: Tensor, noise: Tensor) -> Parts:
+    def draw(self) -> tuple[Tensor, Tensor, float]:
+        """Images [M, B, C, 64, 64], noise [M, B, D] and pressure of the next step."""
+        images = torch.stack([next(batches) for batches in self._batches])
+        return images, self._noise(images.shape[1]), self.schedule.at(self.step_count, 1).pressure
+
+    def evaluate(self, images: Tensor, noise: Tensor) -> Parts:
         """The parts of the loss of `images` [M, B, C, 64, 64] with `noise` [M, B, D]."""
         batch = images.shape[1]
         features = self._linear(self._convolve(images), "encoder.groups.0.hidden").relu()  # [M, B, 256]

@@ -273,6 +273,8 @@ def test_a_wrong_header_is_one_sentence(root, head, message):
         (0, lambda v: v.astype("<i4"), "holds int32"),
         (1, lambda v: v.astype("u1"), r"holds uint8 \[48\], and should hold int32 \[any\]"),
         (1, lambda v: v + 1, "category goes from 1 to 2"),
+        (1, lambda v: v[:-1], r"info\.mat .*holds int32 \[48, 4\], and should hold int32 \[47, 4\]"),
+        (2, lambda v: v[:-1], r"holds int32 \[47, 4\]"),
         (2, lambda v: v[:, :3], r"holds int32 \[48, 3\]"),
         (2, lambda v: v - np.array([0, 1, 0, 0], "<i4"), "elevation goes from -1 to 0"),
         (2, lambda v: v // np.array([1, 1, 2, 1], "<i4"), "odd azimuths"),

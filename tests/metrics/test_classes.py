@@ -15,8 +15,13 @@ from torchmetrics import MetricCollection
 from deft_lightning.errors import DeftError
 from deft_lightning.metrics import (
     ActiveUnitsMetric,
+    DCIMetric,
+    ExplicitnessMetric,
     InfoMECMetric,
+    IRSMetric,
     MIGMetric,
+    ModularityMetric,
+    SAPMetric,
     TableMetric,
     TotalCorrelationMetric,
     active_units,
@@ -53,6 +58,27 @@ def test_batches_are_one_table() -> None:
     metric.reset()
     metric.update(codes[:50], factors[:50])
     assert metric.compute().item() == pytest.approx(total_correlation(codes[:50]).score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "metric", [ModularityMetric(), IRSMetric(), SAPMetric(seed=3), DCIMetric(estimator="fast"), ExplicitnessMetric()]
+)
+def test_every_class_gives_what_its_function_gives(metric: TableMetric) -> None:
+    random = np.random.default_rng(0)
+    factors = random.integers(0, 3, size=(240, 2))
+    codes = factors @ random.normal(size=(2, 3)) + 0.1 * random.normal(size=(240, 3))
+    for part in range(0, 240, 60):
+        metric.update(torch.as_tensor(codes[part : part + 60]), torch.as_tensor(factors[part : part + 60]))
+    score = metric.compute()
+    table = [codes, factors]
+    if metric.tables == 2:
+        rows = np.random.default_rng(metric.seed).permutation(240)
+        table = [codes[rows[80:]], factors[rows[80:]], codes[rows[:80]], factors[rows[:80]]]
+    expected = metric.function(*table, **metric.options)
+    found = score if isinstance(score, dict) else {"score": score}
+    assert found
+    for name, value in found.items():
+        assert float(value) == pytest.approx(getattr(expected, name), abs=1e-5)
 
 
 def test_several_scores_are_a_dict_and_join_a_collection() -> None:

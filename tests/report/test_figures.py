@@ -117,6 +117,11 @@ def test_stages_of_deft(study: Study) -> None:
     for ax, data, pressures in zip(figure.axes, study.data, ([70, 30, 12, 1], [140, 1]), strict=True):
         migs = [stage["scores"]["mig"] for r in runs if study.label(r) == data for stage in r.stages]
         assert points(ax, upright=True) == pytest.approx(sorted(migs))
+        dots = {
+            tuple(dot) for c in ax.collections if isinstance(c, PathCollection) for dot in np.asarray(c.get_offsets())
+        }
+        corners = {tuple(xy) for found in ax.lines if found.get_linestyle() == "-" for xy in found.get_xydata()}
+        assert corners == dots  # a run's line goes through its points
         assert [t.get_text() for t in ax.get_xticklabels()] == [f"{j + 1}\n({p})" for j, p in enumerate(pressures)]
 
 

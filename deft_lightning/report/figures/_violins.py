@@ -15,6 +15,7 @@ from deft_lightning.report.figures._common import INK
 
 Array = NDArray[np.floating[Any]]
 HALF_WIDTH = 0.38
+SPREAD = 0.45  # of the points, across the violin
 MANY = 60  # points are drawn smaller from here on
 
 
@@ -25,7 +26,7 @@ def violins(ax: Axes, samples: Mapping[int, Array], colours: Sequence[str], upri
     """
     outlines = [_outline(values, place) for place, values in samples.items()]
     x = np.concatenate([np.empty(0), *samples.values()])
-    y = np.concatenate([np.empty(0), *(place + 0.45 * jitter(len(values)) for place, values in samples.items())])
+    y = np.concatenate([np.empty(0), *(place + SPREAD * jitter(len(values)) for place, values in samples.items())])
     dots = np.repeat(np.array(colours, dtype=object), [len(values) for values in samples.values()])
     medians = {place: float(np.median(values)) for place, values in samples.items() if len(values) > 2}
     places = np.array(list(medians))

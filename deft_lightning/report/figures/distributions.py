@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from deft_lightning.report import paper
 from deft_lightning.report.figures._common import QUIET, Plate, file_name, row_of_axes, title
-from deft_lightning.report.figures._violins import violins
+from deft_lightning.report.figures._violins import SPREAD, jitter, violins
 from deft_lightning.report.loading import Run, is_number, numbers
 from deft_lightning.report.study import Study
 
@@ -146,8 +146,8 @@ def _draw_stages(runs: Mapping[str, list[Run]], method: str) -> Figure:
     for ax, (label, members) in zip(axes, runs.items(), strict=True):
         curves = [[numbers(stage["scores"])["mig"] for stage in run.stages] for run in members]
         most = max(map(len, curves))
-        for curve in curves:
-            ax.plot(range(len(curve)), curve, color=colour, linewidth=0.5, alpha=0.35)
+        for curve, offset in zip(curves, SPREAD * jitter(len(curves)), strict=True):  # through the points of the run
+            ax.plot(np.arange(len(curve)) + offset, curve, color=colour, linewidth=0.5, alpha=0.35)
         samples = {j: np.array([curve[j] for curve in curves if len(curve) > j]) for j in range(most)}
         violins(ax, samples, [colour] * most, upright=True)
         ax.set_xticks(range(most), _pressures(members))

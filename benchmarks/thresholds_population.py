@@ -1,0 +1,211 @@
+"""How fast a population of small anneal tests trains on this machine, against one at a time, in one run.
+
+    python benchmarks/thresholds_population.py [--device cpu] [--members 16] [--seconds 120] [--data dsprites]
+
+For every size of subset (by default those of dSprites: 3 values of shape, 6 of scale, 32 of a position, 40 of
+orientation) the same subsets are trained in four ways, a batch being the whole subset:
+
+    population  `thresholds.population`, all members together
+    vmap        the same parameters through torch.func.vmap over the module: the other way to batch
+    bare        one member at a time, its module in a bare loop
+    trainer     one member at a time through the Lightning trainer with the callbacks of an anneal test, as the
+                command without the word factors does it
+
+They take turns, so that a machine that slows down slows all of them; a rate is anneal-test steps, one of one
+member, over all of a loop's time. Keep the machine quiet meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, callbacks, run
+from deft_lightning.data import load
+from deft_lightning.data.base import FactorDataset
+from deft_lightning.loggers import ResumableCSVLogger
+from deft_lightning.objectives import reconstruction
+from deft_lightning.schedule_anneal import Anneal
+from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.subsets import Subset, varying
+
+LR, SCHEDULE = 5e-4, Anneal(200, 1_000_000)
+
+
+def modules(dataset: FactorDataset, members: int) -> list[DEFT]:
+    """Fresh beta-VAEs, seeds from 0 on."""
+    return [
+        DEFT(Groups([10]), SCHEDULE, BetaVAE(), dataset.shape, LR, seed, steps_per_epoch=1) for seed in range(members)
+    ]
+
+
+def subsets(dataset: FactorDataset, factor: str, members: int) -> list[FactorDataModule]:
+    """As many subsets in which `factor` varies, evenly spread over the data set."""
+    assert dataset.space is not None
+    data = []
+    for seed in range(members):
+        indices = varying(dataset.space, seed * len(dataset) // members, factor)
+        data.append(FactorDataModule(Subset(dataset, indices), len(indices), seed))
+    return data
+
+
+def population_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
+    """One step of all members; gives their number."""
+    population = Population(modules(dataset, members), subsets(dataset, factor, members), device)
+
+    def step() -> int:
+        population.step()
+        return members
+
+    return step
+
+
+def vmap_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
+    """The same with the module's own forward, vectorised by torch.func."""
+    population = Population(modules(dataset, members), subsets(dataset, factor, members), device)
+    module = modules(dataset, 1)[0].to(device)
+
+    def loss(parameters: dict[str, Tensor], images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        posterior, _, logits = functional_call(module, parameters, (images, noise))
+        return reconstruction(images, logits), posterior.kl().mean(dim=0)
+
+    def forward(images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        return vmap(loss)(population.parameters, images, noise)
+
+    population.evaluate = forward  # type: ignore[method-assign,assignment]
+
+    def step() -> int:
+        population.step()
+        return members
+
+    return step
+
+
+def bare_loop(dataset: FactorDataset, factor: str, device: str) -> Callable[[], int]:
+    """One step of one member."""
+    population = Population(modules(dataset, 1), subsets(dataset, factor, 1), device)
+    module = modules(dataset, 1)[0].to(device)
+    optimizer = torch.optim.Adam(module.parameters(), lr=LR, fused=device in ("cpu", "cuda"))
+
+    def step() -> int:
+        images, noise, pressure = population.draw()
+        optimizer.zero_grad()
+        shaped = images[0].contiguous(memory_format=torch.channels_last)
+        module.compute_loss(shaped, noise[0], torch.tensor(pressure, device=device)).total.backward()
+        optimizer.step()
+        population.step_count += 1
+        return 1
+
+    return step
+
+
+class Turns(pl.Callback):
+    """Times the trainer in blocks of steps; between two of them every other loop takes its turn, timed too."""
+
+    BLOCK = 50
+
+    def __init__(self, loops: dict[str, Callable[[], int]], seconds: float) -> None:
+        self.loops, self._begin = loops, time.perf_counter()
+        self.end = self._begin + seconds
+        self.steps = dict.fromkeys(["trainer", *loops], 0)
+        self.seconds = dict.fromkeys(["trainer", *loops], 0.0)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
+        """Stop the clock at the end of a block, and give the turn to the others; the first block is a warm-up."""
+        if trainer.global_step % self.BLOCK:
+            return
+        if trainer.global_step > self.BLOCK:
+            self._count("trainer", self.BLOCK, time.perf_counter() - self._begin)
+        for name, step in self.loops.items():
+            begin, steps = time.perf_counter(), 0
+            while time.perf_counter() - begin < 1.0:
+                steps += step()
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize()
+            self._count(name, steps, time.perf_counter() - begin)
+        trainer.should_stop = time.perf_counter() > self.end
+        self._begin = time.perf_counter()
+
+    def _count(self, name: str, steps: int, seconds: float) -> None:
+        self.steps[name] += steps
+        self.seconds[name] += seconds
+
+    def rate(self, name: str) -> float:
+        """Anneal-test steps a second of one loop."""
+        return self.steps[name] / self.seconds[name] if self.seconds[name] else float("nan")
+
+
+def measure(dataset: FactorDataset, factor: str, accelerator: str, turns: Turns) -> None:
+    """Train one subset as the anneal test does until the turns are over."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "checkpoints").mkdir()
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_steps=SCHEDULE.length,
+            max_epochs=-1,
+            default_root_dir=folder,
+            log_every_n_steps=10,
+            logger=[ResumableCSVLogger(folder)],
+            callbacks=[
+                callbacks.FiniteLoss(),
+                callbacks.AnnealRecorder(),
+                callbacks.RunResults(),
+                callbacks.Checkpoints(),
+                callbacks.RunProgress(),
+                turns,
+            ],
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(modules(dataset, 1)[0], subsets(dataset, factor, 1)[0])
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--members", type=int, default=16, help="subsets trained together")
+    parser.add_argument("--seconds", type=float, default=120, help="how long to measure, all sizes together")
+    parser.add_argument("--data", default="dsprites", help="a data set with a full grid of factors")
+    parser.add_argument("--factors", nargs="*", help="whose subsets (default: one factor of every size)")
+    options = parser.parse_args()
+    run.quieten()
+    dataset = load(options.data)
+    assert dataset.space is not None
+    sizes = dict(zip(dataset.space.factor_sizes, dataset.space.factor_names, strict=True))  # a factor of every size
+    factors = options.factors or [sizes[size] for size in sorted(sizes)]
+    rows = []
+    for factor in factors:
+        loops = {
+            "population": population_loop(dataset, factor, options.members, options.device),
+            "vmap": vmap_loop(dataset, factor, options.members, options.device),
+            "bare": bare_loop(dataset, factor, options.device),
+        }
+        for step in loops.values():
+            step()  # warm up
+        turns = Turns(loops, options.seconds / len(factors))
+        measure(dataset, factor, {"cuda": "gpu"}.get(options.device, options.device), turns)
+        rows.append((factor, dataset.space.sizes[dataset.space.names.index(factor)], turns))
+    print(f"\nanneal-test steps/s, {options.members} subsets together, {torch.get_num_threads()} threads")
+    print("factor        images  population      vmap      bare   trainer  population/trainer  population/bare")
+    for factor, images, turns in rows:
+        rates = [turns.rate(name) for name in ("population", "vmap", "bare", "trainer")]
+        shown = "  ".join(f"{rate:8.1f}" for rate in rates[1:])
+        print(
+            f"{factor:12s}  {images:6d}  {rates[0]:10.1f}  {shown}  {rates[0] / rates[3]:18.2f}  "
+            f"{rates[0] / rates[2]:15.2f}"
+        )
+    print("population/trainer should be at least 3")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The table of logged keys against what objectives, scores and runs log, in metrics.csv and in an offline W&B run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from deft_lightning import config, results, run, scoring
+from deft_lightning.config import config_folder
+from deft_lightning.dashboard import GROUPED_BY
+from deft_lightning.logged_keys import KEYS, find, markdown
+from tests.helpers import TINY_BATCH, UNLABELLED, TinySprites, compose_run
+from tests.objectives.batches import make_batch
+from tests.offline_run import OfflineRun, without_wandb
+
+
+def test_the_page_is_the_table() -> None:
+    page = Path(__file__).parents[1] / "docs" / "logged_keys.md"
+    assert page.read_text() == markdown(), "python -m deft_lightning.logged_keys > docs/logged_keys.md"
+
+
+def test_a_key_belongs_to_one_row() -> None:
+    for key in KEYS:
+        example = key.pattern.replace("<latent>", "03").replace("<group>", "2").replace("<factor>", "posX")
+        assert [row for row in KEYS if row.matches(example)] == [key]
+    for other in ("train/kl/latent_", "train/kl/latent_03/x", "score/migs", "learning_rate/group_0", "nmi/max1/"):
+        assert find(other) is None
+
+
+@pytest.mark.parametrize("file", sorted(path.stem for path in (config_folder() / "objective").glob("*.yaml")))
+def test_the_parts_of_every_objective_are_in_the_table(file: str) -> None:
+    objective = instantiate(OmegaConf.load(config_folder() / "objective" / f"{file}.yaml"))
+    objective.build(4)
+    objective.dataset_size = 100
+    mean, log_variance = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0)).unbind()
+    batch = make_batch(mean, log_variance)
+    parts = batch.loss(objective).parts
+    if objective.learns:
+        parts |= objective.update(batch.sample, torch.Generator().manual_seed(0))
+    logged = {f"train/{name}" if value.dim() == 0 else f"train/{name}_<latent>" for name, value in parts.items()}
+    own = [key.pattern for key in KEYS if not key.objectives or objective.label in key.objectives]
+    assert logged == {pattern for pattern in own if pattern.startswith("train/")}
+    assert [pattern for pattern in own if pattern in ("pressure", "capacity")] == [objective.quantity]
+
+
+def test_every_score_is_in_the_table() -> None:
+    labelled = {f"score/{name}": True for metric in scoring.NAMES for name in scoring.score_names(metric)}
+    for metric in scoring.TABLE_METRICS.values():
+        labelled |= {f"score/{name}": metric.labelled for name in metric.scores.values()}
+    labelled |= {"score/reconstruction": False, "score/kl": False}
+    assert {key.pattern: key.labelled for key in KEYS if key.pattern.startswith("score/")} == labelled
+
+
+class Tiny(NamedTuple):
+    """A run of a few steps: its overrides, and what it is."""
+
+    overrides: tuple[str, ...]
+    label: str
+    method: str
+    groups: int = 1
+    factors: Sequence[str] = TinySprites.space.factor_names
+    metrics: Sequence[str] = ("mig", "modularity", "active_units", "total_correlation")
+    config: str = "config"
+
+
+DATA = (
+    "data._target_=tests.helpers.TinySprites",
+    "+data.channels=1",
+    f"batch_size={TINY_BATCH}",
+    "scale=smoke",
+    "scale.fraction=1",
+    "scale.num_points=96",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "logger=wandb",
+    "tags=[one,two]",
+)
+STAGED = ("+experiment=dsprites", "schedule.epochs=[0.25,0.25,0.25,0.25]")
+RUNS = {
+    "DEFT": Tiny(
+        (*STAGED, "metrics=full", "metrics.votes=[20,10]", "metrics.dci_estimator=fast"),
+        "beta-VAE",
+        "DEFT",
+        4,
+        metrics=scoring.NAMES,
+    ),
+    "FactorVAE": Tiny(
+        ("+experiment=factor_vae", "schedule.epochs=0.5", "objective.hidden=16", "objective.layers=2"),
+        "FactorVAE",
+        "FactorVAE",
+    ),
+    "AnnealedVAE": Tiny(("+experiment=annealed_vae", "schedule.epochs=0.5"), "AnnealedVAE", "AnnealedVAE"),
+    "unlabelled": Tiny((*STAGED, *UNLABELLED, "method=ours"), "beta-VAE", "ours", 4, factors=()),
+    "anneal test": Tiny(
+        ("+experiment=dsprites", "schedule.steps=20", "callbacks.anneal_recorder.window=2"),
+        "beta-VAE",
+        "beta-VAE",
+        config="thresholds",
+    ),
+}
+
+
+def documented(folder: Path, tiny: Tiny, logger: str) -> set[str]:
+    """The keys that the table says such a run logs."""
+    callbacks = OmegaConf.load(folder / "config.yaml").callbacks
+    scores = {"reconstruction", "kl"} | {name for metric in tiny.metrics for name in scoring.score_names(metric)}
+    values = {
+        "<latent>": [f"{j:02d}" for j in range(10)],
+        "<group>": [str(i + 1) for i in range(tiny.groups)],
+        "<factor>": tiny.factors,
+    }
+    found: set[str] = set()
+    for key in KEYS:
+        section, _, name = key.pattern.partition("/")
+        if (
+            (key.objectives and tiny.label not in key.objectives)
+            or (key.labelled and not tiny.factors)
+            or (key.logger and key.logger != logger)
+            or (key.callback and key.callback not in callbacks)
+            or (section == "score" and name not in scores)
+        ):
+            continue
+        names = [key.pattern]
+        for placeholder, options in values.items():
+            if placeholder in key.pattern:
+                names = [text.replace(placeholder, option) for text in names for option in options]
+        found |= set(names)
+    return found
+
+
+Trained = tuple[Path, Tiny]
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """Trains a run of `RUNS`, logging to an offline W&B run as well, once."""
+    pytest.importorskip("wandb")
+    pytest.importorskip("lightgbm")  # the reference estimator of DCI takes most of a minute
+    known: dict[str, Trained] = {}
+
+    def train(name: str) -> Trained:
+        if name not in known:
+            folder = tmp_path_factory.mktemp("keys") / "run"
+            experiment, *others = RUNS[name].overrides
+            base = (experiment, *DATA, *others)
+            with pytest.MonkeyPatch.context() as patch:
+                without_wandb(patch, folder.parent)
+                run.train(*compose_run(folder, base=base, config=RUNS[name].config))
+            known[name] = folder, RUNS[name]
+        return known[name]
+
+    return train
+
+
+# Slow: every run is a second or two of training, of scores and pictures, and of starting W&B.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_metrics_csv_has_the_keys_of_the_table_and_no_other(name: str, train: Callable[[str], Trained]) -> None:
+    folder, tiny = train(name)
+    with (folder / "metrics.csv").open(newline="") as file:
+        header = next(csv.reader(file))
+    assert set(header) == documented(folder, tiny, "metrics.csv")
+    assert all(find(key) for key in header)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_an_offline_wandb_run_has_the_keys_of_the_table_and_no_other(name: str, train: Callable[[str], Trained]):
+    folder, tiny = train(name)
+    (path,) = (folder / "wandb").glob("offline-run-*")
+    offline = OfflineRun(path)
+    logged = {key for row in offline.history for key in row if not key.startswith("_")}  # _step and such are W&B's own
+    assert logged == documented(folder, tiny, "W&B")
+    pictures = {key for row in offline.history for key, value in row.items() if isinstance(value, dict)}
+    assert pictures == {key.pattern for key in KEYS if key.is_image and key.pattern in logged}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_the_wandb_run_knows_its_configuration_group_tags_and_method(name: str, train: Callable[[str], Trained]):
+    folder, tiny = train(name)
+    (path,) = (folder / "wandb").glob("offline-run-*")
+    offline, saved = OfflineRun(path), OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert isinstance(saved, dict)
+    assert set(offline.config) == {*saved, "data_set"}
+    assert {key: offline.config[key] for key in config.TRAINING_KEYS} == {
+        key: saved[key] for key in config.TRAINING_KEYS
+    }
+    assert "${" not in json.dumps(offline.config)
+    grouped = [OmegaConf.select(OmegaConf.create(offline.config), field) for field in GROUPED_BY]
+    assert grouped == ["tiny, rendered", "smoke", tiny.method]
+    assert offline.config["method"] == results.read(folder)["method"]
+    assert offline.run.run_group == saved["name"]
+    assert sorted(offline.run.tags) == ["one", "two"]

@@ -1,0 +1,174 @@
+"""The proposal as a command: what it finds where the answer is known, and the runs under its schedule."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from deft_lightning import DeftError, results, run
+from deft_lightning.callbacks.checkpoints import Interrupted
+from deft_lightning.schedule_auto import auto
+from deft_lightning.thresholds import file, propose, screens
+from tests.helpers import PLAIN, compose_run
+from tests.test_resume import _send
+from tests.thresholds.test_anneal import ANNEAL
+
+
+def proposal(folder: Path, *overrides: str) -> dict:
+    return propose.propose(*compose_run(folder, *overrides, base=ANNEAL, config="thresholds_propose"))
+
+
+# Slow: three anneal tests of 1,500 steps. Fewer leave a latent no time to open between the two thresholds.
+@pytest.mark.slow
+def test_blocks_of_800_and_200_pixels_are_two_stages(tmp_path: Path) -> None:
+    """The order and the gap of the thresholds are known; annealing finds them late, so that they come out lower."""
+    found = proposal(
+        tmp_path / "run",
+        "data._target_=tests.helpers.Blocks",
+        "batch_size=4",
+        "schedule.beta_high=1200",
+        "schedule.steps=1500",
+        "lr=0.001",
+        "callbacks.anneal_recorder.limit=0.1",
+        "callbacks.anneal_recorder.window=20",
+        "n=3",
+    )
+    print(found["threshold"], found["latent_thresholds"], found["proposal"], found["notices"])
+    opened = [sorted((value for value in seed if value), reverse=True) for seed in found["latent_thresholds"]]
+    for first, second, *_ in opened:
+        assert 400 < first < 820
+        assert 100 < second < 220
+    pressures = found["proposal"]["pressures"]
+    assert len(pressures) == 2
+    assert 200 < pressures[0] < 800
+    assert pressures[1] == 1
+    assert found["proposal"]["stable"]
+
+
+# Two tests of 10 steps, in which KL is first below and then above so low a limit.
+SHORT = (
+    "n=2",
+    "schedule.steps=10",
+    "callbacks.anneal_recorder.limit=0.0006",
+    "callbacks.anneal_recorder.window=2",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("proposal") / "run"
+    proposal(folder, *SHORT)
+    return folder
+
+
+def test_every_seed_is_a_run_of_its_own(finished: Path) -> None:
+    """And the schedule is as long as the experiment's: 23 epochs of 12 steps."""
+    found = file.read(finished, "proposal")
+    assert found["seeds"] == [0, 1]
+    for seed, latents in zip(found["seeds"], found["latent_thresholds"], strict=True):
+        own = file.read(finished / f"seed_{seed}", "anneal")
+        assert (own["settings"]["seed"], own["latent_thresholds"]) == (seed, latents)
+        assert results.read(finished / f"seed_{seed}")["status"] == "finished"
+    assert found["latent_thresholds"][0] != found["latent_thresholds"][1]
+    assert sum(found["proposal"]["steps"]) == 23 * 12
+    assert found["proposal"]["pressures"][-1] == 1
+    assert any("seed(s) are no evidence" in notice for notice in found["notices"])
+    assert results.read(finished)["thresholds"]["proposal"] == found["proposal"]
+
+
+def test_stopped_and_resumed_equals_uninterrupted(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the second test: the first is kept, and the second goes on from its checkpoint."""
+    train, begun = run.train, []
+
+    def stopping(cfg, folder: Path):
+        begun.append((cfg.seed, cfg.resume))
+        if begun == [(0, False), (1, False)]:
+            for key, value in (override.removeprefix("+").split("=") for override in _send(4, signal.SIGTERM)):
+                OmegaConf.update(cfg, key, int(value) if value.isdigit() else value, force_add=True)
+        return train(cfg, folder)
+
+    monkeypatch.setattr(run, "train", stopping)
+    with pytest.raises(Interrupted):
+        proposal(tmp_path / "run", *SHORT)
+    assert results.read(tmp_path / "run")["status"] == "interrupted"
+    proposal(tmp_path / "run", *SHORT, "resume=true")
+    assert begun[2:] == [(1, True)]
+    ours, theirs = (json.loads((folder / file.FILE).read_text()) for folder in (tmp_path / "run", finished))
+    assert ours == theirs
+
+
+def test_the_screen_has_the_command_that_trains(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    screens.proposal(finished)
+    said = capsys.readouterr().out.replace("\n", "")
+    assert f"schedule.from={finished / file.FILE}" in said
+    stages = len(file.read(finished, "proposal")["proposal"]["pressures"])
+    assert f"groups.count={stages} " in said
+
+
+def _write(folder: Path, finished: Path, **changes: object) -> Path:
+    content = json.loads((finished / file.FILE).read_text())
+    content["proposal"] = {"epochs": [1, 2, 1], "pressures": [50, 20, 1]}
+    content["data"] |= {"shape": [3, 64, 64]}
+    content |= changes
+    return file.write(folder, content)
+
+
+def _auto(folder: Path, source: Path, *overrides: str) -> dict:
+    return run.train(*compose_run(folder, *PLAIN, "schedule=auto", f"schedule.from={source}", *overrides))
+
+
+def test_a_run_under_a_proposed_schedule(finished: Path, tmp_path: Path) -> None:
+    """The file's stages, not those of the experiment it stands on; and not another file's when it is resumed."""
+    source = _write(tmp_path, finished)
+    with pytest.raises(Interrupted):
+        _auto(tmp_path / "run", source, *_send(17, signal.SIGTERM))
+    kept = source.read_text()
+    _write(tmp_path, finished, proposal={"epochs": [1, 2, 1], "pressures": [50, 10, 1]})
+    with pytest.raises(DeftError, match=r"schedule.pressures: \[50, 20, 1\] -> \[50, 10, 1\]"):
+        _auto(tmp_path / "run", source, "resume=true")
+    source.write_text(kept)
+    known = _auto(tmp_path / "run", source, "resume=true")
+    assert [(stage["step"], stage["pressure"]) for stage in known["stages"].values()] == [(12, 50), (36, 20), (48, 1)]
+    assert known["training"]["schedule"]["pressures"] == [50, 20, 1]
+
+
+def test_thresholds_of_other_data_are_refused(finished: Path, tmp_path: Path) -> None:
+    data = json.loads((finished / file.FILE).read_text())["data"] | {"shape": [3, 64, 64]}
+    for change, sentence in (
+        ({"name": "dsprites"}, r"measured on another data set \(dsprites\) than this run trains on \(tiny\)"),
+        ({"images": 95}, r"another number of images \(95\)"),
+    ):
+        source = _write(tmp_path, finished, data=data | change)
+        with pytest.raises(DeftError, match=sentence) as caught:
+            _auto(tmp_path / "run" / sentence[-4:-2], source)
+        assert "\n" not in str(caught.value)
+
+
+def test_auto_refuses_what_it_cannot_read(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeftError, match=r"schedule.from should say where"):
+        auto()
+    with pytest.raises(DeftError, match=r"schedule.form is not a field of schedule=auto"):
+        auto(form="x")
+    with pytest.raises(DeftError, match="there is no "):
+        auto(**{"from": tmp_path / "nowhere.json"})
+    with pytest.raises(DeftError, match="a file of kind proposal is needed"):
+        auto(**{"from": finished / "seed_0"})
+    _write(tmp_path, finished, proposal=None)
+    with pytest.raises(DeftError, match="no proposal in it"):
+        auto(**{"from": tmp_path})
+    (tmp_path / file.FILE).write_text("{")
+    with pytest.raises(DeftError, match="is damaged"):
+        auto(**{"from": tmp_path})
+
+
+def test_another_schedule_is_refused(tmp_path: Path) -> None:
+    base = [override for override in ANNEAL if not override.startswith("schedule.")]
+    cfg, folder = compose_run(tmp_path, "schedule=piecewise", base=tuple(base), config="thresholds_propose")
+    with pytest.raises(DeftError, match="leave schedule=anneal as it is"):
+        propose.propose(cfg, folder)
