@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.logging import RichHandler
 from torch.distributed.elastic.multiprocessing import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from deft_lightning import results
@@ -51,7 +51,8 @@ def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: An
     when it failed, as `DeftError`; the others are stopped then.
     """
     log_files = [str(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its account of a failure is a screenful
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their account of a failure is a screenful
     listened = [signal.SIGTERM, signal.SIGINT]
     if callable(signal.getsignal(signal.SIGUSR2)):  # as submitit does, to queue the job again
         listened.append(signal.SIGUSR2)
@@ -102,11 +103,17 @@ def _process(function: Fit, container: Any, folder: Path, log_files: list[str], 
 def _failure(folder: Path, error: ChildFailedError) -> DeftError:
     """What the process that failed has said; that the others lost it is no reason. Kept in results.json."""
     _, first = error.get_first_failure()
-    messages = [failure.message for failure in error.failures.values()]
+    messages = [_message(failure) for failure in error.failures.values()]
     interrupted = [message for message in messages if message.startswith("Interrupted: ")]
     if interrupted:
         return Interrupted(interrupted[0].removeprefix("Interrupted: "))
     said = [message.removeprefix("DeftError: ") for message in messages if message.startswith("DeftError: ")]
-    reason = said[0] if said else f"{first.message} (process {first.local_rank} of {len(error.failures)})"
+    reason = said[0] if said else f"{_message(first)} (process {first.local_rank})"
     results.update(folder, status="failed", reason=reason)
     return DeftError(reason)
+
+
+def _message(failure: ProcessFailure) -> str:
+    """ "Type: text" of the exception that ended a process, or which signal it was."""
+    message: Any = failure.message
+    return str(message["message"]) if isinstance(message, dict) else str(message)

@@ -86,7 +86,7 @@ def test_resuming_skips_finished_jobs_and_goes_on_with_the_others(sweep) -> None
     Path("trouble").unlink()
     status, said, after = sweep(*command, "sweep.resume=true")
     assert (status, list(after)) == (0, list(before))
-    assert said.count("at step 2 of 4") == 2
+    assert said.count("at step 2 of 5") == 2
     for name, known in after.items():
         assert known["status"] == "finished"
         assert known["run_id"] == before[name]["run_id"]
@@ -107,7 +107,7 @@ def test_a_signal_ends_the_sweep_and_a_damaged_checkpoint_is_set_aside(sweep) ->
     assert (status, [known["status"] for known in found.values()]) == (0, ["finished"] * 2)
     assert "It is kept as damaged.ckpt, and the run begins anew." in " ".join(said.split())
     assert last.with_name("damaged.ckpt").stat().st_size == 1000
-    assert read_checkpoint(last)["global_step"] == 4
+    assert read_checkpoint(last)["global_step"] == 5
 
 
 def test_a_sweep_never_lands_on_another(sweep) -> None:
