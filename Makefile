@@ -25,7 +25,7 @@ run: $(SETUP) ## Train DEFT on Color dSprites at quick scale, on the CPU; scores
 	$(BIN)/python -m deft_lightning +experiment=color_dsprites scale=quick trainer=cpu
 
 test: $(SETUP) ## Run the whole test suite, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(SETUP) ## Run the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest -m "not slow"

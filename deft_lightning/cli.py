@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from difflib import get_close_matches
 
 import hydra
@@ -34,6 +35,8 @@ def run_task(task: Task, config_name: str = "config") -> None:
 
 def _run(task: Task, config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
+    # The launchers' configurations here replace those that the plugins register under the same names.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(Job(task))()
     except (HydraException, OmegaConfBaseException) as error:

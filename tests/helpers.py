@@ -120,25 +120,6 @@ class OneImage(UnlabelledSprites):
         return 1
 
 
-class Blocks(UnlabelledSprites):
-    """Four images: a block of 40 x 20 pixels and one of 10 x 20, each black or white, side by side on grey.
-
-    A pixel of a Bernoulli model that is 0 or 1 with equal chance gives ln 2 nats for a bit, which costs ln 2 nats of
-    KL: a latent that carries the bit of a block pays below beta = the block's pixels, 800 and 200.
-    """
-
-    name = "blocks"
-
-    def __len__(self) -> int:
-        return 4
-
-    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        images = torch.full((len(indices), 1, 64, 64), 0.5)
-        images[:, :, 4:44, 4:24] = (indices // 2).float().view(-1, 1, 1, 1)
-        images[:, :, 4:14, 34:54] = (indices % 2).float().view(-1, 1, 1, 1)
-        return images
-
-
 class PaintedSprites(TinySprites):
     """The same images, said to come from elsewhere."""
 

@@ -18,6 +18,7 @@ from tests.helpers import PLAIN, TINY
 
 QUICK = (*TINY, *PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[0.1,0.1,0.1,0.1]")
 """Overrides of a run of five steps."""
+REPOSITORY = Path(__file__).parents[1]
 
 
 class Fault(pl.Callback):

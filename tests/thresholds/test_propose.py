@@ -22,33 +22,6 @@ def proposal(folder: Path, *overrides: str) -> dict:
     return propose.propose(*compose_run(folder, *overrides, base=ANNEAL, config="thresholds_propose"))
 
 
-# Slow: three anneal tests of 1,500 steps. Fewer leave a latent no time to open between the two thresholds.
-@pytest.mark.slow
-def test_blocks_of_800_and_200_pixels_are_two_stages(tmp_path: Path) -> None:
-    """The order and the gap of the thresholds are known; annealing finds them late, so that they come out lower."""
-    found = proposal(
-        tmp_path / "run",
-        "data._target_=tests.helpers.Blocks",
-        "batch_size=4",
-        "schedule.beta_high=1200",
-        "schedule.steps=1500",
-        "lr=0.001",
-        "callbacks.anneal_recorder.limit=0.1",
-        "callbacks.anneal_recorder.window=20",
-        "n=3",
-    )
-    print(found["threshold"], found["latent_thresholds"], found["proposal"], found["notices"])
-    opened = [sorted((value for value in seed if value), reverse=True) for seed in found["latent_thresholds"]]
-    for first, second, *_ in opened:
-        assert 400 < first < 820
-        assert 100 < second < 220
-    pressures = found["proposal"]["pressures"]
-    assert len(pressures) == 2
-    assert 200 < pressures[0] < 800
-    assert pressures[1] == 1
-    assert found["proposal"]["stable"]
-
-
 # Two tests of 10 steps, in which KL is first below and then above so low a limit.
 SHORT = (
     "n=2",
