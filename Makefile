@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint types benchmark report clean
+.PHONY: help setup run test test-fast lint types benchmark sweep report clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ types: $(SETUP) ## Check types with mypy
 benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/thresholds_population.py
+
+sweep: $(SETUP) ## DEFT and a beta-VAE on Color dSprites, two seeds each at quick scale; started again, it goes on
+	$(BIN)/python -m deft_lightning --multirun +sweep=small trainer=cpu sweep.name=small \
+		sweep.resume=$(if $(wildcard multirun_outputs/small/multirun.yaml),true,false)
 
 report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report/index.html, and open it
 	$(BIN)/python -m deft_lightning.report $(or $(RUNS),multirun_outputs) --open
