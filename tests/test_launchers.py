@@ -17,11 +17,16 @@ from deft_lightning import results
 from deft_lightning.callbacks.checkpoints import read_checkpoint
 from tests.test_sweep import QUICK, REPOSITORY, _fault, sweep  # noqa: F401  # a fixture
 
+
+def _installed(plugin: str) -> bool:
+    return find_spec("hydra_plugins") is not None and find_spec(f"hydra_plugins.{plugin}") is not None
+
+
 needs_joblib = pytest.mark.skipif(
-    find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="pip install 'deft-lightning[sweeps]'"
+    not _installed("hydra_joblib_launcher"), reason="pip install 'deft-lightning[sweeps]'"
 )
 needs_submitit = pytest.mark.skipif(
-    find_spec("hydra_plugins.hydra_submitit_launcher") is None, reason="pip install 'deft-lightning[sweeps]'"
+    not _installed("hydra_submitit_launcher"), reason="pip install 'deft-lightning[sweeps]'"
 )
 
 
