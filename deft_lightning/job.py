@@ -41,7 +41,7 @@ class Job:
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         if not OmegaConf.is_missing(hydra.job, "num"):
-            cfg.sweep.overrides = list(hydra.overrides.task)
+            cfg.sweep.overrides = sweep.as_written(hydra.overrides.task)
             return self._unless_taken(cfg, folder)
         try:
             if cfg.sweep.resume is not False:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import rich
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from rich.table import Table
 
 from deft_lightning import results
@@ -38,13 +38,15 @@ class SweepFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Fix `sweep.name` in the configuration of the sweep and of every job."""
         try:
-            name = _name(config)
+            swept, name = _swept(config), _name(config)
         except DeftError as error:
-            sys.exit(f"error: {error}")  # an Exception in a callback would only be a warning
+            sys.exit(f"error: {error}")
+        except Exception as error:  # in a callback it would only be a warning
+            sys.exit(f"error: the sweep cannot be begun ({type(error).__name__}: {error}).")
         with read_write(config), open_dict(config):
             config.sweep.name = name
             # Jobs are composed anew, with these.
-            config.hydra.overrides.hydra += [f"sweep.name={name}", f"sweep.over=[{','.join(_swept(config))}]"]
+            config.hydra.overrides.hydra += [f"sweep.name={name}", f"sweep.over=[{','.join(swept)}]"]
         SweepFolder.current = Path(config.hydra.sweep.dir)
 
 
@@ -77,7 +79,7 @@ def _name(config: DictConfig) -> str:
 def _swept(config: DictConfig) -> list[str]:
     """What the jobs of the sweep differ in, without the plus signs: fields and groups."""
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    parsed = OverridesParser.create().parse_overrides([*params, *as_written(config.hydra.overrides.task)])
     return [override.key_or_group for override in parsed if override.is_sweep_override()]
 
 
@@ -121,7 +123,7 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
     It tells name, seed and what else the jobs differ in, `over`; the digest at its end, of all overrides, tells two
     jobs apart whatever they differ in.
     """
-    told = sorted(override for override in overrides if not SAME_JOB.match(override))
+    told = sorted(override for override in as_written(overrides) if not SAME_JOB.match(override))
     digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
     words = [str(name), f"seed{seed}"]
     for override in told:
@@ -129,6 +131,13 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
         if key.split("@")[0] in set(over) - set(UNTOLD):
             words.append(f"{re.split('[./]', key)[-1]}-{value}")
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest}"
+
+
+def as_written(overrides: Iterable[str]) -> list[str]:
+    """Overrides as they were given: what one of them refers to may differ from job to job, or from sweep to sweep."""
+    if isinstance(overrides, ListConfig):
+        overrides = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
+    return list(overrides)
 
 
 def membership(cfg: DictConfig) -> dict[str, Any] | None:

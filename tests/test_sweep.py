@@ -157,3 +157,11 @@ def test_the_trunk_of_a_sweep_lands_inside_it(sweep) -> None:
     assert (status, len(found)) == (0, 2)
     assert Path("multirun_outputs/mine/trunk/seed0/checkpoints/stage_1.ckpt").is_file()
     assert all(list(known["stages"]) == ["stage_2"] for known in found.values())
+
+
+def test_overrides_that_refer_to_other_fields_are_kept_as_written() -> None:
+    """What they refer to belongs to the job, and is not known where folders are named."""
+    given = OmegaConf.create(["schedule.pressures=[${sweep.first},1]", "seed=0"])
+    name = job_folder("deft", 0, given, ["schedule.pressures"])
+    assert name.startswith("deft_seed0")
+    assert name != job_folder("deft", 0, OmegaConf.create(["schedule.pressures=[${sweep.other},1]", "seed=0"]), [])
