@@ -83,9 +83,10 @@ def evaluate(
         if not set(scoring.score_names(name)) <= set(record["scores"])
         or (settings.bootstrap and not set(scoring.score_names(name)) <= set(record.get("intervals", {})))
     ]
-    table = encode(module, data, scoring.sample_tables(data, settings)[0])
-    scored = scoring.score(missing, settings, table, module, data)
-    added = _absent(scored.record(), record)
+    added: dict[str, Any] = {}
+    if missing:
+        table = encode(module, data, scoring.sample_tables(data, settings)[0])
+        added = _absent(scoring.score(missing, settings, table, module, data).record(), record)
     if added:
         results.update(folder, stages={last: added})
     return Evaluated(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)

@@ -46,6 +46,8 @@ class Job:
         try:
             if cfg.sweep.resume is not False:
                 raise DeftError("sweep.resume is for sweeps: add --multirun, or go on with one run by resume=true.")
+            if any(key.startswith("+experiment") for key in hydra.sweeper.get("params") or {}):
+                raise DeftError(f"{cfg.name} is a sweep over experiments and no run by itself: add --multirun.")
             self.task(cfg, folder)
         except DeftError as error:
             run_folder.remove_unused(folder)

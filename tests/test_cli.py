@@ -65,6 +65,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["resume=nowhere"], "nowhere holds no run to resume"),
         (["threads=none"], "threads is 'none': give a whole number from 1 up"),
         (["sweep.resume=true"], "sweep.resume is for sweeps: add --multirun"),
+        (["+sweep=baselines"], "baselines is a sweep over experiments and no run by itself: add --multirun"),
+        (["+experiment=fig13_deft_tc"], "fig13_deft_tc is a sweep over experiments and no run by itself"),
         (["seed=[1"], "the override 'seed=[1' cannot be read"),
     ],
 )
