@@ -41,9 +41,9 @@ benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/thresholds_population.py
 
-sweep: $(SETUP) ## DEFT and a beta-VAE on Color dSprites, two seeds each at quick scale; started again, it goes on
-	$(BIN)/python -m deft_lightning --multirun +sweep=small trainer=cpu sweep.name=small \
-		sweep.resume=$(if $(wildcard multirun_outputs/small/multirun.yaml),true,false)
+sweep: $(SETUP) ## DEFT and a beta-VAE on Color dSprites, two seeds each at quick scale, two jobs at once; resumable
+	$(BIN)/python -m deft_lightning --multirun +sweep=small trainer=cpu hydra/launcher=joblib \
+		sweep.name=small sweep.resume=$(if $(wildcard multirun_outputs/small/multirun.yaml),true,false)
 
 report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report/index.html, and open it
 	$(BIN)/python -m deft_lightning.report $(or $(RUNS),multirun_outputs) --open

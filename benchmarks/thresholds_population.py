@@ -5,14 +5,17 @@
 For every size of subset (by default those of dSprites: 3 values of shape, 6 of scale, 32 of a position, 40 of
 orientation) the same subsets are trained in four ways, a batch being the whole subset:
 
-    population  `thresholds.population`, all members together
-    vmap        the same parameters through torch.func.vmap over the module: the other way to batch
+    population  `thresholds.population` as the command trains it: all members together, divided among the cores
+    stacked     the same in one population on all cores
+    vmap        stacked parameters through torch.func.vmap over the module: the other way to batch
     bare        one member at a time, its module in a bare loop
     trainer     one member at a time through the Lightning trainer with the callbacks of an anneal test, as the
                 command without the word factors does it
 
 They take turns, so that a machine that slows down slows all of them; a rate is anneal-test steps, one of one
-member, over all of a loop's time. Keep the machine quiet meanwhile.
+member, over all of a loop's time. Between them the machine's speed is taken, that of a large matrix product: what
+the trainer reaches of it bounds what any way of running the same arithmetic can gain, the last column. Keep the
+machine quiet meanwhile.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
+from torch.utils.flop_counter import FlopCounterMode
 
 from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, callbacks, run
 from deft_lightning.data import load
@@ -34,10 +38,11 @@ from deft_lightning.data.base import FactorDataset
 from deft_lightning.loggers import ResumableCSVLogger
 from deft_lightning.objectives import reconstruction
 from deft_lightning.schedule_anneal import Anneal
-from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.population import Population, anneal
 from deft_lightning.thresholds.subsets import Subset, varying
 
 LR, SCHEDULE = 5e-4, Anneal(200, 1_000_000)
+STEPS = 10  # of a population in its turn
 
 
 def modules(dataset: FactorDataset, members: int) -> list[DEFT]:
@@ -58,6 +63,19 @@ def subsets(dataset: FactorDataset, factor: str, members: int) -> list[FactorDat
 
 
 def population_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
+    """Some steps of all members, as the command takes them; gives the number of steps, counted for every member."""
+    count = torch.get_num_threads() if device == "cpu" else 1
+    all_modules, all_data = modules(dataset, members), subsets(dataset, factor, members)
+    populations = [Population(all_modules[k::count], all_data[k::count], device) for k in range(min(count, members))]
+
+    def steps() -> int:
+        anneal(populations, STEPS, STEPS, lambda _: None)
+        return STEPS * members
+
+    return steps
+
+
+def stacked_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
     """One step of all members; gives their number."""
     population = Population(modules(dataset, members), subsets(dataset, factor, members), device)
 
@@ -66,6 +84,26 @@ def population_loop(dataset: FactorDataset, factor: str, members: int, device: s
         return members
 
     return step
+
+
+def matrix_loop(device: str) -> Callable[[], int]:
+    """A product of two matrices; gives its floating-point operations."""
+    a, b = torch.randn(2, 1536, 1536, device=device)
+
+    def product() -> int:
+        torch.mm(a, b)
+        return 2 * 1536**3
+
+    return product
+
+
+def operations(dataset: FactorDataset, images: int) -> int:
+    """Floating-point operations of one step of one member: forward and backward of every layer."""
+    module = modules(dataset, 1)[0]
+    with FlopCounterMode(display=False) as counter:
+        noise = torch.randn(images, sum(module.groups.latents))
+        module.compute_loss(torch.rand(images, *dataset.shape), noise, torch.tensor(1.0)).total.backward()
+    return counter.get_total_flops()
 
 
 def vmap_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
@@ -187,24 +225,25 @@ def main() -> None:
     for factor in factors:
         loops = {
             "population": population_loop(dataset, factor, options.members, options.device),
+            "stacked": stacked_loop(dataset, factor, options.members, options.device),
             "vmap": vmap_loop(dataset, factor, options.members, options.device),
             "bare": bare_loop(dataset, factor, options.device),
+            "matrix": matrix_loop(options.device),
         }
         for step in loops.values():
             step()  # warm up
         turns = Turns(loops, options.seconds / len(factors))
         measure(dataset, factor, {"cuda": "gpu"}.get(options.device, options.device), turns)
         rows.append((factor, dataset.space.sizes[dataset.space.names.index(factor)], turns))
+    ways = ("population", "stacked", "vmap", "bare", "trainer")
     print(f"\nanneal-test steps/s, {options.members} subsets together, {torch.get_num_threads()} threads")
-    print("factor        images  population      vmap      bare   trainer  population/trainer  population/bare")
+    print(f"factor        images  {'  '.join(f'{way:>10s}' for way in ways)}  population/trainer  matrix/trainer")
     for factor, images, turns in rows:
-        rates = [turns.rate(name) for name in ("population", "vmap", "bare", "trainer")]
-        shown = "  ".join(f"{rate:8.1f}" for rate in rates[1:])
-        print(
-            f"{factor:12s}  {images:6d}  {rates[0]:10.1f}  {shown}  {rates[0] / rates[3]:18.2f}  "
-            f"{rates[0] / rates[2]:15.2f}"
-        )
-    print("population/trainer should be at least 3")
+        rates = "  ".join(f"{turns.rate(way):10.1f}" for way in ways)
+        gain = turns.rate("population") / turns.rate("trainer")
+        bound = turns.rate("matrix") / operations(dataset, images) / turns.rate("trainer")
+        print(f"{factor:12s}  {images:6d}  {rates}  {gain:18.2f}  {bound:14.2f}")
+    print("population/trainer should be at least 3, and cannot be much more than matrix/trainer")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import warnings
 from difflib import get_close_matches
 
 import hydra
@@ -16,6 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from deft_lightning.config import config_folder
 from deft_lightning.job import Job, Task
 from deft_lightning.sweep import SweepFolder, report
+
+EXTRAS = {"hydra_joblib_launcher": "sweeps", "hydra_submitit_launcher": "sweeps", "hydra_ray_launcher": "ray"}
+"""The extra of this package that installs a plugin of Hydra's."""
 
 
 def run_task(task: Task, config_name: str = "config") -> None:
@@ -35,8 +37,6 @@ def run_task(task: Task, config_name: str = "config") -> None:
 
 def _run(task: Task, config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
-    # The launchers' configurations here replace those that the plugins register under the same names.
-    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(Job(task))()
     except (HydraException, OmegaConfBaseException) as error:
@@ -50,6 +50,9 @@ def _run(task: Task, config_name: str) -> None:
     except Exception as error:  # jobs keep their failures to themselves: a process died, or a cluster refused
         if SweepFolder.current is None:
             raise
+        plugin = re.match(r"Unknown plugin class : 'hydra_plugins\.(\w+)", str(error))
+        if plugin and plugin.group(1) in EXTRAS:
+            sys.exit(f"error: {plugin.group(1)} is missing: pip install 'deft-lightning[{EXTRAS[plugin.group(1)]}]'.")
         reason = next(iter(str(error).strip().splitlines()), "")
         sys.exit(f"error: the launcher has given up ({type(error).__name__}: {reason}).")
 

@@ -1,6 +1,7 @@
 """What Hydra calls: one task, such as training, alone or as a job of a sweep.
 
-Launchers send a `Job` to other processes; importing this module there registers the resolvers of conf/.
+Launchers send a `Job` to other processes; importing this module there registers the resolvers of conf/, and quietens
+Hydra.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ Task = Callable[[DictConfig, Path], object]
 
 OmegaConf.register_new_resolver("run_folder", run_folder.choose, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("job_folder", sweep.job_folder, replace=True)
+# The launchers' configurations here replace those that the plugins register under the same names.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 class Job:
@@ -57,7 +61,7 @@ class Job:
     def _unless_taken(self, cfg: DictConfig, folder: Path) -> float | None:
         """A job of a sweep, unless another process is at it: several may go through one sweep together."""
         try:
-            with filelock.FileLock(folder / ".lock").acquire(timeout=0):
+            with sweep.lock(folder):
                 return self._in_sweep(cfg, folder)
         except filelock.Timeout:
             log.info("%s: another process is at it.", folder.name)

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
+import filelock
 import rich
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -22,7 +23,6 @@ from deft_lightning.errors import DeftError
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job: the mark of a sweep's folder
 SAME_JOB = re.compile(r"[+~]*sweep\.(name|resume|over)=")  # what a command may say differently when it is started again
-UNTOLD = ("experiment", "seed")  # the name of the run tells the experiment
 
 
 class SweepFolder(Callback):
@@ -128,7 +128,10 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
     words = [str(name), f"seed{seed}"]
     for override in told:
         key, _, value = override.lstrip("+~").partition("=")
-        if key.split("@")[0] in set(over) - set(UNTOLD):
+        group = key.split("@")[0]
+        if group == "experiment" in over and value != name:
+            words.insert(1, value)
+        elif group in over and group not in ("experiment", "seed"):
             words.append(f"{re.split('[./]', key)[-1]}-{value}")
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest}"
 
@@ -147,6 +150,11 @@ def membership(cfg: DictConfig) -> dict[str, Any] | None:
     return {"name": cfg.sweep.name, "overrides": list(cfg.sweep.overrides)}
 
 
+def lock(folder: Path) -> filelock.BaseFileLock:
+    """What a process holds while it is at the job in `folder`, and loses when it dies."""
+    return filelock.FileLock(folder / ".lock", timeout=0)
+
+
 def jobs(folder: Path) -> dict[str, dict[str, Any]]:
     """The results of every job in a sweep's folder, by the name of its own; damaged ones as failed."""
     found = {}
@@ -158,8 +166,22 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _record_deaths(folder: Path) -> None:
+    """A job that says it is running while no process holds its lock was killed: its results say so from now on."""
+    for name, known in jobs(folder).items():
+        if known.get("status") not in ("starting", "running"):
+            continue
+        try:
+            with lock(folder / name):
+                reason = "its process ended without a word: it was killed, or memory ran out."
+                results.update(folder / name, status="failed", reason=reason)
+        except filelock.Timeout:
+            pass  # another process goes through the same sweep
+
+
 def report(folder: Path) -> bool:
     """One table of jobs with their status; whether all have finished."""
+    _record_deaths(folder)
     found = jobs(folder)
     if not found:  # refused before the first job
         (folder / PLAN).unlink(missing_ok=True)

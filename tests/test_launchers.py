@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from hydra.core.plugins import Plugins
 
 from deft_lightning import results
 from deft_lightning.callbacks.checkpoints import read_checkpoint
@@ -36,6 +37,8 @@ class Threads(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         results.update(trainer.default_root_dir, threads=torch.get_num_threads(), process=os.getpid())
 
+
+needs_ray = pytest.mark.skipif(not _installed("hydra_ray_launcher"), reason="pip install 'deft-lightning[ray]'")
 
 THREADS = ("+callbacks.threads._target_=tests.test_launchers.Threads",)
 
@@ -122,8 +125,36 @@ def test_what_slurm_is_asked_for(sweep, tmp_path: Path, monkeypatch: pytest.Monk
     assert any("submitit.core._submit" in line and sys.executable in line for line in lines)
 
 
-@pytest.mark.skipif(find_spec("ray") is not None, reason="there is a ray")
-def test_a_launcher_that_is_not_there_is_one_sentence(sweep) -> None:  # noqa: F811
-    status, said, _ = sweep(*QUICK, "seed=0,1", "hydra/launcher=ray")
+# Slow: a Ray of its own is started, and every job's process imports torch and Lightning anew.
+@pytest.mark.slow
+@needs_ray
+def test_jobs_on_a_ray_of_this_machine(sweep, elsewhere) -> None:  # noqa: F811
+    command = (*QUICK, *THREADS, "seed=0,1,two", "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2")
+    try:
+        status, said, found = sweep(*command, "+hydra.launcher.ray.init.include_dashboard=false")
+    finally:
+        import_module("ray").shutdown()
     assert status == 1
-    assert "there is no 'hydra/launcher/ray'; hydra/launcher: there are joblib, submitit_local, submitit_slurm." in said
+    assert [known["status"] for known in found.values()] == ["finished", "finished", "failed"]
+    assert "2 of 3 jobs finished" in said
+    assert [known.get("threads") for known in found.values()] == [1, 1, None]
+    assert os.getpid() not in {known.get("process") for known in found.values()}
+
+
+@pytest.mark.parametrize("launcher", ["ray", "joblib", "submitit_local"])
+def test_a_plugin_that_is_not_installed_is_one_sentence(sweep, launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    known = Plugins.instance().class_name_to_class.items()
+    own = {name: plugin for name, plugin in known if not name.startswith("hydra_plugins.")}
+    monkeypatch.setattr(Plugins.instance(), "class_name_to_class", own)
+    status, said, found = sweep(*QUICK, "seed=0,1", f"hydra/launcher={launcher}", "sweep.name=none")
+    assert (status, found) == (1, {})
+    extra = "ray" if launcher == "ray" else "sweeps"
+    assert f"_launcher is missing: pip install 'deft-lightning[{extra}]'." in said
+    assert not Path("multirun_outputs/none").exists()
+
+
+def test_a_launcher_that_does_not_exist_is_one_sentence(sweep) -> None:  # noqa: F811
+    status, said, _ = sweep(*QUICK, "seed=0,1", "hydra/launcher=lsf")
+    assert status == 1
+    known = "joblib, ray, submitit_local, submitit_slurm"
+    assert f"there is no 'hydra/launcher/lsf'; hydra/launcher: there are {known}." in said

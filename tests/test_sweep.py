@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
 from deft_lightning import __main__ as cli
+from deft_lightning import results
 from deft_lightning.callbacks.checkpoints import read_checkpoint
-from deft_lightning.sweep import SweepFolder, job_folder, jobs
+from deft_lightning.sweep import SweepFolder, job_folder, jobs, lock, report
 from tests.helpers import PLAIN, TINY
 
 QUICK = (*TINY, *PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[0.1,0.1,0.1,0.1]")
@@ -144,6 +145,8 @@ def test_a_folder_is_a_function_of_what_the_job_is() -> None:
     folder = job_folder("dsprites", 3, overrides, ["experiment", "groups.gamma", "seed"])
     assert folder.startswith("dsprites_seed3_gamma-0.1_")
     assert folder == job_folder("dsprites", 3, overrides[::-1], ["experiment", "groups.gamma", "seed"])
+    small = ["+experiment@_global_=beta_vae", "+sweep=small", "seed=3"]  # whose name does not tell the experiment
+    assert job_folder("small", 3, small, ["experiment", "seed"]).startswith("small_beta_vae_seed3_")
     again = ["sweep.resume=true", "sweep.name=b", *overrides[1:]]
     assert folder == job_folder("dsprites", 3, again, ["experiment", "groups.gamma", "seed"])
     other = [override.replace("quick", "paper") for override in overrides]
@@ -165,3 +168,19 @@ def test_overrides_that_refer_to_other_fields_are_kept_as_written() -> None:
     name = job_folder("deft", 0, given, ["schedule.pressures"])
     assert name.startswith("deft_seed0")
     assert name != job_folder("deft", 0, OmegaConf.create(["schedule.pressures=[${sweep.other},1]", "seed=0"]), [])
+
+
+def test_a_job_that_was_killed_says_so_and_one_at_work_elsewhere_does_not(sweep) -> None:
+    """A killed process leaves "running" behind, and no lock; resumed, the job goes on."""
+    sweep(*QUICK, "seed=0,1", "sweep.name=one")
+    dead, busy = sorted(path.parent for path in Path("multirun_outputs/one").glob("*/results.json"))
+    for folder in (dead, busy):
+        results.update(folder, status="running")
+    with lock(busy):
+        assert not report(Path("multirun_outputs/one"))
+    known = jobs(Path("multirun_outputs/one"))
+    assert (known[dead.name]["status"], known[busy.name]["status"]) == ("failed", "running")
+    assert known[dead.name]["reason"].startswith("its process ended without a word")
+    status, _, found = sweep(*QUICK, "seed=0,1", "sweep.name=one", "sweep.resume=true")
+    assert status == 0
+    assert {job["status"] for job in found.values()} == {"finished"}

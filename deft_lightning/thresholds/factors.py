@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,9 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 while (first := len(found[name])) < counts["repeats"]:
                     members = range(first, min(first + counts["population"], counts["repeats"]))
                     bar.update(task, description=f"{name}, subsets {first + 1} to {members[-1] + 1}")
-                    population = _population(cfg, dataset, space, name, members, schedule, device)
+                    populations = _populations(cfg, dataset, space, name, members, schedule, device)
                     every = cfg.trainer.log_every_n_steps
-
-                    def advance(steps: int, by: int = len(members)) -> None:
-                        bar.advance(task, steps * by)
-
-                    curves = anneal(population, schedule.length, every, advance)
+                    curves = anneal(populations, schedule.length, every, lambda steps: bar.advance(task, steps))
                     found[name] += [_threshold(curve, rule) for curve in curves]
                     file.write(folder, content)
         content["notices"] = _notices(found, rule["limit"])
@@ -88,7 +85,7 @@ def _space_of(dataset: FactorDataset) -> FactorSpace:
     return dataset.space
 
 
-def _population(
+def _populations(
     cfg: DictConfig,
     dataset: FactorDataset,
     space: FactorSpace,
@@ -96,7 +93,8 @@ def _population(
     members: range,
     schedule: Anneal,
     device: torch.device,
-) -> Population:
+) -> list[Population]:
+    """The members, divided among the cores of a CPU; a GPU has them all."""
     modules, data = [], []
     choices = config.check(cfg)
     for member in members:
@@ -108,7 +106,9 @@ def _population(
         modules.append(
             DEFT(choices.groups, schedule, choices.objective, dataset.shape, cfg.lr, seed, len(subset) // batch)
         )
-    return Population(modules, data, device)
+    count = min(len(members), torch.get_num_threads() if device.type == "cpu" else 1)
+    ends = [len(members) * k // count for k in range(count + 1)]
+    return [Population(modules[a:b], data[a:b], device) for a, b in pairwise(ends)]
 
 
 def _threshold(curve: crossing.Curve, rule: dict[str, Any]) -> float | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deft_lightning import config, results, run, run_folder
@@ -47,6 +48,8 @@ def measurement(cfg: DictConfig, folder: Path, extra: dict[str, Any]) -> Iterato
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | extra)
     run_folder.write_config(folder, whole)
     results.update(folder, **run.header(cfg, training, known.get("run_id") or uuid.uuid4().hex[:8]))
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
     begin, before = time.monotonic(), known.get("timings", {}).get("train_seconds", 0.0)
     try:
         dataset: FactorDataset = config.build(cfg, "data")

@@ -3,13 +3,18 @@
 How the members run together was chosen by `benchmarks/thresholds_population.py`. Linear layers are one batched
 matrix product. The encoders' convolutions are one grouped convolution, but the decoders' transposed ones run member
 after member: a grouped transposed convolution is slower on a CPU than its parts, and most of the work is there.
-torch.func.vmap over the module gives the same numbers, and turns every layer into a grouped one: slower than this
-for every size of subset.
+torch.func.vmap over the module gives the same numbers, and turns every layer into a grouped one: no faster than this
+for the smallest subsets, and slower for all others. torch.compile gains nothing on either.
+
+On a CPU a population for each core, every one on a single thread, is faster than one population on all cores: small
+layers leave cores waiting for each other. `anneal` trains several populations side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -134,16 +139,38 @@ class Population:
         return torch.stack(drawn)
 
 
-def anneal(population: Population, steps: int, every: int, progress: Callable[[int], object]) -> list[Curve]:
-    """Train for `steps`, recording every `every` of them; one curve for each member.
+def anneal(populations: Sequence[Population], steps: int, every: int, progress: Callable[[int], object]) -> list[Curve]:
+    """Train for `steps`, recording every `every` of them; one curve for each member of every population, in order.
 
-    `progress` is called with the number of steps just taken. Raises `DeftError` when a loss is no longer finite.
+    Each population has a thread of its own, and in it its share of torch's threads. `progress` is called with the
+    number of steps just taken, counted for every member. Raises `DeftError` when a loss is no longer finite; that, as
+    any interruption, ends all populations.
     """
+    threads, stop = torch.get_num_threads(), Event()
+    share = max(1, threads // len(populations))
+    try:
+        with ThreadPoolExecutor(len(populations), initializer=torch.set_num_threads, initargs=(share,)) as pool:
+            try:
+                tasks = [pool.submit(_anneal, population, steps, every, progress, stop) for population in populations]
+                for task in wait(tasks, return_when=FIRST_EXCEPTION).done:
+                    task.result()  # raises what ended it
+            finally:
+                stop.set()
+            return [curve for task in tasks for curve in task.result()]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _anneal(
+    population: Population, steps: int, every: int, progress: Callable[[int], object], stop: Event
+) -> list[Curve]:
     rows: list[Tensor] = []
     counts, betas = [], []
     for step in range(1, steps + 1):
+        if stop.is_set():
+            return []
         parts = population.step()
-        progress(1)
+        progress(len(population))
         if step % every:
             continue
         row = torch.cat([parts.reconstruction.unsqueeze(1), parts.kl], dim=1)  # [M, 1 + D]

@@ -49,8 +49,18 @@ class Parts(pl.Callback):
 @pytest.mark.parametrize("batch_size", [4, 2])  # the whole subset at every step, and half of it
 def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) -> None:
     """Weights after 12 Adam steps, and everything recorded on the way, to rounding."""
-    population = Population([_module(seed) for seed in SEEDS], [_data(m, batch_size) for m in range(3)])
-    curves = anneal(population, STEPS, 1, lambda _: None)
+    populations = [
+        Population([_module(SEEDS[m]) for m in members], [_data(m, batch_size) for m in members])
+        for members in ((0, 1), (2,))
+    ]
+    counted: list[int] = []
+    curves = anneal(populations, STEPS, 1, counted.append)
+    assert sum(counted) == 3 * STEPS
+    parameters = [
+        {k: v[m] for k, v in population.parameters.items()}
+        for population in populations
+        for m in range(len(population))
+    ]
     for member, seed in enumerate(SEEDS):
         module, parts = _module(seed), Parts()
         options = {"max_steps": STEPS, "max_epochs": -1, "log_every_n_steps": 1}
@@ -59,7 +69,7 @@ def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) ->
         for name, value in module.named_parameters():
             moved = float((value - begin[name]).detach().abs().max())
             assert moved > 5e-3  # twelve steps of 2e-3: a difference would show
-            torch.testing.assert_close(population.parameters[name][member], value, rtol=0, atol=0.02 * moved, msg=name)
+            torch.testing.assert_close(parameters[member][name], value, rtol=0, atol=0.02 * moved, msg=name)
         table = torch.tensor(parts.rows, dtype=torch.float64)
         curve = curves[member]
         torch.testing.assert_close(torch.tensor(curve.reconstruction), table[:, 0], rtol=1e-4, atol=0)
@@ -74,9 +84,12 @@ def test_refusals() -> None:
         Population([_module(0), _module(1)], [_data(0, 4), _data(1, 2)])
 
 
-def test_a_loss_that_is_not_finite_is_said() -> None:
-    population = Population([_module(0)], [_data(0)])
+def test_a_loss_that_is_not_finite_is_said_and_ends_all_populations() -> None:
+    threads = torch.get_num_threads()
+    populations = [Population([_module(m)], [_data(m)]) for m in range(2)]
     with torch.no_grad():
-        population.parameters["decoder.hidden.bias"].fill_(float("nan"))
+        populations[1].parameters["decoder.hidden.bias"].fill_(float("nan"))
     with pytest.raises(DeftError, match="no longer finite at step 1"):
-        anneal(population, 1, 1, lambda _: None)
+        anneal(populations, 100_000, 1, lambda _: None)
+    assert populations[0].step_count < 100_000
+    assert torch.get_num_threads() == threads

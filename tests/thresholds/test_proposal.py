@@ -36,11 +36,18 @@ def test_a_stray_of_one_seed_is_no_stage() -> None:
     stages = propose_stages(seeds)
     assert [len(stage.thresholds) for stage in stages] == [6, 4, 6]
     assert stages[1].pressure == pytest.approx((20 * 9) ** 0.5, rel=0.01)
-    assert not stages[1].stable
-    said = notices(schedule(seeds, 1, 1000, 10))
-    assert len(said) == 1
-    assert "the pressure of stage 2, 13.4, is unstable" in said[0]
-    assert "above it open 3 latents in 2 seeds, 4 latents in 1 seeds" in said[0]
+    assert stages[1].latents_above == [4, 3, 3]
+    assert all(stage.stable for stage in stages)  # every seed has thresholds on both sides of every pressure
+
+
+def test_a_pressure_that_not_every_seed_supports_is_unstable() -> None:
+    """The third seed has nothing below 20."""
+    seeds = [CLEAR[0], CLEAR[1], CLEAR[2][:3]]
+    proposal = schedule(seeds, 1, 1000, 10)
+    assert [stage["stable"] for stage in proposal["stages"]] == [True, False, True]
+    assert not proposal["stable"]
+    (said,) = notices(proposal)
+    assert "the pressure of stage 2, 18.5, is unstable: 1 of 3 seeds have no thresholds on both of its sides" in said
 
 
 def test_a_continuum_is_one_stage_and_that_is_said() -> None:

@@ -1,0 +1,1 @@
+"""Hydra's plugins live in the namespace hydra_plugins; Hydra looks for them nowhere else."""
