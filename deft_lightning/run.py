@@ -69,7 +69,8 @@ def _fit(cfg: DictConfig, folder: Path, checkpoint: Path | None, run_id: str, re
         check_same_pixels(folder, dataset, resumed)
         if checkpoint is not None:
             _load_weights(module, checkpoint)
-            _check_something_is_left(module, checkpoint, first_step)
+            if not resumed:
+                _check_something_is_left(module, checkpoint, first_step)
             check_same_pixels(checkpoint.parent.parent, dataset, resumed=not resumed)
         run_loggers: list[Logger] = []
         if main:
@@ -82,6 +83,10 @@ def _fit(cfg: DictConfig, folder: Path, checkpoint: Path | None, run_id: str, re
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
         screens.start(cfg, module, dataset, trainer, folder, first_step)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        if first_step == module.boundaries[-1]:  # killed after its last step, of which Lightning has nothing to say
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                callback.on_train_start(trainer, module)
+                callback.on_train_end(trainer, module)
         failed = False
     finally:
         loggers.finish_wandb(failed)

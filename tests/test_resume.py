@@ -100,6 +100,20 @@ def test_killed_run_goes_on_from_its_last_checkpoint(uninterrupted: Path, tmp_pa
     _assert_equal_to_the_bit(folder, uninterrupted)
 
 
+def test_a_run_killed_after_its_last_step_is_finished_by_resuming_it(uninterrupted: Path, tmp_path: Path) -> None:
+    """Its last checkpoint is saved, and its results say that it is running."""
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    seconds = results.read(folder)["timings"]["train_seconds"]
+    results.update(folder, status="running")
+    run.train(*compose_run(folder, *PLAIN, "resume=true"))
+    _assert_equal_to_the_bit(folder, uninterrupted)
+    known = results.read(folder)
+    assert known["steps"] == 48
+    assert seconds <= known["timings"]["train_seconds"] < seconds + 60
+    assert (folder / "metrics.csv").read_text() == (uninterrupted / "metrics.csv").read_text()
+
+
 def test_metrics_csv_has_every_row_once(uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def test_what_a_test_leaves_behind(finished: Path) -> None:
 def test_stopped_and_resumed_equals_uninterrupted(step: int, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         anneal(tmp_path / "run", *_send(step, signal.SIGTERM))
+    anneal(tmp_path / "run", "resume=true")
+    assert json.loads((tmp_path / "run" / file.FILE).read_text()) == json.loads((finished / file.FILE).read_text())
+
+
+def test_a_test_killed_after_its_last_step_has_its_thresholds_when_resumed(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / file.FILE).unlink()
+    results.update(tmp_path / "run", status="running")
     anneal(tmp_path / "run", "resume=true")
     assert json.loads((tmp_path / "run" / file.FILE).read_text()) == json.loads((finished / file.FILE).read_text())
 
