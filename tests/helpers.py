@@ -129,9 +129,9 @@ class PaintedSprites(TinySprites):
 class Quadrants(UnlabelledSprites):
     """Eight images: a square of 24 x 24 pixels in one of four quadrants, and one of 8 x 8 in the middle or not.
 
-    What a nat of KL is worth is known. The large square's place is 2 ln 2 nats, and spares 4 x 24^2 pixels that are
-    white with chance 1/4 their entropy of 0.562 nats: 935 nats of reconstruction for one. The small square's bit is
-    ln 2 nats, and spares ln 2 for each of 8^2 pixels: 64 for one. Latents pay below these pressures.
+    What the first bit of KL is worth is known: the largest eigenvalues of the pixels' correlations. Each quadrant's
+    24^2 pixels are equal, and correlate with another quadrant's at -1/3: three times 24^2 * 4/3 = 768 nats a nat. The
+    small square's 8^2 pixels are equal: once 64. A latent pays below these pressures.
     """
 
     name = "quadrants"

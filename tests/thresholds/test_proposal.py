@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from deft_lightning import DeftError
+from deft_lightning.thresholds.crossing import Curve
 from deft_lightning.thresholds.proposal import groups_for, lengths, notices, propose_stages, schedule
+from tests.helpers import Quadrants
+from tests.thresholds.test_crossing import gaussian
 
 
 def pressures(*seeds: list[float | None]) -> list[float]:
@@ -48,6 +53,33 @@ def test_a_pressure_that_not_every_seed_supports_is_unstable() -> None:
     assert not proposal["stable"]
     (said,) = notices(proposal)
     assert "the pressure of stage 2, 18.5, is unstable: 1 of 3 seeds have no thresholds on both of its sides" in said
+
+
+def test_images_of_two_factors_of_very_different_size_have_the_two_stages_they_should() -> None:
+    """From images to a schedule, with a linear Gaussian model at its optimum in place of training.
+
+    It opens a latent for every eigenvalue of the pixels' correlations, 768 three times and 64 once, and its KL is
+    log(eigenvalue / beta) / 2: a latent passes 0.1 nats at exp(-0.2) of its eigenvalue.
+    """
+    pixels = Quadrants().images(torch.arange(8), torch.Generator()).flatten(1).double().numpy()
+    pixels = pixels[:, pixels.std(axis=0) > 0]
+    pixels = (pixels - pixels.mean(axis=0)) / pixels.std(axis=0)
+    eigenvalues = np.linalg.eigvalsh(pixels @ pixels.T / 8)[::-1]
+    assert eigenvalues[:5] == pytest.approx([768, 768, 768, 64, 0], abs=1e-6)
+
+    latents = []
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        curve = gaussian(list(random.permutation(eigenvalues)), records=2000, beta_high=1500)
+        noise = random.normal(scale=0.01, size=curve.kl_per_latent.shape)
+        noisy = Curve(curve.step, curve.beta, curve.reconstruction, np.abs(curve.kl_per_latent + noise))
+        crossings = noisy.latent_crossings(limit=0.1, window=100)
+        latents.append([None if place is None else float(noisy.beta[place]) for place in crossings])
+    stages = propose_stages(latents)
+    assert [len(stage.thresholds) for stage in stages] == [9, 3]
+    assert [stage.latents_above for stage in stages] == [[3, 3, 3], [4, 4, 4]]
+    assert [stage.pressure for stage in stages] == [pytest.approx(np.exp(-0.2) * (768 * 64) ** 0.5, rel=0.05), 1]
+    assert all(stage.stable for stage in stages)
 
 
 def test_a_continuum_is_one_stage_and_that_is_said() -> None:

@@ -22,26 +22,23 @@ def proposal(folder: Path, *overrides: str) -> dict:
     return propose.propose(*compose_run(folder, *overrides, base=ANNEAL, config="thresholds_propose"))
 
 
-# Slow: three anneal tests of 1,000 steps. Fewer leave latents no time to open between the two thresholds.
+# Slow: an anneal test of 1,000 steps; fewer leave no time to learn before beta is low.
 @pytest.mark.slow
-def test_two_factors_of_very_different_size_are_two_stages(tmp_path: Path) -> None:
-    """Worth 935 and 64 nats of reconstruction for each of KL; annealing finds a threshold late, never early."""
+def test_annealing_finds_a_known_threshold_late_and_never_early(tmp_path: Path) -> None:
+    """At 768 nats a nat the large square begins to pay, at 64 the small one: it cannot come first."""
     found = proposal(
         tmp_path / "run",
         "data._target_=tests.helpers.Quadrants",
-        "schedule.beta_high=600",
+        "schedule.beta_high=600",  # from above 768 the encoder loses its ReLUs before it is needed
         "schedule.steps=1000",
-        "lr=0.0003",  # faster, an encoder that nothing passes through loses its ReLUs before it is needed
+        "lr=0.0003",
         "callbacks.anneal_recorder.limit=0.1",
         "callbacks.anneal_recorder.window=20",
-        "n=3",
+        "n=1",
     )
-    for total, latents in zip(found["threshold"], found["latent_thresholds"], strict=True):
-        assert 64 < total["pressure"] < 935  # no model learns the small square before the large one
-        assert max(value for value in latents if value is not None) < 935
-    first, last = found["proposal"]["pressures"]
-    assert 64 < first < min(total["pressure"] for total in found["threshold"])
-    assert last == 1
+    ((total,), (latents,)) = found["threshold"], found["latent_thresholds"]
+    opened = [value for value in latents if value is not None]
+    assert 64 < max(opened) <= total["pressure"] < 600
 
 
 # Two tests of 10 steps, in which KL is first below and then above so low a limit.
