@@ -82,13 +82,17 @@ class Job:
             else:
                 cfg.resume = _prepare(folder, known)
                 self.task(cfg, folder)
-            return _score(folder, cfg.sweep.score)
         except Interrupted as error:  # the sweep ends here: its user asked for it, or its cluster
             if error.signal == signal.SIGUSR2:
                 signal.raise_signal(signal.SIGUSR2)  # the launcher's own handler queues the job again
             sys.exit(f"error: {error}")
         except Exception as error:
             _record(folder, error, name=str(cfg.name), seed=cfg.seed, sweep=sweep.membership(cfg))
+            return None
+        try:
+            return _score(folder, cfg.sweep.score)
+        except DeftError as error:  # the run itself has finished, and stays so
+            print(f"error: {folder.name}: {error}", file=sys.stderr)
             return None
 
 

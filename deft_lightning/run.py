@@ -82,8 +82,9 @@ def _fit(cfg: DictConfig, folder: Path, checkpoint: Path | None, run_id: str, re
             run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
         trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
         screens.start(cfg, module, dataset, trainer, folder, first_step)
+        nothing_left = first_step == module.boundaries[-1]
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-        if first_step == module.boundaries[-1]:  # killed after its last step, of which Lightning has nothing to say
+        if nothing_left:  # killed after its last step, of which Lightning has nothing to say
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 callback.on_train_start(trainer, module)
                 callback.on_train_end(trainer, module)

@@ -69,7 +69,7 @@ class Adaptive(Schedule):
 
         To be called once after every step.
         """
-        if len(self._ends) == self.stages:
+        if self.finished:
             return False
         if kl is not None:
             self._seen.append(kl)
@@ -91,6 +91,11 @@ class Adaptive(Schedule):
         if len(last) <= self.patience:
             return False
         return max(last) - min(last) <= self.tolerance * max(1.0, sum(last) / len(last))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last stage has ended."""
+        return len(self._ends) == self.stages
 
     @property
     def state(self) -> dict[str, Any]:

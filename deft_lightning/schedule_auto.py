@@ -29,12 +29,15 @@ class Auto(Piecewise):
 
     def check(self, data: Mapping[str, Any]) -> None:
         """Refuse thresholds that were measured on another data set."""
-        for key, what in (("name", "data set"), ("images", "number of images"), ("shape", "shape")):
+        compared = [("name", "data set"), ("images", "number of images"), ("shape", "shape")]
+        if data["name"] == "custom":  # as every set of the user's own is called
+            compared.append(("digest", "set of images"))
+        for key, what in compared:
             measured = self.measured_on.get(key)  # type: ignore[attr-defined]
-            if measured != data[key]:
+            if measured != data.get(key):
                 raise DeftError(
                     f"{self.path} was measured on another {what} ({measured}) than this run trains on "  # type: ignore[attr-defined]
-                    f"({data[key]}): measure the thresholds of these images, or choose another schedule."
+                    f"({data.get(key)}): measure the thresholds of these images, or choose another schedule."
                 )
 
     def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:

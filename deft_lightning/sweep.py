@@ -22,7 +22,9 @@ from deft_lightning import results
 from deft_lightning.errors import DeftError
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job: the mark of a sweep's folder
-SAME_JOB = re.compile(r"[+~]*sweep\.(name|resume|over)=")  # what a command may say differently when it is started again
+SAME_JOB = re.compile(
+    r"[+~]*sweep\.(name|resume|over|score)="
+)  # what a command may say differently when it is started again
 
 
 class SweepFolder(Callback):
@@ -62,7 +64,7 @@ def _name(config: DictConfig) -> str:
         given = given.removeprefix(f"{Path(config.hydra.sweep.dir).parent.parent}/").rstrip("/")
         if not re.fullmatch(r"[\w.\-]+", given):
             raise DeftError(f"sweep.name is {given!r}: give a word, which names a folder.")
-    name = given or re.sub(r"[^\w.\-]+", "-", str(config.name))
+    name = given or re.sub(r"[^\w.\-]+", "-", str(config.sweep.name))
     if resume:
         return _latest(config, name) if given is None else _existing(config, name)
     if given is None:
@@ -86,8 +88,15 @@ def _swept(config: DictConfig) -> list[str]:
 def _latest(config: DictConfig, name: str) -> str:
     ours = re.compile(rf"{re.escape(name)}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
     folder = _folder(config, name).parent
-    found = [path.parent.name for path in folder.glob(f"*/{PLAN}") if ours.fullmatch(path.parent.name)]
-    return max(found) if found else _existing(config, name)
+    found = [path for path in folder.glob(f"*/{PLAN}") if ours.fullmatch(path.parent.name)]
+    asked = _telling(config.hydra.overrides.task)
+    same = [path.parent.name for path in found if _telling(OmegaConf.load(path).hydra.overrides.task) == asked]
+    if found and not same:
+        raise DeftError(
+            f"no sweep of the name {name} under {folder} was started with these overrides: start one without "
+            f"sweep.resume, or say which to go on with by sweep.name={max(path.parent.name for path in found)}."
+        )
+    return max(same) if same else _existing(config, name)
 
 
 def _existing(config: DictConfig, name: str) -> str:
@@ -123,7 +132,7 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
     It tells name, seed and what else the jobs differ in, `over`; the digest at its end, of all overrides, tells two
     jobs apart whatever they differ in.
     """
-    told = sorted(override for override in as_written(overrides) if not SAME_JOB.match(override))
+    told = _telling(overrides)
     digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
     words = [str(name), f"seed{seed}"]
     for override in told:
@@ -132,8 +141,14 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
         if group == "experiment" in over and value != name:
             words.insert(1, value)
         elif group in over and group not in ("experiment", "seed"):
-            words.append(f"{re.split('[./]', key)[-1]}-{value}")
+            short = re.sub(r"\d+\.\d{5,}(?!\d|e)", lambda number: f"{float(number.group()):.4g}", value)
+            words.append(f"{re.split('[./]', key)[-1]}-{short}")
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest}"
+
+
+def _telling(overrides: Iterable[str]) -> list[str]:
+    """Overrides without those that may differ when the command is started again, in order."""
+    return sorted(override for override in as_written(overrides) if not SAME_JOB.match(override))
 
 
 def as_written(overrides: Iterable[str]) -> list[str]:
@@ -168,13 +183,14 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _record_deaths(folder: Path) -> None:
     """A job that says it is running while no process holds its lock was killed: its results say so from now on."""
+    reason = "its process ended without a word: it was killed, or memory ran out."
     for name, known in jobs(folder).items():
         if known.get("status") not in ("starting", "running"):
             continue
         try:
             with lock(folder / name):
-                reason = "its process ended without a word: it was killed, or memory ran out."
-                results.update(folder / name, status="failed", reason=reason)
+                if results.read(folder / name).get("status") in ("starting", "running"):
+                    results.update(folder / name, status="failed", reason=reason)
         except filelock.Timeout:
             pass  # another process goes through the same sweep
 
@@ -183,9 +199,9 @@ def report(folder: Path) -> bool:
     """One table of jobs with their status; whether all have finished."""
     _record_deaths(folder)
     found = jobs(folder)
-    if not found:  # refused before the first job
-        (folder / PLAN).unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
+    if not found:  # refused before the first job, unless jobs wait in a cluster's queue
+        if folder.is_dir() and not any(path.name != PLAN for path in folder.iterdir()):
+            (folder / PLAN).unlink(missing_ok=True)
             folder.rmdir()
         return False
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -127,6 +128,18 @@ def test_stopped_and_resumed_equals_uninterrupted(step: int, uninterrupted: Path
         assert ours["state_dict"][name].equal(value), name
     assert results.read(folder)["stages"] == results.read(uninterrupted)["stages"]
     assert results.read(folder)["boundaries"] == [8, 16, 24, 32]
+
+
+def test_a_run_killed_after_its_last_stage_takes_no_more_steps_when_resumed(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    results.update(folder, status="running")
+    run.train(*compose_run(folder, *ADAPTIVE, "resume=true"))
+    ours, theirs = results.read(folder), results.read(uninterrupted)
+    for key in ("status", "steps", "stages", "boundaries"):
+        assert ours[key] == theirs[key], key
 
 
 def test_a_window_in_which_nothing_is_logged_is_refused(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_a_folder_is_a_function_of_what_the_job_is() -> None:
     assert folder == job_folder("dsprites", 3, overrides[::-1], ["experiment", "groups.gamma", "seed"])
     small = ["+experiment@_global_=beta_vae", "+sweep=small", "seed=3"]  # whose name does not tell the experiment
     assert job_folder("small", 3, small, ["experiment", "seed"]).startswith("small_beta_vae_seed3_")
+    sampled = job_folder("deft", 3, ["lr=0.00012345678", "schedule.pressure=151.86225921856524"], ["schedule.pressure"])
+    assert sampled.startswith("deft_seed3_pressure-151.9_")
     again = ["sweep.resume=true", "sweep.name=b", *overrides[1:]]
     assert folder == job_folder("dsprites", 3, again, ["experiment", "groups.gamma", "seed"])
     other = [override.replace("quick", "paper") for override in overrides]

@@ -47,6 +47,15 @@ class AdaptiveStages(pl.Callback):
         if self._schedule is not None:
             self._schedule.state = state_dict
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where stages have ended before, and take no step after the last: a run may be killed right at its end."""
+        if self._schedule is None:
+            return
+        if trainer.is_global_zero:
+            results.update(trainer.default_root_dir, boundaries=list(cast(DEFT, pl_module).boundaries))
+        if self._schedule.finished:
+            trainer.should_stop = True
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

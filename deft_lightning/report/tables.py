@@ -188,7 +188,8 @@ def runs(study: Study, out: Path) -> Table:
     frame = pd.DataFrame(sorted(rows, key=place))
     printed = frame.copy()
     printed["Minutes"] = ["" if pd.isna(x) else f"{x:.1f}" for x in frame["Minutes"]]
-    printed["Steps"] = [f"{x:,}" if isinstance(x, int) else "" for x in frame["Steps"]]
+    printed["Steps"] = ["" if pd.isna(x) else f"{x:,.0f}" for x in frame["Steps"]]
+    printed["Seed"] = ["" if pd.isna(x) else f"{x:.0f}" if is_number(x) else x for x in frame["Seed"]]
     return _table("runs", frame, printed)
 
 

@@ -16,6 +16,8 @@ LIMIT = 0.1
 """Nats of KL above which the model is said to pass information (section 5.1)."""
 WINDOW = 100
 """Optimiser steps that a KL is averaged over, half before and half after, before it is held against the limit."""
+EARLY = 0.9
+"""A crossing above this share of beta_high is none: that high a beta may never have held information back."""
 POINTS = 500
 """At most so many points of a curve are kept in thresholds.json."""
 
@@ -75,14 +77,17 @@ def first_stays_above(values: Array, limit: float) -> int | None:
 
 
 def starts_above(curve: Curve, beta_high: float, limit: float = LIMIT, window: int = WINDOW) -> float | None:
-    """A `beta_high` to try instead where the smoothed KL has never been at or below `limit`; None where it has been.
+    """A `beta_high` to try instead where the smoothed KL stays above `limit` from before `EARLY` of it; else None.
+
+    A KL that falls below the limit at first says nothing: as long as the decoder learns the average image, none passes.
 
     In a linear Gaussian model under pressure beta, a latent that explains a variance of lambda has a KL of
     log(lambda / beta) / 2 and closes at beta = lambda: at least beta exp(2 KL) of the most informative latent is
     needed. Where KL is large that is far too much, so the answer is between twice and ten times the present beta.
     """
     kl = smooth(curve.kl, curve.step, window)
-    if not len(kl) or bool((kl <= limit).any()):
+    first = first_stays_above(kl, limit)
+    if first is None or (first > 0 and curve.beta[first] <= EARLY * beta_high):
         return None
     place = int(kl.argmin())
     factor = np.exp(min(2 * float(curve.kl_per_latent[place].max()), 10.0))
@@ -113,8 +118,8 @@ def never_crossed(curve: Curve, limit: float) -> str:
 def too_low(beta_high: float, limit: float, better: float) -> str:
     """The sentence for a beta_high under which information passes from the start; `better` is one to try."""
     return (
-        f"KL starts above {limit:g} nats and has never been below, so that the threshold is above the beta_high of "
-        f"{beta_high:g}: raise it about {better / beta_high:.2g} times, schedule.beta_high={better:g}."
+        f"KL stays above {limit:g} nats before beta has fallen by a tenth, so that the threshold is near or above the "
+        f"beta_high of {beta_high:g}: raise it about {better / beta_high:.2g} times, schedule.beta_high={better:g}."
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deft_lightning import config, results, run, run_folder
+from deft_lightning.callbacks.checkpoints import Interrupted
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.errors import DeftError
 from deft_lightning.schedule_anneal import Anneal
@@ -50,6 +53,7 @@ def measurement(cfg: DictConfig, folder: Path, extra: dict[str, Any]) -> Iterato
     results.update(folder, **run.header(cfg, training, known.get("run_id") or uuid.uuid4().hex[:8]))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    terminate = signal.signal(signal.SIGTERM, _interrupt)
     begin, before = time.monotonic(), known.get("timings", {}).get("train_seconds", 0.0)
     try:
         dataset: FactorDataset = config.build(cfg, "data")
@@ -61,8 +65,14 @@ def measurement(cfg: DictConfig, folder: Path, extra: dict[str, Any]) -> Iterato
         run.record_failure(folder, error)
         raise
     finally:
+        signal.signal(signal.SIGTERM, terminate)
         results.update(folder, timings={"train_seconds": round(before + time.monotonic() - begin, 1)})
     results.update(folder, status="finished")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    raise Interrupted(f"the measurement was stopped by {name}: resume=true goes on with it.", number)
 
 
 def anneal_of(cfg: DictConfig) -> Anneal:
@@ -79,6 +89,12 @@ def settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
     if recorder is None:
         raise DeftError("callbacks.anneal_recorder is missing, and its limit and window are needed: leave it in.")
     check_rule(recorder.limit, recorder.window)
+    every = cfg.trainer.log_every_n_steps
+    if not isinstance(every, int) or isinstance(every, bool) or not 0 < every <= schedule.length:
+        raise DeftError(
+            f"trainer.log_every_n_steps is {every!r}: give a whole number from 1 to the {schedule.length} steps of the "
+            "test, which records what is logged."
+        )
     return {
         "beta_high": schedule.beta_high,
         "steps": schedule.length,

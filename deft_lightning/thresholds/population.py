@@ -28,6 +28,7 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.errors import DeftError
 from deft_lightning.module import DEFT
 from deft_lightning.networks import Posterior
+from deft_lightning.objectives import BetaVAE
 from deft_lightning.schedule import Schedule
 from deft_lightning.seeding import Stream, derive_seed
 from deft_lightning.thresholds.crossing import Curve
@@ -45,7 +46,7 @@ class Population:
 
     `modules` give the initial weights and the seeds, `data` the batches; a member takes the steps that its module
     would take in a trainer of its own with that data, up to rounding. Raises `DeftError` when a module has more than
-    one group, or the batches of the members differ in size.
+    one group or another objective than a beta-VAE's, or the batches of the members differ in size.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Population:
     ) -> None:
         if any(len(module.groups) > 1 for module in modules):
             raise DeftError("an anneal test has one group of encoders: choose groups=single.")
+        if any(type(module.objective) is not BetaVAE for module in modules):
+            raise DeftError("an anneal test trains a beta-VAE: leave objective=beta_vae as it is.")
         if len({part.batch_size for part in data}) > 1:
             raise DeftError("the members of a population need batches of one size.")
         self.device = torch.device(device)

@@ -94,6 +94,15 @@ def test_a_beta_high_that_is_too_low_says_how_much_to_raise_it() -> None:
     assert starts_above(gaussian([120.0], beta_high=200.0), 200, 0.1, 20) is None
 
 
+def test_a_kl_that_falls_while_the_average_image_is_learnt_does_not_hide_a_beta_high_that_is_too_low() -> None:
+    """None passes at first, whatever the pressure; below 120, a variance of 120 opens as soon as it is learnt."""
+    curve = gaussian([120.0], beta_high=30.0)
+    curve.kl_per_latent[5:50] = 0.0
+    assert starts_above(curve, 30, 0.1, 20) == pytest.approx(60)  # at least twice, where nothing tells how much
+    curve.kl_per_latent[5:200] = 0.0  # to 0.8 of beta_high: a threshold
+    assert starts_above(curve, 30, 0.1, 20) is None
+
+
 def test_thinned_curves_keep_the_whole_range() -> None:
     thin = gaussian([120.0], records=1234).thinned(500)
     assert len(thin["step"]) == len(thin["kl_per_latent"]) == 500

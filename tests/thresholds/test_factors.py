@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from deft_lightning import DeftError, results
+from deft_lightning.callbacks.checkpoints import Interrupted
 from deft_lightning.data.factors import FactorSpace
 from deft_lightning.thresholds import factors, file, screens
 from deft_lightning.thresholds.population import Population
@@ -93,9 +96,29 @@ def test_a_stopped_measurement_goes_on_where_it_was(
     assert file.read(tmp_path / "run", "factors") == file.read(finished, "factors")
 
 
+def test_sigterm_interrupts_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its own thread, as it arrives: populations end, and the results say so."""
+    before = signal.getsignal(signal.SIGTERM)
+    step = Population.step
+
+    def stopping(self: Population):
+        if self.step_count == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self)
+
+    monkeypatch.setattr(Population, "step", stopping)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM: resume=true goes on"):
+        measure(tmp_path / "run", "schedule.steps=100000")
+    assert results.read(tmp_path / "run")["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
+        (("trainer.log_every_n_steps=0",), "trainer.log_every_n_steps is 0: give a whole number from 1 to the 10"),
+        (("trainer.log_every_n_steps=11",), "trainer.log_every_n_steps is 11"),
+        (("objective=dip_vae_i",), "leave objective=beta_vae as it is"),
         (UNLABELLED, "no labels on a full grid"),
         (("repeats=0",), "repeats is 0: give a whole number above 0"),
         (("population=many",), "population is 'many'"),

@@ -55,7 +55,7 @@ FIGURES = (
         "Fig. 3",
         "Information threshold",
         "Anneal test: the pressure falls, and at the threshold (dashed) the KL begins to stay above 0.1 nats.",
-        "python -m deft_lightning.thresholds +experiment=dsprites",
+        "python -m deft_lightning.thresholds --multirun +experiment=dsprites",
         (thresholds.anneal_tests,),
     ),
     PaperFigure(
@@ -69,7 +69,7 @@ FIGURES = (
         "Fig. 6",
         "Information thresholds of factors",
         "Thresholds of subsets in which only one factor varies. Red: the pressures of Table 1.",
-        "python -m deft_lightning.thresholds factors +experiment=dsprites",
+        "python -m deft_lightning.thresholds factors --multirun +experiment=dsprites",
         (thresholds.factors,),
     ),
     PaperFigure(
