@@ -28,8 +28,8 @@ class OptunaSweeper(Sweeper):
     `n_trials` jobs in batches of `n_jobs`, which the launcher runs at once. `params` and the command line give what
     to look through: `interval(1, 100)` of floats, tagged `tag(log, interval(1, 100))` for a logarithmic scale and
     `tag(int, interval(1, 100))` for whole numbers, `range(...)` or choices. The trials are a function of the seed and
-    of the scores so far, so that the same sweep resumed asks for the same jobs, and those that are finished return
-    their scores at once. A failed job counts as worse than any that has finished.
+    of the scores so far: the same sweep resumed asks for the same jobs as long as those that had failed fail again, and
+    those that are finished return their scores at once. A failed job counts as worse than any that has finished.
     """
 
     def __init__(self, n_trials: int, n_jobs: int, seed: int, params: Mapping[str, Any] | None = None) -> None:

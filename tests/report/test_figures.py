@@ -191,6 +191,15 @@ def test_factor_thresholds_and_the_pressures_of_table_1(study: Study) -> None:
     assert [found.get_xdata()[0] for found in ax.lines if found.get_color() == thresholds.RED] == [1, 12, 30, 70]
 
 
+def test_factors_measured_twice_are_drawn_twice(tmp_path: Path) -> None:
+    for seed in ("0", "1"):
+        factory.write(tmp_path / seed, factory.factor_thresholds(), name="thresholds.json")
+    (plate,) = thresholds.factors(Study(load([tmp_path])))
+    first, second = drawn(plate).axes
+    assert points(first) == points(second)
+    assert second.get_title() == f"{first.get_title()} · 2"
+
+
 def test_failure_rates_are_drawn_with_the_papers(study: Study) -> None:
     ax = only(failures.failure_rates, study).axes[0]
     assert {47.7, 8.0, 61.7} <= {round(x, 6) for x in points(ax)}

@@ -104,6 +104,17 @@ def test_runs_table_leads_to_the_run_folders(study: Study, tmp_path: Path) -> No
     assert set(frame["Status"].iloc[1:]) == {"finished"}
 
 
+def test_a_run_that_lacks_numbers_does_not_take_those_of_the_others(tmp_path: Path) -> None:
+    early = scored(0.2, status="failed") | {"seed": None}
+    early.pop("steps", None)
+    study = study_of(tmp_path, scored(0.3) | {"steps": 1234, "seed": 3}, early)
+    rows = tables.runs(study, tmp_path).printed.to_dict("records")
+    assert [(row["Status"], row["Seed"], row["Steps"]) for row in rows] == [
+        ("failed", "", ""),
+        ("finished", "3", "1,234"),
+    ]
+
+
 def test_proposed_pressures_stand_beside_the_papers(study: Study) -> None:
     (row,) = tables.proposals(study).printed.to_dict("records")
     assert (row["Pressures"], row["Pressures of Table 1"]) == ("66.5, 28, 1", "70, 30, 12, 1")

@@ -35,13 +35,18 @@ def anneal_tests(study: Study) -> list[Plate]:
 
 
 def factors(study: Study) -> list[Plate]:
-    """Fig. 6: the distribution of thresholds of every factor, the pressures of Table 1 drawn in."""
-    found = {study.label(r): r for r in study.thresholds if r.text("kind") == "factors" and _by_factor(r)}
-    data = [label for label in dict.fromkeys(study.labels.values()) if label in found]
-    if not data:
+    """Fig. 6: the distribution of thresholds of every factor, the pressures of Table 1 drawn in; one a measurement."""
+    data = list(dict.fromkeys(study.labels.values()))
+    records = [r for r in study.thresholds if r.text("kind") == "factors" and _by_factor(r) and study.label(r) in data]
+    found: dict[str, Run] = {}
+    for record in sorted(records, key=lambda r: data.index(study.label(r))):
+        label = study.label(record)
+        same = sum(name.split(" · ")[0] == label for name in found)  # measured again: with other settings, or a seed
+        found[f"{label} · {same + 1}" if same else label] = record
+    if not found:
         return []
-    thresholds = {d: _by_factor(found[d]) for d in data}
-    pressures = {d: _pressures(found[d]) for d in data}
+    thresholds = {name: _by_factor(record) for name, record in found.items()}
+    pressures = {name: _pressures(record) for name, record in found.items()}
     return [Plate("fig_06_factors", partial(_draw_factors, thresholds, pressures))]
 
 
