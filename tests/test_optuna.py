@@ -66,10 +66,13 @@ def test_the_greatest_score_is_found_whatever_fails(search) -> None:
 
 
 def test_the_search_is_a_function_of_its_seed_and_resumed_it_trains_only_what_failed(search) -> None:
-    first = search(*SEARCH, "sweep.name=one")[2]
-    assert search(*SEARCH, "sweep.name=two")[2] == first
-    assert search(*SEARCH, "sweep.name=three", "hydra.sweeper.seed=1")[2] != first
-    assert search(*SEARCH, "sweep.name=one", "sweep.resume=true")[2] == [p for p in first if p > 300]
+    few = (*SEARCH, "hydra.sweeper.n_trials=12")  # two more than the sampler draws at random
+    first = search(*few, "sweep.name=one")[2]
+    failed = [pressure for pressure in first if pressure > 300]
+    assert 0 < len(failed) < len(first) == 12
+    assert search(*few, "sweep.name=two")[2] == first
+    assert search(*few, "sweep.name=three", "hydra.sweeper.seed=1")[2] != first
+    assert search(*few, "sweep.name=one", "sweep.resume=true")[2] == failed
 
 
 def test_jobs_can_be_asked_for_in_batches_and_fields_can_be_choices(search) -> None:
@@ -112,5 +115,11 @@ def test_what_cannot_be_searched_is_one_sentence(search, arguments: tuple[str, .
 
 
 def test_a_score_that_runs_do_not_have_is_said_with_those_they_have(search) -> None:
-    _, said, _ = search(*SEARCH[:2], *SEARCH[4:], "sweep.score=gim", "hydra.sweeper.n_trials=1")
+    """The run has finished all the same, and the same sweep with the right name does not train it again."""
+    one = (*SEARCH[:2], *SEARCH[4:], "hydra.sweeper.n_trials=1")
+    _, said, _ = search(*one, "sweep.score=gim")
     assert "sweep.score is 'gim', and the run was scored for mig: choose one of these." in said
+    assert SweepFolder.current is not None
+    assert [job["status"] for job in jobs(SweepFolder.current).values()] == ["finished"]
+    status, _, pressures = search(*one, "sweep.score=mig", "sweep.resume=true")
+    assert (status, pressures) == (0, [])

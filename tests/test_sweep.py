@@ -172,6 +172,18 @@ def test_overrides_that_refer_to_other_fields_are_kept_as_written() -> None:
     assert name != job_folder("deft", 0, OmegaConf.create(["schedule.pressures=[${sweep.other},1]", "seed=0"]), [])
 
 
+def test_a_sweep_with_other_overrides_is_not_taken_for_the_one_to_resume(sweep) -> None:
+    _, _, found = sweep(*QUICK, "seed=0")
+    (name,) = (path.name for path in Path("multirun_outputs").iterdir())
+    status, said, _ = sweep(*QUICK, "seed=0", "lr=0.001", "sweep.resume=true")
+    assert status == 1
+    assert "was started with these overrides: start one without sweep.resume, or say which" in said
+    assert f"sweep.name={name}" in said
+    status, _, more = sweep(*QUICK, "seed=0", "lr=0.001", "sweep.resume=true", f"sweep.name={name}")
+    assert (status, len(more)) == (0, 2)
+    assert set(found) < set(more)
+
+
 def test_a_job_that_was_killed_says_so_and_one_at_work_elsewhere_does_not(sweep) -> None:
     """A killed process leaves "running" behind, and no lock; resumed, the job goes on."""
     sweep(*QUICK, "seed=0,1", "sweep.name=one")

@@ -142,6 +142,15 @@ def test_thresholds_of_other_data_are_refused(finished: Path, tmp_path: Path) ->
         assert "\n" not in str(caught.value)
 
 
+def test_custom_images_are_told_apart_by_their_digest(finished: Path, tmp_path: Path) -> None:
+    """All of them are called custom."""
+    data = {"name": "custom", "images": 96, "shape": [3, 64, 64], "digest": "a"}
+    schedule = auto(**{"from": _write(tmp_path, finished, data=data)})
+    schedule.check(data)
+    with pytest.raises(DeftError, match=r"measured on another set of images \(a\) than this run trains on \(b\)"):
+        schedule.check(data | {"digest": "b"})
+
+
 def test_auto_refuses_what_it_cannot_read(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(DeftError, match=r"schedule.from should say where"):
         auto()
