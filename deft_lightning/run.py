@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -50,6 +51,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     except BaseException as error:
         record_failure(folder, error)
         raise
+    gc.collect()  # trainer and module refer to each other, and to the data: a sweep's next job loads its own
     outcome = results.read(folder)
     screens.end(outcome, folder)
     return outcome
