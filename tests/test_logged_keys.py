@@ -198,5 +198,5 @@ def test_the_wandb_run_knows_its_configuration_group_tags_and_method(name: str, 
     grouped = [OmegaConf.select(OmegaConf.create(offline.config), field) for field in GROUPED_BY]
     assert grouped == ["tiny, rendered", "smoke", tiny.method]
     assert offline.config["method"] == results.read(folder)["method"]
-    assert offline.run.run_group == saved["name"]
+    assert offline.run.run_group == OmegaConf.load(folder / "config.yaml").sweep.name
     assert sorted(offline.run.tags) == ["one", "two"]
