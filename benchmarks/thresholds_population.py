@@ -3,7 +3,7 @@
     python benchmarks/thresholds_population.py [--device cpu] [--members 16] [--seconds 120] [--data dsprites]
 
 For every size of subset (by default those of dSprites: 3 values of shape, 6 of scale, 32 of a position, 40 of
-orientation) the same subsets are trained in four ways, a batch being the whole subset:
+orientation) the same subsets are trained in these ways, a batch being the whole subset:
 
     population  `thresholds.population` as the command trains it: all members together, divided among the cores
     stacked     the same in one population on all cores
@@ -38,7 +38,7 @@ from deft_lightning.data.base import FactorDataset
 from deft_lightning.loggers import ResumableCSVLogger
 from deft_lightning.objectives import reconstruction
 from deft_lightning.schedule_anneal import Anneal
-from deft_lightning.thresholds.population import Population, anneal
+from deft_lightning.thresholds.population import Population, anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
 
 LR, SCHEDULE = 5e-4, Anneal(200, 1_000_000)
@@ -64,9 +64,7 @@ def subsets(dataset: FactorDataset, factor: str, members: int) -> list[FactorDat
 
 def population_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
     """Some steps of all members, as the command takes them; gives the number of steps, counted for every member."""
-    count = torch.get_num_threads() if device == "cpu" else 1
-    all_modules, all_data = modules(dataset, members), subsets(dataset, factor, members)
-    populations = [Population(all_modules[k::count], all_data[k::count], device) for k in range(min(count, members))]
+    populations = divide(modules(dataset, members), subsets(dataset, factor, members), device)
 
     def steps() -> int:
         anneal(populations, STEPS, STEPS, lambda _: None)

@@ -22,9 +22,8 @@ from deft_lightning import results
 from deft_lightning.errors import DeftError
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job: the mark of a sweep's folder
-SAME_JOB = re.compile(
-    r"[+~]*sweep\.(name|resume|over|score)="
-)  # what a command may say differently when it is started again
+# What a command may say differently when it is started again.
+SAME_JOB = re.compile(r"[+~]*sweep\.(name|resume|over|score)=")
 
 
 class SweepFolder(Callback):
@@ -181,24 +180,25 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _record_deaths(folder: Path) -> None:
+def _record_deaths(folder: Path, found: dict[str, dict[str, Any]]) -> None:
     """A job that says it is running while no process holds its lock was killed: its results say so from now on."""
     reason = "its process ended without a word: it was killed, or memory ran out."
-    for name, known in jobs(folder).items():
+    for name, known in found.items():
         if known.get("status") not in ("starting", "running"):
             continue
         try:
             with lock(folder / name):
                 if results.read(folder / name).get("status") in ("starting", "running"):
                     results.update(folder / name, status="failed", reason=reason)
+                found[name] = results.read(folder / name)
         except filelock.Timeout:
             pass  # another process goes through the same sweep
 
 
 def report(folder: Path) -> bool:
     """One table of jobs with their status; whether all have finished."""
-    _record_deaths(folder)
     found = jobs(folder)
+    _record_deaths(folder, found)
     if not found:  # refused before the first job, unless jobs wait in a cluster's queue
         if folder.is_dir() and not any(path.name != PLAN for path in folder.iterdir()):
             (folder / PLAN).unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from deft_lightning.schedule_anneal import Anneal
 from deft_lightning.seeding import Stream, derive_seed
 from deft_lightning.thresholds import crossing, figures, file
 from deft_lightning.thresholds.measurement import anneal_of, measurement, settings, take_counts
-from deft_lightning.thresholds.population import Population, anneal
+from deft_lightning.thresholds.population import Population, anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
 
 log = logging.getLogger(__name__)
@@ -94,7 +93,6 @@ def _populations(
     schedule: Anneal,
     device: torch.device,
 ) -> list[Population]:
-    """The members, divided among the cores of a CPU; a GPU has them all."""
     modules, data = [], []
     choices = config.check(cfg)
     for member in members:
@@ -106,9 +104,7 @@ def _populations(
         modules.append(
             DEFT(choices.groups, schedule, choices.objective, dataset.shape, cfg.lr, seed, len(subset) // batch)
         )
-    count = min(len(members), torch.get_num_threads() if device.type == "cpu" else 1)
-    ends = [len(members) * k // count for k in range(count + 1)]
-    return [Population(modules[a:b], data[a:b], device) for a, b in pairwise(ends)]
+    return divide(modules, data, device)
 
 
 def _threshold(curve: crossing.Curve, rule: dict[str, Any]) -> float | None:

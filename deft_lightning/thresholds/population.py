@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from itertools import pairwise
 from threading import Event
 from typing import NamedTuple
 
@@ -140,6 +141,14 @@ class Population:
             random = torch.Generator(self.device).manual_seed(derived)
             drawn.append(torch.randn(batch, self.latents, generator=random, device=self.device))
         return torch.stack(drawn)
+
+
+def divide(modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str) -> list[Population]:
+    """The members as `anneal` trains them fastest: one population for each core of a CPU, one for a GPU."""
+    cores = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    count = min(len(modules), cores)
+    ends = [len(modules) * k // count for k in range(count + 1)]
+    return [Population(modules[a:b], data[a:b], device) for a, b in pairwise(ends)]
 
 
 def anneal(populations: Sequence[Population], steps: int, every: int, progress: Callable[[int], object]) -> list[Curve]:

@@ -16,6 +16,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from deft_lightning.sweep import PLAN
+
 if TYPE_CHECKING:  # optional, and Hydra imports every plugin to know it
     import optuna
 
@@ -59,7 +61,7 @@ class OptunaSweeper(Sweeper):
             raise HydraException("there is nothing to look through: give an interval, as in 'x=interval(1, 100)'.")
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self._config, folder / "multirun.yaml")
+        OmegaConf.save(self._config, folder / PLAN)
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=self.seed)
