@@ -67,7 +67,8 @@ def population_loop(dataset: FactorDataset, factor: str, members: int, device: s
     populations = divide(modules(dataset, members), subsets(dataset, factor, members), device)
 
     def steps() -> int:
-        anneal(populations, STEPS, STEPS, lambda _: None)
+        end = populations[0].step_count + STEPS
+        anneal(populations, end, end, lambda _: None)
         return STEPS * members
 
     return steps
@@ -114,7 +115,7 @@ def vmap_loop(dataset: FactorDataset, factor: str, members: int, device: str) ->
         return reconstruction(images, logits), posterior.kl().mean(dim=0)
 
     def forward(images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return vmap(loss)(population.parameters, images, noise)
+        return vmap(loss)(population.stacked, images, noise)
 
     population.evaluate = forward  # type: ignore[method-assign,assignment]
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
+from deft_lightning import memory
 from deft_lightning.errors import DeftError
 from deft_lightning.groups import Groups
 from deft_lightning.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior, initialise
@@ -146,6 +147,11 @@ class DEFT(pl.LightningModule):
     def boundaries(self) -> tuple[int, ...]:
         """The global step at which each stage ends."""
         return self.schedule.boundaries(self.steps_per_epoch)
+
+    def on_fit_start(self) -> None:
+        """Spare a CPU the cost of getting its memory anew at every step."""
+        if self.device.type == "cpu":
+            memory.keep_freed()
 
     def on_train_start(self) -> None:
         """Tell the objective how many images it learns from."""

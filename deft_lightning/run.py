@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from deft_lightning import branch, config, distributed, loggers, results, run_folder, screens, sweep
+from deft_lightning import branch, config, distributed, loggers, memory, results, run_folder, screens, sweep
 from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -41,7 +41,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **header(cfg, training, run_id), method=cfg.method or choices.method)
+    results.update(folder, **header(cfg, training, run_id))
     try:
         checkpoint = own or branch.starting_point(cfg, train)
         if processes == 1:
@@ -52,6 +52,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         record_failure(folder, error)
         raise
     gc.collect()  # trainer and module refer to each other, and to the data: a sweep's next job loads its own
+    memory.give_back()
     outcome = results.read(folder)
     screens.end(outcome, folder)
     return outcome
@@ -175,6 +176,7 @@ def header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, 
         "status": "starting",
         "reason": None,
         "name": cfg.name,
+        "method": cfg.method or config.check(cfg).method,
         "seed": cfg.seed,
         "run_id": run_id,
         "config_digest": results.digest(training),

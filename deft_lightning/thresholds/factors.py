@@ -34,12 +34,14 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     whole subset, as a loader of batches of 64 gives it: the gradient is the same on average as that of 64 draws with
     replacement, has less noise, and costs less. A larger subset is visited in batches of 64.
 
-    What is finished is written after every population, and not measured again by a resumed measurement, which ends
-    with the same thresholds. Raises `DeftError` for data without a full grid of labels.
+    What is finished is written after every population, and not measured again by a resumed measurement; the population
+    under way goes on from its checkpoint. It ends with the same thresholds. Raises `DeftError` for data without a full
+    grid of labels.
     """
     cfg, counts = take_counts(cfg, "repeats", "population")
     schedule = anneal_of(cfg)
     rule = settings(cfg, schedule)
+    checkpoints = folder / "checkpoints"
     with measurement(cfg, folder, counts) as dataset:
         space = _space_of(dataset)
         names = [name for name, size in zip(space.factor_names, space.factor_sizes, strict=True) if size > 1]
@@ -65,9 +67,13 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                     bar.update(task, description=f"{name}, subsets {first + 1} to {members[-1] + 1}")
                     populations = _populations(cfg, dataset, space, name, members, schedule, device)
                     every = cfg.trainer.log_every_n_steps
-                    curves = anneal(populations, schedule.length, every, lambda steps: bar.advance(task, steps))
+                    curves = anneal(
+                        populations, schedule.length, every, lambda steps: bar.advance(task, steps), checkpoints
+                    )
                     found[name] += [_threshold(curve, rule) for curve in curves]
                     file.write(folder, content)
+        for path in checkpoints.glob("population_*.ckpt"):
+            path.unlink()
         content["notices"] = _notices(found, rule["limit"])
         file.write(folder, content | {"finished": True})
         _draw(content, folder)

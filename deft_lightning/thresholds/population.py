@@ -2,7 +2,8 @@
 
 How the members run together was chosen by `benchmarks/thresholds_population.py`. Linear layers are one batched
 matrix product. The encoders' convolutions are one grouped convolution, but the decoders' transposed ones run member
-after member: a grouped transposed convolution is slower on a CPU than its parts, and most of the work is there.
+after member: a grouped transposed convolution is slower on a CPU than its parts, and most of the work is there. The
+last of them, with as few channels as an image has, is faster as a matrix product whose patches are added up.
 torch.func.vmap over the module gives the same numbers, and turns every layer into a grouped one: no faster than this
 for the smallest subsets, and slower for all others. torch.compile gains nothing on either.
 
@@ -12,11 +13,15 @@ layers leave cores waiting for each other. `anneal` trains several populations s
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from itertools import pairwise
+from pathlib import Path
 from threading import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import stack_module_state
 
+from deft_lightning import memory
 from deft_lightning.data.batches import Batch
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.errors import DeftError
@@ -33,6 +39,11 @@ from deft_lightning.objectives import BetaVAE
 from deft_lightning.schedule import Schedule
 from deft_lightning.seeding import Stream, derive_seed
 from deft_lightning.thresholds.crossing import Curve
+
+log = logging.getLogger(__name__)
+
+SAVE_SECONDS = 60.0
+"""How often a population under way is saved: what a killed measurement loses at most."""
 
 
 class Parts(NamedTuple):
@@ -60,16 +71,21 @@ class Population:
         if len({part.batch_size for part in data}) > 1:
             raise DeftError("the members of a population need batches of one size.")
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            memory.keep_freed()
         self.schedule: Schedule = modules[0].schedule
         self.seeds = [module.seed for module in modules]
         self.latents = sum(modules[0].groups.latents)
         self._layers = len(modules[0].encoder.groups[0].convolutions)  # type: ignore[union-attr,arg-type]
+        self._data = list(data)
         self._batches = [_batches(part, self.device) for part in data]
         stacked, _ = stack_module_state(list(modules))
+        # [M, ...] each, but the weights of linear layers [M, in, out]: their gradient is then the product that autograd
+        # computes, and need not be turned round and copied.
         self.parameters = {
-            name: value.detach().to(self.device, memory_format=torch.contiguous_format).requires_grad_()
+            name: _turned(value.detach()).to(self.device).contiguous().requires_grad_()
             for name, value in stacked.items()
-        }  # [M, ...] each
+        }
         fused = self.device.type in ("cpu", "cuda")
         self._optimizer = torch.optim.Adam(list(self.parameters.values()), lr=modules[0].lr, fused=fused)
         self.step_count = 0
@@ -88,6 +104,30 @@ class Population:
         self.step_count += 1
         return Parts(error.detach(), kl.detach())
 
+    @property
+    def stacked(self) -> dict[str, Tensor]:
+        """The parameters in the shapes that a module has them in, [M, ...] each."""
+        return {name: _turned(value) for name, value in self.parameters.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on: steps taken, weights, Adam's moments, places in the data."""
+        return {
+            "step_count": self.step_count,
+            "parameters": {name: value.detach() for name, value in self.parameters.items()},
+            "optimizer": self._optimizer.state_dict(),
+            "data": [part.state_dict() for part in self._data],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where the same population gave `state`; a population that has taken no step yet does."""
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(state["parameters"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+        for part, position in zip(self._data, state["data"], strict=True):
+            part.load_state_dict(position)
+        self.step_count = state["step_count"]
+
     def draw(self) -> tuple[Tensor, Tensor, float]:
         """Images [M, B, C, 64, 64], noise [M, B, D] and pressure of the next step."""
         images = torch.stack([next(batches) for batches in self._batches])
@@ -104,7 +144,7 @@ class Population:
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)  # [M, B, out]
+        return torch.baddbmm(bias.unsqueeze(1), x, weight)  # [M, B, out]
 
     def _convolve(self, images: Tensor) -> Tensor:
         members, batch = images.shape[:2]
@@ -118,20 +158,24 @@ class Population:
 
     def _errors(self, spread: Tensor, images: Tensor) -> Tensor:
         """Bernoulli negative log likelihood of every member, summed over its batch, [M]."""
-        layers = [
-            [self.parameters[f"decoder.deconvolutions.{layer}.{kind}"].unbind() for kind in ("weight", "bias")]
-            for layer in range(self._layers)
-        ]
-        errors = []
+        members, batch = images.shape[:2]
+        weights, biases = (
+            [self.parameters[f"decoder.deconvolutions.{layer}.{kind}"] for layer in range(self._layers)]
+            for kind in ("weight", "bias")
+        )
+        inner = [(w.unbind(), b.unbind()) for w, b in zip(weights[:-1], biases[:-1], strict=True)]
+        kernels = weights[-1].flatten(2).unbind()  # [c, C*4*4] of every member
+        patches = []
         for member, x in enumerate(spread.unbind()):
             x = x.unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)  # [B, c, 4, 4]  # noqa: PLW2901
-            for weights, biases in layers:
-                weight = weights[member].contiguous(memory_format=torch.channels_last)
-                last = weights is layers[-1][0]
-                x = F.conv_transpose2d(x, weight, biases[member], stride=2, padding=1)  # noqa: PLW2901
-                x = x if last else x.relu()  # noqa: PLW2901
-            errors.append(F.binary_cross_entropy_with_logits(x, images[member], reduction="sum"))
-        return torch.stack(errors)
+            for weight, bias in inner:
+                kernel = weight[member].contiguous(memory_format=torch.channels_last)
+                x = F.conv_transpose2d(x, kernel, bias[member], stride=2, padding=1).relu()  # noqa: PLW2901
+            patches.append(x.permute(0, 2, 3, 1).flatten(0, 2) @ kernels[member])  # [B*32*32, C*4*4]
+        columns = torch.stack(patches).view(members * batch, -1, kernels[0].shape[1]).mT  # [M*B, C*4*4, 32*32]
+        logits = F.fold(columns, images.shape[-2:], kernel_size=4, stride=2, padding=1).view(images.shape)
+        logits = logits + biases[-1].view(members, 1, -1, 1, 1)
+        return F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(dim=1)
 
     def _noise(self, batch: int) -> Tensor:
         """The noise that every member's module draws at this step, [M, B, D]."""
@@ -143,6 +187,11 @@ class Population:
         return torch.stack(drawn)
 
 
+def _turned(parameter: Tensor) -> Tensor:
+    """Stacked weights of a linear layer between [M, out, in] and [M, in, out]; any other parameter as it is."""
+    return parameter.mT if parameter.dim() == 3 else parameter
+
+
 def divide(modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str) -> list[Population]:
     """The members as `anneal` trains them fastest: one population for each core of a CPU, one for a GPU."""
     cores = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
@@ -151,19 +200,30 @@ def divide(modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: to
     return [Population(modules[a:b], data[a:b], device) for a, b in pairwise(ends)]
 
 
-def anneal(populations: Sequence[Population], steps: int, every: int, progress: Callable[[int], object]) -> list[Curve]:
+def anneal(
+    populations: Sequence[Population],
+    steps: int,
+    every: int,
+    progress: Callable[[int], object],
+    folder: Path | None = None,
+) -> list[Curve]:
     """Train for `steps`, recording every `every` of them; one curve for each member of every population, in order.
 
     Each population has a thread of its own, and in it its share of torch's threads. `progress` is called with the
-    number of steps just taken, counted for every member. Raises `DeftError` when a loss is no longer finite; that, as
-    any interruption, ends all populations.
+    number of steps just taken, counted for every member. With a `folder` each population is saved there every
+    `SAVE_SECONDS` and when it is stopped, and goes on from what a population of the same seeds has left there.
+    Raises `DeftError` when a loss is no longer finite; that, as any interruption, ends all populations.
     """
     threads, stop = torch.get_num_threads(), Event()
     share = max(1, threads // len(populations))
+    files = [None if folder is None else folder / f"population_{place + 1}.ckpt" for place in range(len(populations))]
     try:
         with ThreadPoolExecutor(len(populations), initializer=torch.set_num_threads, initargs=(share,)) as pool:
             try:
-                tasks = [pool.submit(_anneal, population, steps, every, progress, stop) for population in populations]
+                tasks = [
+                    pool.submit(_anneal, population, steps, every, progress, stop, file)
+                    for population, file in zip(populations, files, strict=True)
+                ]
                 for task in wait(tasks, return_when=FIRST_EXCEPTION).done:
                     task.result()  # raises what ended it
             finally:
@@ -174,25 +234,65 @@ def anneal(populations: Sequence[Population], steps: int, every: int, progress: 
 
 
 def _anneal(
-    population: Population, steps: int, every: int, progress: Callable[[int], object], stop: Event
+    population: Population,
+    steps: int,
+    every: int,
+    progress: Callable[[int], object],
+    stop: Event,
+    file: Path | None,
 ) -> list[Curve]:
-    rows: list[Tensor] = []
-    counts, betas = [], []
-    for step in range(1, steps + 1):
-        if stop.is_set():
-            return []
+    rows = _restored(population, every, file)  # [M, 1 + D] each
+    progress(len(population) * population.step_count)
+    saved = time.monotonic()
+    while population.step_count < steps and not stop.is_set():
         parts = population.step()
         progress(len(population))
-        if step % every:
-            continue
-        row = torch.cat([parts.reconstruction.unsqueeze(1), parts.kl], dim=1)  # [M, 1 + D]
-        if not bool(torch.isfinite(row).all()):
-            raise DeftError(f"a loss is no longer finite at step {step:,}: lower lr, or look at the data.")
-        rows.append(row.cpu())
-        counts.append(step)
-        betas.append(population.schedule.at(step - 1, 1).pressure)
+        if population.step_count % every == 0:
+            row = torch.cat([parts.reconstruction.unsqueeze(1), parts.kl], dim=1)
+            if not bool(torch.isfinite(row).all()):
+                raise DeftError(
+                    f"a loss is no longer finite at step {population.step_count:,}: lower lr, or look at the data."
+                )
+            rows.append(row.cpu())
+        if file is not None and time.monotonic() - saved > SAVE_SECONDS:
+            _save(population, rows, every, file)
+            saved = time.monotonic()
+    if file is not None:
+        _save(population, rows, every, file)
+    if population.step_count < steps:
+        return []
+    counts = np.arange(every, steps + 1, every)
+    betas = np.array([population.schedule.at(int(count) - 1, 1).pressure for count in counts])
     table = torch.stack(rows).double().numpy()  # [n, M, 1 + D]
-    return [Curve(np.array(counts), np.array(betas), table[:, m, 0], table[:, m, 1:]) for m in range(len(population))]
+    return [Curve(counts, betas, table[:, m, 0], table[:, m, 1:]) for m in range(len(population))]
+
+
+def _save(population: Population, rows: list[Tensor], every: int, file: Path) -> None:
+    """Write the file whole or not at all; raises `DeftError` where it cannot be."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        torch.save(
+            {"seeds": population.seeds, "every": every, "rows": rows, "population": population.state_dict()}, temporary
+        )
+        os.replace(temporary, file)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
+        temporary.unlink(missing_ok=True)
+        raise DeftError(f"the checkpoint {file} cannot be written ({error}): make room, then resume.") from error
+
+
+def _restored(population: Population, every: int, file: Path | None) -> list[Tensor]:
+    """Set `population` to where it was saved, if it was; what had been recorded by then."""
+    if file is None or not file.exists():
+        return []
+    try:
+        saved = torch.load(file, map_location=population.device, weights_only=True)
+    except Exception as error:  # torch raises many types for a file that is cut short
+        log.warning("%s is damaged (%s): these subsets begin anew.", file, type(error).__name__)
+        return []
+    if (saved["seeds"], saved["every"]) != (population.seeds, every):
+        return []  # an earlier population's, or one that was divided otherwise
+    population.load_state_dict(saved["population"])
+    return [row.cpu() for row in saved["rows"]]
 
 
 def _batches(data: FactorDataModule, device: torch.device) -> Iterator[Tensor]:

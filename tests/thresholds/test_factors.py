@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from deft_lightning import DeftError, results
 from deft_lightning.callbacks.checkpoints import Interrupted
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.thresholds import factors, file, screens
+from deft_lightning.thresholds import factors, file, population, screens
 from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.subsets import Subset, varying
 from tests.helpers import UNLABELLED, TinySprites, compose_run
@@ -66,34 +67,53 @@ def test_every_factor_has_its_subsets_and_the_pressures_of_the_experiment(finish
     assert found["pressures"] == [160, 105, 30, 1]
     known = results.read(finished)
     assert (known["status"], known["thresholds"]["factors"]) == ("finished", found["factors"])
+    assert known["method"] == "beta-VAE"
     assert (finished / "figures" / "factors.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("ending", ["asked", "killed", "damaged"])
 def test_a_stopped_measurement_goes_on_where_it_was(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ending: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Stopped in the fourth population, it keeps three and ends with the same thresholds."""
-    made: list[int] = []
+    """Stopped in the fourth population, it keeps three and that one's steps, and ends with the same thresholds.
+
+    One that is asked to stop saves where it is; one that is killed has what it saved before.
+    """
+    begun: list[tuple[int, int]] = []  # members and first step of every population
+    seen: set[int] = set()
     step = Population.step
 
     def stopping(self: Population):
-        if self.step_count == 0:
-            made.append(len(self))
-        if len(made) == 4 and self.step_count == 3:
-            raise KeyboardInterrupt
+        if id(self) not in seen:
+            seen.add(id(self))
+            kept.append(self)  # whose id is then no other's
+            begun.append((len(self), self.step_count))
+        if len(begun) == 4 and self.step_count == 7:
+            if ending == "killed":
+                raise RuntimeError(ending)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)  # the main thread hears it and asks for the end of this one, after the step
         return step(self)
 
+    kept: list[Population] = []
     monkeypatch.setattr(Population, "step", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    if ending == "killed":
+        monkeypatch.setattr(population, "SAVE_SECONDS", 0.0)
+    with pytest.raises(RuntimeError if ending == "killed" else KeyboardInterrupt):
         measure(tmp_path / "run")
     part = file.read(tmp_path / "run", "factors", finished=False)
     assert [len(values) for values in part["factors"].values()] == [3, 2, 0, 0]
-    assert results.read(tmp_path / "run")["status"] == "interrupted"
+    assert results.read(tmp_path / "run")["status"] == ("failed" if ending == "killed" else "interrupted")
     with pytest.raises(DeftError, match="is not finished: go on with that measurement by resume="):
         file.read(tmp_path / "run", "factors")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    if ending == "damaged":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:10_000])
     measure(tmp_path / "run", "resume=true")
-    assert made[4:] == [1, 2, 1, 2, 1]
+    assert begun[4:] == [(1, {"asked": 8, "killed": 7, "damaged": 0}[ending]), (2, 0), (1, 0), (2, 0), (1, 0)]
+    assert ("is damaged" in caplog.text) == (ending == "damaged")
     assert file.read(tmp_path / "run", "factors") == file.read(finished, "factors")
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
 def test_sigterm_interrupts_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,9 +57,7 @@ def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) ->
     curves = anneal(populations, STEPS, 1, counted.append)
     assert sum(counted) == 3 * STEPS
     parameters = [
-        {k: v[m] for k, v in population.parameters.items()}
-        for population in populations
-        for m in range(len(population))
+        {k: v[m] for k, v in population.stacked.items()} for population in populations for m in range(len(population))
     ]
     for member, seed in enumerate(SEEDS):
         module, parts = _module(seed), Parts()

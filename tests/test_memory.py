@@ -1,0 +1,70 @@
+"""Freed memory stays with the process when it is asked to, and goes back when that is asked for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+
+PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+# In a process of its own, since the setting is the whole process's: on its main thread and on another, page faults of
+# the third time that 64 MiB are allocated and written in blocks of 8 MiB, then the fall of what is resident, in pages.
+SCRIPT = """
+import ctypes, resource, threading
+from deft_lightning import memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+
+def fill():
+    blocks = [ctypes.c_void_p(libc.malloc(8 * 2**20)) for _ in range(8)]
+    for block in blocks:
+        ctypes.memset(block, 1, 8 * 2**20)
+    for block in blocks:
+        libc.free(block)
+
+def faults():
+    fill()
+    fill()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    fill()
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+
+counts = []
+{keep}
+faults()
+thread = threading.Thread(target=faults)
+thread.start()
+thread.join()
+before = resident()
+memory.give_back()
+print(*counts, before - resident())
+"""
+
+
+def _measure(keep: bool, **environment: str) -> list[int]:
+    script = SCRIPT.replace("{keep}", "memory.keep_freed()" if keep else "")
+    unset = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=unset | environment, capture_output=True, text=True, check=True
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
+    main, other, fall = _measure(keep=True)
+    assert max(main, other) < 0.05 * PAGES
+    assert fall > 0.9 * PAGES
+    assert max(_measure(keep=False)[:2]) > 0.9 * PAGES  # what is to be avoided is there
+
+
+def test_the_environment_rules() -> None:
+    assert max(_measure(keep=True, MALLOC_TRIM_THRESHOLD_="131072")[:2]) > 0.9 * PAGES
