@@ -7,8 +7,9 @@ labels. Here the thresholds of all latents, from several seeds, are pooled and p
 0. A threshold below what the test can resolve, the fall of beta within its smoothing window, counts as that.
 1. A gap is a ratio of at least `MIN_RATIO` between neighbours. The evidence is on a log scale, since what a latent
    must gain for every nat is a ratio.
-2. What lies between two gaps is a cluster only if it holds at least one threshold for every two seeds; a smaller one
-   is a stray of few seeds. It joins the nearer neighbour, by ratio, and the gap between them is closed.
+2. What lies between two gaps is a cluster only if at least half of the seeds have a threshold in it; less is a stray
+   of few seeds, however many latents these open at once. It joins the nearer neighbour, by ratio, and the gap between
+   them is closed.
 3. At most `MAX_STAGES` clusters remain: the narrowest gaps are closed first.
 4. A cluster is a stage. Its pressure is the geometric mean of the two ends of the gap below it; the last stage's is 1.
 5. The last stage takes three quarters of the steps, about what it has in Table 1 (65, 79 and 80%), the others share
@@ -60,13 +61,14 @@ def propose_stages(thresholds: Sequence[Sequence[float | None]], resolution: flo
     Raises `DeftError` when no latent of any seed has one.
     """
     seeds = [[max(value, resolution) for value in seed if value is not None] for seed in thresholds]
-    pooled = sorted((value for seed in seeds for value in seed), reverse=True)
+    pooled = sorted(((value, seed) for seed, values in enumerate(seeds) for value in values), reverse=True)
     if not pooled:
         raise DeftError(
             "no latent of any seed has an information threshold, so that there is nothing to separate: give the "
             "test more steps, or see whether the images differ at all."
         )
-    clusters = _clusters(pooled, smallest=max(1, -(-len(seeds) // 2)))
+    found = _clusters(pooled, smallest=max(1, -(-len(seeds) // 2)))
+    clusters = [[value for value, _ in cluster] for cluster in found]
     pressures = [float(f"{(upper[-1] * lower[0]) ** 0.5:.3g}") for upper, lower in pairwise(clusters)]
     stages: list[Stage] = []
     for cluster, pressure in zip(clusters, [*pressures, 1.0], strict=True):
@@ -77,25 +79,32 @@ def propose_stages(thresholds: Sequence[Sequence[float | None]], resolution: flo
     return stages
 
 
-def _clusters(pooled: list[float], smallest: int) -> list[list[float]]:
-    """`pooled`, descending, cut at its gaps."""
+Cluster = list[tuple[float, int]]
+"""Thresholds, descending, each with the number of its seed."""
+
+
+def _clusters(pooled: Cluster, smallest: int) -> list[Cluster]:
+    """`pooled` cut at its gaps; every cluster but an only one has thresholds of `smallest` seeds."""
     clusters = [[pooled[0]]]
-    for above, value in pairwise(pooled):
-        if above / value >= MIN_RATIO:
+    for above, member in pairwise(pooled):
+        if above[0] / member[0] >= MIN_RATIO:
             clusters.append([])
-        clusters[-1].append(value)
-    while len(clusters) > 1 and min(map(len, clusters)) < smallest:
-        stray = min(range(len(clusters)), key=lambda i: len(clusters[i]))  # the first of the smallest
-        ratios = {
-            i: clusters[i][-1] / clusters[i + 1][0] for i in (stray - 1, stray) if 0 <= i < len(clusters) - 1
-        }  # of the gaps above and below it
-        _close(clusters, min(ratios, key=ratios.__getitem__))
+        clusters[-1].append(member)
+
+    def support(index: int) -> int:
+        return len({seed for _, seed in clusters[index]})
+
+    def ratio(gap: int) -> float:
+        return clusters[gap][-1][0] / clusters[gap + 1][0][0]
+
+    while len(clusters) > 1 and support(stray := min(range(len(clusters)), key=support)) < smallest:
+        _close(clusters, min((gap for gap in (stray - 1, stray) if 0 <= gap < len(clusters) - 1), key=ratio))
     while len(clusters) > MAX_STAGES:
-        _close(clusters, min(range(len(clusters) - 1), key=lambda i: clusters[i][-1] / clusters[i + 1][0]))
+        _close(clusters, min(range(len(clusters) - 1), key=ratio))
     return clusters
 
 
-def _close(clusters: list[list[float]], gap: int) -> None:
+def _close(clusters: list[Cluster], gap: int) -> None:
     clusters[gap : gap + 2] = [clusters[gap] + clusters[gap + 1]]
 
 

@@ -67,7 +67,10 @@ def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) ->
         for name, value in module.named_parameters():
             moved = float((value - begin[name]).detach().abs().max())
             assert moved > 5e-3  # twelve steps of 2e-3: a difference would show
-            torch.testing.assert_close(parameters[member][name], value, rtol=0, atol=0.02 * moved, msg=name)
+            apart = (parameters[member][name] - value).detach().abs()
+            # Adam divides by a gradient's own size, so that where it is no more than rounding a weight goes astray.
+            assert float(apart.mean()) < 1e-4 * moved, name
+            assert float(apart.max()) < 0.2 * moved, name
         table = torch.tensor(parts.rows, dtype=torch.float64)
         curve = curves[member]
         torch.testing.assert_close(torch.tensor(curve.reconstruction), table[:, 0], rtol=1e-4, atol=0)

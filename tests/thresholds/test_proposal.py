@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from deft_lightning import DeftError
 from deft_lightning.thresholds.crossing import Curve
 from deft_lightning.thresholds.proposal import groups_for, lengths, notices, propose_stages, schedule
-from tests.helpers import Quadrants
+from tests.helpers import correlations
 from tests.thresholds.test_crossing import gaussian
 
 
@@ -45,6 +44,13 @@ def test_a_stray_of_one_seed_is_no_stage() -> None:
     assert all(stage.stable for stage in stages)  # every seed has thresholds on both sides of every pressure
 
 
+def test_many_latents_of_one_seed_are_a_stray_like_one() -> None:
+    """Annealed fast, one factor may open all latents that are left; two of three seeds are a stage, one is none."""
+    many = [20.0, 19.5, 19.0, 18.5]
+    assert len(pressures([*CLEAR[0], *many], *CLEAR[1:])) == len(pressures(*CLEAR)) == 3
+    assert len(pressures([*CLEAR[0], *many], [*CLEAR[1], 19.0], CLEAR[2])) == 4
+
+
 def test_a_pressure_that_not_every_seed_supports_is_unstable() -> None:
     """The third seed has nothing below 20."""
     seeds = [CLEAR[0], CLEAR[1], CLEAR[2][:3]]
@@ -55,16 +61,27 @@ def test_a_pressure_that_not_every_seed_supports_is_unstable() -> None:
     assert "the pressure of stage 2, 18.5, is unstable: 1 of 3 seeds have no thresholds on both of its sides" in said
 
 
+def quadrants() -> np.ndarray:
+    """Eight images, [8, 64, 64]: a square of 24 x 24 pixels in one of four quadrants, and one of 8 x 8 or none.
+
+    The 24^2 pixels of a quadrant are equal, and correlate with another's at -1/3: three eigenvalues of 24^2 * 4/3. The
+    8^2 of the small square are equal: one of 64.
+    """
+    images = np.zeros((8, 64, 64))
+    for index, image in enumerate(images):
+        top, left = 4 + 32 * (index // 4), 4 + 32 * (index // 2 % 2)
+        image[top : top + 24, left : left + 24] = 1
+        image[28:36, 28:36] = index % 2
+    return images
+
+
 def test_images_of_two_factors_of_very_different_size_have_the_two_stages_they_should() -> None:
     """From images to a schedule, with a linear Gaussian model at its optimum in place of training.
 
     It opens a latent for every eigenvalue of the pixels' correlations, 768 three times and 64 once, and its KL is
     log(eigenvalue / beta) / 2: a latent passes 0.1 nats at exp(-0.2) of its eigenvalue.
     """
-    pixels = Quadrants().images(torch.arange(8), torch.Generator()).flatten(1).double().numpy()
-    pixels = pixels[:, pixels.std(axis=0) > 0]
-    pixels = (pixels - pixels.mean(axis=0)) / pixels.std(axis=0)
-    eigenvalues = np.linalg.eigvalsh(pixels @ pixels.T / 8)[::-1]
+    eigenvalues = correlations(quadrants())
     assert eigenvalues[:5] == pytest.approx([768, 768, 768, 64, 0], abs=1e-6)
 
     latents = []
