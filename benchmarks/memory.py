@@ -35,7 +35,8 @@ def worker(batch: int) -> None:
             optimizer.step()
             seen += batch
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        print(seen, time.perf_counter() - begin, usage.ru_minflt - before, usage.ru_maxrss / 1024, flush=True)
+        peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        print(seen, time.perf_counter() - begin, usage.ru_minflt - before, peak, flush=True)
 
 
 def main() -> None:

@@ -101,7 +101,9 @@ def make_loggers(
             name=name, save_dir=str(folder), id=run_id, mode=mode, config=config, settings=settings, **wandb
         )
         # Lightning passes `anonymous` on even where it is not set, and wandb warns that it has no effect.
-        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+        options = getattr(logger, "_wandb_init", {})
+        if options.get("anonymous") is None:
+            options.pop("anonymous", None)
         _ = logger.experiment  # begins the W&B run
         return logger
 

@@ -51,8 +51,9 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     except BaseException as error:
         record_failure(folder, error)
         raise
-    gc.collect()  # trainer and module refer to each other, and to the data: a sweep's next job loads its own
-    memory.give_back()
+    finally:
+        gc.collect()  # trainer and module refer to each other, and to the data: a sweep's next job loads its own
+        memory.give_back()
     outcome = results.read(folder)
     screens.end(outcome, folder)
     return outcome

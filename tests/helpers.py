@@ -130,20 +130,19 @@ class PaintedSprites(TinySprites):
 class TwoSquares(UnlabelledSprites):
     """64 images: a square of 36 x 36 pixels at one of eight places above, one of 18 x 18 at one of eight below.
 
-    `pixels` [64, 64, 64] are all of them. The two vary independently; either can be left out.
+    `pixels` [64, 64, 64] are all of them; image 8 i + j has place i above and j below. One of the two can be left out.
     """
 
     name = "two squares"
 
-    def __init__(self, channels: int = 1, large: bool | None = None, small: bool | None = None, **_: object) -> None:
-        super().__init__(channels)
-        alone = large or small
+    def __init__(self, large: bool = True, small: bool = True, **elsewhere: object) -> None:
+        super().__init__()
         self.pixels = np.zeros((64, 64, 64))
         for index, image in enumerate(self.pixels):
-            if large or not alone:
+            if large:
                 left = 4 * (index // 8)
                 image[:36, left : left + 36] = 1
-            if small or not alone:
+            if small:
                 left = round(46 * (index % 8) / 7)
                 image[46:, left : left + 18] = 1
 
@@ -154,7 +153,7 @@ class TwoSquares(UnlabelledSprites):
         return torch.from_numpy(self.pixels).float()[indices].unsqueeze(1)
 
 
-def correlations(images: np.ndarray) -> np.ndarray:
+def correlation_eigenvalues(images: np.ndarray) -> np.ndarray:
     """Eigenvalues of the correlations of the pixels of `images` [N, 64, 64] that vary, descending, [N].
 
     Where images are Bernoulli pixels and latents few, that is what a nat of KL can gain, in nats: under a higher

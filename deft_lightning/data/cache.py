@@ -8,7 +8,6 @@ tells which they were, so that other files in their place are noticed too.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import logging
 import os
@@ -23,6 +22,7 @@ import numpy as np
 import platformdirs
 from tqdm import tqdm
 
+from deft_lightning import memory
 from deft_lightning.errors import DeftError
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def load_or_build(
         except StaleCacheError as reason:
             log.warning("%s is made again: %s", path, reason)
         write(path, build(), kind=kind, version=version, origin=origin)
-        _give_memory_back()
+        memory.give_back()  # what building took and freed
         # Read back rather than kept: what was built is in memory once at most, and what is used has been checked.
         try:
             return read(path, kind=kind, version=version, origin=origin)
@@ -104,12 +104,6 @@ def load_or_build(
                 f"the prepared data {path} cannot be read back as they were written: check the disk, or choose "
                 "another folder with data.root"
             ) from error
-
-
-def _give_memory_back() -> None:
-    """Let go of what building took and freed: glibc would keep tens of MB of it for later."""
-    with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such call
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def load(path: Path, *, kind: str, version: int, otherwise: str) -> Prepared:

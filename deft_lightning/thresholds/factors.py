@@ -42,7 +42,7 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     schedule = anneal_of(cfg)
     rule = settings(cfg, schedule)
     checkpoints = folder / "checkpoints"
-    with measurement(cfg, folder, counts) as dataset:
+    with measurement(cfg, folder, counts, rule) as dataset:
         space = _space_of(dataset)
         names = [name for name, size in zip(space.factor_names, space.factor_sizes, strict=True) if size > 1]
         found = _known(folder, names)
@@ -72,7 +72,7 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                     )
                     found[name] += [_threshold(curve, rule) for curve in curves]
                     file.write(folder, content)
-        for path in checkpoints.glob("population_*.ckpt"):
+        for path in checkpoints.glob("*population_*"):
             path.unlink()
         content["notices"] = _notices(found, rule["limit"])
         file.write(folder, content | {"finished": True})

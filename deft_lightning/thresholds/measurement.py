@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deft_lightning import config, results, run, run_folder
+from deft_lightning import config, memory, results, run, run_folder
 from deft_lightning.callbacks.checkpoints import Interrupted
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.errors import DeftError
@@ -40,15 +40,17 @@ def take_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, in
 
 
 @contextmanager
-def measurement(cfg: DictConfig, folder: Path, extra: dict[str, Any]) -> Iterator[FactorDataset]:
+def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dict[str, Any]) -> Iterator[FactorDataset]:
     """Claim the folder, keep results.json while the block runs, and give it the data set.
 
-    `extra` decides the outcome beside what a run's configuration does; a measurement is only resumed with the same.
+    `counts` and `rule`, see `take_counts` and `settings`, decide the outcome beside what a run's configuration does; a
+    measurement is only resumed with the same.
     """
-    training = config.training_part(cfg, config.check(cfg).schedule) | extra
+    decisive = {"rule": rule | {"log_every_n_steps": cfg.trainer.log_every_n_steps}}
+    training = config.training_part(cfg, config.check(cfg).schedule) | counts | decisive
     run_folder.claim(folder, training, resume=bool(cfg.resume))
     known = results.read(folder)
-    whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | extra)
+    whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
     run_folder.write_config(folder, whole)
     results.update(folder, **run.header(cfg, training, known.get("run_id") or uuid.uuid4().hex[:8]))
     if cfg.threads is not None:
@@ -66,6 +68,7 @@ def measurement(cfg: DictConfig, folder: Path, extra: dict[str, Any]) -> Iterato
         raise
     finally:
         signal.signal(signal.SIGTERM, terminate)
+        memory.give_back()
         results.update(folder, timings={"train_seconds": round(before + time.monotonic() - begin, 1)})
     results.update(folder, status="finished")
 

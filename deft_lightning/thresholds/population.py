@@ -207,12 +207,12 @@ def anneal(
     progress: Callable[[int], object],
     folder: Path | None = None,
 ) -> list[Curve]:
-    """Train for `steps`, recording every `every` of them; one curve for each member of every population, in order.
+    """Train up to `steps`, recording every `every` of them; one curve for each member of every population, in order.
 
     Each population has a thread of its own, and in it its share of torch's threads. `progress` is called with the
-    number of steps just taken, counted for every member. With a `folder` each population is saved there every
-    `SAVE_SECONDS` and when it is stopped, and goes on from what a population of the same seeds has left there.
-    Raises `DeftError` when a loss is no longer finite; that, as any interruption, ends all populations.
+    number of steps just taken, or restored, counted for every member. With a `folder` each population is saved there
+    every `SAVE_SECONDS` and when it is stopped, and goes on from what one of the same seeds has left there. Raises
+    `DeftError` when a loss is no longer finite; that, as any interruption, ends all populations.
     """
     threads, stop = torch.get_num_threads(), Event()
     share = max(1, threads // len(populations))
@@ -258,7 +258,12 @@ def _anneal(
             _save(population, rows, every, file)
             saved = time.monotonic()
     if file is not None:
-        _save(population, rows, every, file)
+        try:
+            _save(population, rows, every, file)
+        except DeftError as error:
+            if stop.is_set():  # then the interruption is what is raised
+                log.error("%s", error)
+            raise
     if population.step_count < steps:
         return []
     counts = np.arange(every, steps + 1, every)
@@ -289,8 +294,10 @@ def _restored(population: Population, every: int, file: Path | None) -> list[Ten
     except Exception as error:  # torch raises many types for a file that is cut short
         log.warning("%s is damaged (%s): these subsets begin anew.", file, type(error).__name__)
         return []
-    if (saved["seeds"], saved["every"]) != (population.seeds, every):
-        return []  # an earlier population's, or one that was divided otherwise
+    if (saved["seeds"], saved["every"]) != (population.seeds, every):  # an earlier population's, as a rule
+        if set(saved["seeds"]) & set(population.seeds):
+            log.warning("%s is of another number of threads: the subsets under way begin anew.", file)
+        return []
     population.load_state_dict(saved["population"])
     return [row.cpu() for row in saved["rows"]]
 

@@ -1,7 +1,7 @@
 """Pressures without labels: anneal tests on the whole data set with several seeds, and a schedule from them.
 
 The tests are runs of their own, one after another, each with its checkpoints: at 64 images a step the arithmetic is
-all of the time, so that a population of them would gain nothing on a CPU, and could not be resumed in the middle.
+all of the time, so that a population of them would gain little on a CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     cfg, counts = take_counts(cfg, "n")
     schedule = anneal_of(cfg)
     rule = settings(cfg, schedule)
-    with measurement(cfg, folder, counts) as dataset:
+    with measurement(cfg, folder, counts, rule) as dataset:
         tests = [_test(cfg, folder / f"seed_{seed}", seed) for seed in range(cfg.seed, cfg.seed + counts["n"])]
         latents = [test["latent_thresholds"] for test in tests]
         per_epoch = max(1, len(dataset) // cfg.batch_size)

@@ -78,6 +78,41 @@ def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) ->
         assert curve.beta == pytest.approx([max(200 * (1 - t / STEPS), 1) for t in range(STEPS)])
 
 
+def test_populations_go_on_from_where_they_were_saved(tmp_path: Path) -> None:
+    """Five steps, and seven more of others from their files, are the twelve of one: weights and records."""
+
+    def make() -> list[Population]:
+        members = ((0, 1), (2,))
+        return [Population([_module(SEEDS[m]) for m in part], [_data(m, 2) for m in part]) for part in members]
+
+    whole, first, second = make(), make(), make()
+    expected = anneal(whole, STEPS, 2, lambda _: None)
+    anneal(first, 5, 2, lambda _: None, tmp_path)
+    counted: list[int] = []
+    curves = anneal(second, STEPS, 2, counted.append, tmp_path)
+    assert sorted(counted)[-2:] == [5, 10]  # restored, of one member and of two
+    assert sum(counted) == 3 * STEPS
+    for ours, theirs in zip(second, whole, strict=True):
+        for name, value in theirs.stacked.items():
+            assert torch.equal(ours.stacked[name], value), name
+    for curve, other in zip(curves, expected, strict=True):
+        assert curve.kl_per_latent.tolist() == other.kl_per_latent.tolist()
+        assert curve.step.tolist() == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_file_of_other_populations_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Said where some members are the same, which another number of threads makes; and nothing of it is used."""
+    anneal([Population([_module(3), _module(11)], [_data(0), _data(1)])], 4, 1, lambda _: None, tmp_path)
+    (fresh,) = anneal([Population([_module(40)], [_data(2)])], 4, 1, lambda _: None)
+    (other,) = anneal([Population([_module(40)], [_data(2)])], 4, 1, lambda _: None, tmp_path)
+    assert other.kl_per_latent.tolist() == fresh.kl_per_latent.tolist()
+    assert not caplog.records
+    counted: list[int] = []
+    anneal([Population([_module(40), _module(3)], [_data(2), _data(0)])], 4, 1, counted.append, tmp_path)
+    assert counted == [0, 2, 2, 2, 2]
+    assert "is of another number of threads" in caplog.text
+
+
 def test_refusals() -> None:
     with pytest.raises(DeftError, match="one group of encoders"):
         Population([_module(0, groups=Groups([5, 5]))], [_data(0)])

@@ -8,7 +8,7 @@ import pytest
 from deft_lightning import DeftError
 from deft_lightning.thresholds.crossing import Curve
 from deft_lightning.thresholds.proposal import groups_for, lengths, notices, propose_stages, schedule
-from tests.helpers import correlations
+from tests.helpers import correlation_eigenvalues
 from tests.thresholds.test_crossing import gaussian
 
 
@@ -81,7 +81,7 @@ def test_images_of_two_factors_of_very_different_size_have_the_two_stages_they_s
     It opens a latent for every eigenvalue of the pixels' correlations, 768 three times and 64 once, and its KL is
     log(eigenvalue / beta) / 2: a latent passes 0.1 nats at exp(-0.2) of its eigenvalue.
     """
-    eigenvalues = correlations(quadrants())
+    eigenvalues = correlation_eigenvalues(quadrants())
     assert eigenvalues[:5] == pytest.approx([768, 768, 768, 64, 0], abs=1e-6)
 
     latents = []
