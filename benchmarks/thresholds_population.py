@@ -5,7 +5,7 @@
 For every size of subset (by default those of dSprites: 3 values of shape, 6 of scale, 32 of a position, 40 of
 orientation) the same subsets are trained in these ways, a batch being the whole subset:
 
-    population  `thresholds.population` as the command trains it: all members together, divided among the cores
+    population  `thresholds.annealing` as the command trains it: all members together, divided among the cores
     stacked     the same in one population on all cores
     vmap        stacked parameters through torch.func.vmap over the module: the other way to batch
     bare        one member at a time, its module in a bare loop
@@ -38,7 +38,8 @@ from deft_lightning.data.base import FactorDataset
 from deft_lightning.loggers import ResumableCSVLogger
 from deft_lightning.objectives import reconstruction
 from deft_lightning.schedule_anneal import Anneal
-from deft_lightning.thresholds.population import Population, anneal, divide
+from deft_lightning.thresholds.annealing import anneal, divide
+from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.subsets import Subset, varying
 
 LR, SCHEDULE = 5e-4, Anneal(200, 1_000_000)

@@ -7,7 +7,7 @@ Loops over the same batches of Color dSprites (64 images of 3 x 64 x 64, four gr
     trainer   the module through the Lightning trainer, CSV logging and all callbacks of a run on
     bare      a bare PyTorch loop over the same module
     eager     a plain implementation, kept here as the baseline: one Conv2d stack a group, contiguous tensors,
-              Adam as it comes, nothing compiled, in a process of its own whose memory is managed as it comes
+              Adam as it comes, nothing compiled
     fetch     fetching and colouring the batches alone
 
 and with --objectives the bare loop under every other objective, each compiled first, which takes some minutes.
@@ -19,11 +19,9 @@ of them; rates are images over all of a loop's time. Keep the machine quiet mean
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -100,28 +98,6 @@ def batches(data: FactorDataModule, device: torch.device) -> Iterator[Tensor]:
         for batch in data.train_dataloader():
             moved = batch._replace(indices=batch.indices.to(device))
             yield data.on_after_batch_transfer(moved, 0)
-
-
-def eager_elsewhere(device: torch.device) -> Callable[[int], None]:
-    """The same in another process: how this one manages its memory (`deft_lightning.memory`) is no part of it."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    context.Process(target=_serve_eager, args=(theirs, device), daemon=True).start()
-
-    def steps(count: int) -> None:
-        ours.send(count)
-        ours.recv()
-
-    return steps
-
-
-def _serve_eager(connection: Connection, device: torch.device) -> None:
-    steps = eager_loop(FactorDataModule(load("color_dsprites"), BATCH), device)
-    while True:
-        steps(connection.recv())
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        connection.send("done")
 
 
 def eager_loop(data: FactorDataModule, device: torch.device) -> Callable[[int], None]:
@@ -271,7 +247,7 @@ def main() -> None:
 
         return call
 
-    loops = {"bare": bare_loop(fresh(), device, deft()), "eager": eager_elsewhere(device), "fetch": fetch}
+    loops = {"bare": bare_loop(fresh(), device, deft()), "eager": eager_loop(fresh(), device), "fetch": fetch}
     others = [AnnealedVAE(), FactorVAE(), DIPVAE1(), DIPVAE2(), BetaTCVAE(), DEFTTC()] if options.objectives else []
     loops |= {objective.label: bare_loop(fresh(), device, deft(objective)) for objective in others}
     for steps in loops.values():

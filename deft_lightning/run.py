@@ -41,7 +41,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         read_checkpoint(own)  # a damaged one is refused before anything is written
     run_folder.write_config(folder, cfg)
     run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **header(cfg, training, run_id))
+    results.update(folder, **header(cfg, training, run_id, cfg.method or choices.method))
     try:
         checkpoint = own or branch.starting_point(cfg, train)
         if processes == 1:
@@ -171,13 +171,13 @@ def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: i
     )
 
 
-def header(cfg: DictConfig, training: dict[str, Any], run_id: str) -> dict[str, Any]:
+def header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: str) -> dict[str, Any]:
     """What results.json says of a run before it begins."""
     return {
         "status": "starting",
         "reason": None,
         "name": cfg.name,
-        "method": cfg.method or config.check(cfg).method,
+        "method": method,
         "seed": cfg.seed,
         "run_id": run_id,
         "config_digest": results.digest(training),

@@ -20,8 +20,9 @@ from deft_lightning.module import DEFT
 from deft_lightning.schedule_anneal import Anneal
 from deft_lightning.seeding import Stream, derive_seed
 from deft_lightning.thresholds import crossing, figures, file
+from deft_lightning.thresholds.annealing import anneal, divide
 from deft_lightning.thresholds.measurement import anneal_of, measurement, settings, take_counts
-from deft_lightning.thresholds.population import Population, anneal, divide
+from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.subsets import Subset, varying
 
 log = logging.getLogger(__name__)

@@ -47,12 +47,14 @@ def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dic
     measurement is only resumed with the same.
     """
     decisive = {"rule": rule | {"log_every_n_steps": cfg.trainer.log_every_n_steps}}
-    training = config.training_part(cfg, config.check(cfg).schedule) | counts | decisive
+    choices = config.check(cfg)
+    training = config.training_part(cfg, choices.schedule) | counts | decisive
     run_folder.claim(folder, training, resume=bool(cfg.resume))
     known = results.read(folder)
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
     run_folder.write_config(folder, whole)
-    results.update(folder, **run.header(cfg, training, known.get("run_id") or uuid.uuid4().hex[:8]))
+    run_id = known.get("run_id") or uuid.uuid4().hex[:8]
+    results.update(folder, **run.header(cfg, training, run_id, cfg.method or choices.method))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     terminate = signal.signal(signal.SIGTERM, _interrupt)

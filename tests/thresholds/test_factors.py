@@ -13,7 +13,7 @@ import torch
 from deft_lightning import DeftError, results
 from deft_lightning.callbacks.checkpoints import Interrupted
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.thresholds import factors, file, population, screens
+from deft_lightning.thresholds import annealing, factors, file, screens
 from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.subsets import Subset, varying
 from tests.helpers import UNLABELLED, TinySprites, compose_run
@@ -80,13 +80,12 @@ def test_a_stopped_measurement_goes_on_where_it_was(
     One that is asked to stop saves where it is; one that is killed has what it saved before.
     """
     begun: list[tuple[int, int]] = []  # members and first step of every population
-    seen: set[int] = set()
+    seen: list[Population] = []
     step = Population.step
 
     def stopping(self: Population):
-        if id(self) not in seen:
-            seen.add(id(self))
-            kept.append(self)  # whose id is then no other's
+        if all(self is not other for other in seen):
+            seen.append(self)
             begun.append((len(self), self.step_count))
         if len(begun) == 4 and self.step_count == 7:
             if ending == "killed":
@@ -95,10 +94,9 @@ def test_a_stopped_measurement_goes_on_where_it_was(
             time.sleep(1)  # the main thread hears it and asks for the end of this one, after the step
         return step(self)
 
-    kept: list[Population] = []
     monkeypatch.setattr(Population, "step", stopping)
     if ending == "killed":
-        monkeypatch.setattr(population, "SAVE_SECONDS", 0.0)
+        monkeypatch.setattr(annealing, "SAVE_SECONDS", 0.0)
     with pytest.raises(RuntimeError if ending == "killed" else KeyboardInterrupt):
         measure(tmp_path / "run")
     part = file.read(tmp_path / "run", "factors", finished=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from deft_lightning import DEFT, BetaVAE, DeftError, FactorDataModule, Groups
 from deft_lightning.schedule_anneal import Anneal
-from deft_lightning.thresholds.population import Population, anneal
+from deft_lightning.thresholds.annealing import anneal
+from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.subsets import Subset
 from tests.helpers import TinySprites, plain_trainer
 
@@ -33,7 +35,7 @@ def _module(seed: int, **options) -> DEFT:
 def _data(place: int, batch_size: int = 4) -> FactorDataModule:
     """Images that differ in posX alone, in colours that are drawn afresh: 4 of them."""
     indices = place + 4 * torch.arange(4)
-    return FactorDataModule(Subset(TinySprites(channels=3), indices), batch_size, seed=SEEDS[place])
+    return FactorDataModule(Subset(Precise(channels=3), indices), batch_size, seed=SEEDS[place])
 
 
 class Parts(pl.Callback):
@@ -46,8 +48,22 @@ class Parts(pl.Callback):
         self.rows.append([float(seen["train/reconstruction"]), *latents])
 
 
+class Precise(TinySprites):
+    """The same images in the default precision."""
+
+    def images(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return super().images(indices, generator).to(torch.get_default_dtype())
+
+
+@pytest.fixture(params=[torch.float32, torch.float64])
+def precision(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("batch_size", [4, 2])  # the whole subset at every step, and half of it
-def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) -> None:
+def test_a_member_equals_the_same_test_alone(batch_size: int, precision: torch.dtype, tmp_path: Path) -> None:
     """Weights after 12 Adam steps, and everything recorded on the way, to rounding."""
     populations = [
         Population([_module(SEEDS[m]) for m in members], [_data(m, batch_size) for m in members])
@@ -68,9 +84,9 @@ def test_a_member_equals_the_same_test_alone(batch_size: int, tmp_path: Path) ->
             moved = float((value - begin[name]).detach().abs().max())
             assert moved > 5e-3  # twelve steps of 2e-3: a difference would show
             apart = (parameters[member][name] - value).detach().abs()
-            # Adam divides by a gradient's own size, so that where it is no more than rounding a weight goes astray.
             assert float(apart.mean()) < 1e-4 * moved, name
-            assert float(apart.max()) < 0.2 * moved, name
+            # Adam divides by a gradient's own size: where that is no more than rounding, single weights go astray.
+            assert float(apart.max()) < (0.02 if precision is torch.float64 else 0.2) * moved, name
         table = torch.tensor(parts.rows, dtype=torch.float64)
         curve = curves[member]
         torch.testing.assert_close(torch.tensor(curve.reconstruction), table[:, 0], rtol=1e-4, atol=0)

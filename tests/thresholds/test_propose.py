@@ -52,6 +52,8 @@ def test_trained_on_two_squares_of_very_different_size_it_separates_them(tmp_pat
     assert first["stable"]
     assert small / 2 < first["pressure"] < small
     assert max(second["thresholds"]) < first["pressure"]
+    for total, thresholds in zip(found["threshold"], found["latent_thresholds"], strict=True):
+        assert small / 2 < max(value for value in thresholds if value is not None) <= total["pressure"] < 550
     for seed, thresholds in enumerate(found["latent_thresholds"]):
         opened_first = max(range(10), key=lambda latent: thresholds[latent] or 0)
         by_large, by_small = _explained(tmp_path / "run" / f"seed_{seed}", opened_first)
