@@ -3,34 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from deft_lightning.data.datamodule import FactorDataModule
-    from deft_lightning.errors import DeftError
-    from deft_lightning.groups import Groups
-    from deft_lightning.module import DEFT
-    from deft_lightning.objectives import DEFTTC, DIPVAE1, DIPVAE2, AnnealedVAE, BetaTCVAE, BetaVAE, FactorVAE
-    from deft_lightning.schedule import Capacity, Constant, Piecewise
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = [
-    "DEFT",
-    "DEFTTC",
-    "DIPVAE1",
-    "DIPVAE2",
-    "AnnealedVAE",
-    "BetaTCVAE",
-    "BetaVAE",
-    "Capacity",
-    "Constant",
-    "DeftError",
-    "FactorDataModule",
-    "FactorVAE",
-    "Groups",
-    "Piecewise",
-]
-
 _HOMES = {
     "DEFT": "module",
     "DEFTTC": "objectives",
@@ -39,6 +14,7 @@ _HOMES = {
     "AnnealedVAE": "objectives",
     "BetaTCVAE": "objectives",
     "BetaVAE": "objectives",
+    "Adaptive": "schedule_adaptive",
     "Capacity": "schedule",
     "Constant": "schedule",
     "DeftError": "errors",
@@ -46,7 +22,9 @@ _HOMES = {
     "FactorVAE": "objectives",
     "Groups": "groups",
     "Piecewise": "schedule",
+    "anneal": "schedule_anneal",
 }
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # one list
 
 
 def __getattr__(name: str) -> Any:

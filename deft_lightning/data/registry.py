@@ -21,6 +21,9 @@ DATASETS = {
 }
 """Name of a data set: module and class, imported when first asked for."""
 
+CLASSES = {place.partition(":")[2]: place for place in DATASETS.values()}
+"""Class of a data set, as Hydra's `_target_` names it: where it is."""
+
 DOWNLOADS = {
     "dsprites": "deft_lightning.data.official:prepare",
     "scream": "deft_lightning.data.scream:prepare",
@@ -36,7 +39,7 @@ def load(name: str, **options: Any) -> FactorDataset:
     """
     if name not in DATASETS:
         raise DeftError(f"there is no data set {name!r}; there are {', '.join(DATASETS)}")
-    build = _find(DATASETS[name])
+    build = find(DATASETS[name])
     try:
         signature(build).bind(**options)
     except TypeError as error:
@@ -51,9 +54,10 @@ def prepare(name: str, root: str | os.PathLike[str] | None = None) -> str:
     """
     if name not in DOWNLOADS:
         raise DeftError(f"{name!r} is not a download; there are {', '.join(DOWNLOADS)}")
-    return _find(DOWNLOADS[name])(root)
+    return find(DOWNLOADS[name])(root)
 
 
-def _find(place: str) -> Callable[..., Any]:
+def find(place: str) -> Callable[..., Any]:
+    """Import "module:name"."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
