@@ -1,4 +1,4 @@
-"""What keeping freed memory (`deft_lightning.memory`) gains a training step on a CPU, measured in one run.
+"""What keeping freed memory (`deft_lightning.common.memory`) gains a training step on a CPU, measured in one run.
 
     python benchmarks/memory.py [--rounds 5] [--batch 64]
 
@@ -16,7 +16,8 @@ import time
 
 import torch
 
-from deft_lightning import DEFT, BetaVAE, Groups, Piecewise, memory
+from deft_lightning import DEFT, BetaVAE, Groups, Piecewise
+from deft_lightning.common import memory
 
 TURN = 5.0  # seconds
 

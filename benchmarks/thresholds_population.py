@@ -32,15 +32,18 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
-from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, callbacks, run
+from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups
+from deft_lightning.common import console
 from deft_lightning.data import load
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.loggers import ResumableCSVLogger
-from deft_lightning.objectives import reconstruction
-from deft_lightning.schedule_anneal import Anneal
-from deft_lightning.thresholds.annealing import anneal, divide
+from deft_lightning.model.objectives import reconstruction
+from deft_lightning.model.schedules.anneal import Anneal
+from deft_lightning.thresholds import AnnealRecorder
 from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.populations import anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
+from deft_lightning.training import callbacks
+from deft_lightning.training.loggers import ResumableCSVLogger
 
 LR, SCHEDULE = 5e-4, Anneal(200, 1_000_000)
 STEPS = 10  # of a population in its turn
@@ -195,7 +198,7 @@ def measure(dataset: FactorDataset, factor: str, accelerator: str, turns: Turns)
             logger=[ResumableCSVLogger(folder)],
             callbacks=[
                 callbacks.FiniteLoss(),
-                callbacks.AnnealRecorder(),
+                AnnealRecorder(),
                 callbacks.RunResults(),
                 callbacks.Checkpoints(),
                 callbacks.RunProgress(),
@@ -216,7 +219,7 @@ def main() -> None:
     parser.add_argument("--data", default="dsprites", help="a data set with a full grid of factors")
     parser.add_argument("--factors", nargs="*", help="whose subsets (default: one factor of every size)")
     options = parser.parse_args()
-    run.quieten()
+    console.quieten()
     dataset = load(options.data)
     assert dataset.space is not None
     sizes = dict(zip(dataset.space.factor_sizes, dataset.space.factor_names, strict=True))  # a factor of every size

@@ -43,12 +43,12 @@ from deft_lightning import (
     FactorVAE,
     Groups,
     Piecewise,
-    callbacks,
-    run,
 )
+from deft_lightning.common import console
 from deft_lightning.data import load
-from deft_lightning.loggers import ResumableCSVLogger
-from deft_lightning.objectives import Objective
+from deft_lightning.model.objectives import Objective
+from deft_lightning.training import callbacks
+from deft_lightning.training.loggers import ResumableCSVLogger
 
 BATCH, LATENTS, GAMMA, LR = 64, (3, 3, 2, 2), 0.1, 5e-4
 PRESSURES, EPOCHS = (160, 105, 30, 1), (2, 2, 4, 15)
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="how long to measure")
     parser.add_argument("--objectives", action="store_true", help="measure every other objective as well")
     options = parser.parse_args()
-    run.quieten()
+    console.quieten()
     device = torch.device(options.device)
     dataset = load("color_dsprites")
 

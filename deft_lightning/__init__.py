@@ -5,24 +5,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
 _HOMES = {
-    "DEFT": "module",
-    "DEFTTC": "objectives",
-    "DIPVAE1": "objectives",
-    "DIPVAE2": "objectives",
-    "AnnealedVAE": "objectives",
-    "BetaTCVAE": "objectives",
-    "BetaVAE": "objectives",
-    "Adaptive": "schedule_adaptive",
-    "Capacity": "schedule",
-    "Constant": "schedule",
-    "DeftError": "errors",
+    "DEFT": "model.module",
+    "DEFTTC": "model.objectives",
+    "DIPVAE1": "model.objectives",
+    "DIPVAE2": "model.objectives",
+    "AnnealedVAE": "model.objectives",
+    "BetaTCVAE": "model.objectives",
+    "BetaVAE": "model.objectives",
+    "Adaptive": "model.schedules.adaptive",
+    "Capacity": "model.schedules.base",
+    "Constant": "model.schedules.base",
+    "DeftError": "common.errors",
     "FactorDataModule": "data.datamodule",
-    "FactorVAE": "objectives",
-    "Groups": "groups",
-    "Piecewise": "schedule",
-    "anneal": "schedule_anneal",
+    "FactorVAE": "model.objectives",
+    "Groups": "model.groups",
+    "Piecewise": "model.schedules.base",
+    "anneal": "model.schedules.anneal",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # one list
 

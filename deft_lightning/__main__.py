@@ -9,11 +9,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deft_lightning.cli import run_task
+from deft_lightning.launch.cli import run_task
 
 
 def _train(cfg: DictConfig, folder: Path) -> None:
-    from deft_lightning import run  # noqa: PLC0415  # slow to import, and not needed to look at a configuration
+    from deft_lightning.training import run  # noqa: PLC0415  # slow to import, and not needed to look at a configuration
 
     run.train(cfg, folder)
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import requests
 
-from deft_lightning import loggers
-from deft_lightning.errors import DeftError
-from deft_lightning.logged_keys import KEYS, LoggedKey
+from deft_lightning.common.errors import DeftError
+from deft_lightning.training import loggers
+from deft_lightning.training.logged_keys import KEYS, LoggedKey
 
 NAME = "DEFT study"
 STEP = "trainer/global_step"

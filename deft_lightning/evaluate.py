@@ -27,13 +27,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from deft_lightning import config, results, run, run_folder, scoring
-from deft_lightning.codes import Codes, encode
+from deft_lightning.common import results
+from deft_lightning.common.conf import config_folder
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.errors import DeftError
+from deft_lightning.evaluation import scores as scoring
+from deft_lightning.evaluation.codes import Codes, encode
 from deft_lightning.metrics import udr
-from deft_lightning.module import DEFT
+from deft_lightning.model.module import DEFT
+from deft_lightning.training import build, config, record, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -71,22 +74,22 @@ def evaluate(
         raise DeftError(f"{folder} has no scores of any stage to add to: it was trained without callbacks.scores.")
     cfg = _configuration(folder)
     settings = _on_the_runs_tables(folder, settings, given, config.to_plain(cfg, "metrics"))
-    module, data = run.rebuild(cfg, run_folder.last_checkpoint(folder), dataset)
-    run.check_same_pixels(folder, data.dataset, resumed=True)
+    module, data = build.rebuild(cfg, run_folder.last_checkpoint(folder), dataset)
+    record.check_same_pixels(folder, data.dataset, resumed=True)
     module.to(device)
     data.dataset.to(device)
     last = list(stages)[-1]
-    record = stages[last]
+    stage = stages[last]
     missing = [
         name
         for name in settings.names
-        if not set(scoring.score_names(name)) <= set(record["scores"])
-        or (settings.bootstrap and not set(scoring.score_names(name)) <= set(record.get("intervals", {})))
+        if not set(scoring.score_names(name)) <= set(stage["scores"])
+        or (settings.bootstrap and not set(scoring.score_names(name)) <= set(stage.get("intervals", {})))
     ]
     added: dict[str, Any] = {}
     if missing:
         table = encode(module, data, scoring.sample_tables(data, settings)[0])
-        added = _absent(scoring.score(missing, settings, table, module, data).record(), record)
+        added = _absent(scoring.score(missing, settings, table, module, data).record(), stage)
     if added:
         results.update(folder, stages={last: added})
     return Evaluated(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)
@@ -214,7 +217,7 @@ def _settings(overrides: list[str]) -> scoring.Settings:
     """The metrics part of the configuration; full where nothing else is chosen."""
     chosen = any(override.startswith("metrics=") for override in overrides)
     try:
-        with initialize_config_dir(str(config.config_folder()), version_base="1.3"):
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
             cfg = compose("config", overrides=[*([] if chosen else ["metrics=full"]), *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         reason = str(error).splitlines()[0]

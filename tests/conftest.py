@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deft_lightning.data.dsprites import rendered
+from deft_lightning.data.dsprites.dataset import rendered
 from tests.helpers import TinySprites
 
 

@@ -14,10 +14,10 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from deft_lightning import DEFT, BetaVAE, Groups, Piecewise
-from deft_lightning.config import config_folder
+from deft_lightning.common.conf import config_folder
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.run_folder import choose
+from deft_lightning.training.run_folder import choose
 
 
 class TinySprites(FactorDataset):

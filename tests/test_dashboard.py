@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from deft_lightning import dashboard
-from deft_lightning.logged_keys import KEYS, find
+from deft_lightning.training.logged_keys import KEYS, find
 from tests.offline_run import without_wandb
 
 pytest.importorskip("wandb_workspaces")

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deft_lightning import DeftError, evaluate, results, run, scoring
-from deft_lightning.codes import encode
+from deft_lightning import DeftError, evaluate
+from deft_lightning.common import results
+from deft_lightning.evaluation import scores as scoring
+from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import dci, irs, mig, udr
+from deft_lightning.training import build, run
 from tests.helpers import PLAIN, UNLABELLED, compose_run
 
 SHORT = (*PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[1,1,1,1]")
@@ -59,7 +62,7 @@ def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
     settings = scoring.Settings(num_points=96, num_test=500, each_stage=["mig"], at_end=["irs", "dci"])
     evaluate.evaluate(copies / "seed1", settings, "cpu", None)
     cfg = evaluate._configuration(copies / "seed1")
-    module, data = run.rebuild(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
+    module, data = build.rebuild(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
     train, test = (encode(module, data, rows) for rows in scoring.sample_tables(data, settings))
     scores = results.read(copies / "seed1")["stages"]["stage_4"]["scores"]
     assert scores["irs"] == pytest.approx(irs(train.codes, train.factors).score)
@@ -73,7 +76,7 @@ def test_udr_is_that_of_the_runs_on_the_same_images(copies: Path) -> None:
     codes, kl = [], []
     for seed in (0, 1):
         folder = copies / f"seed{seed}"
-        module, data = run.rebuild(evaluate._configuration(folder), folder / "checkpoints" / "last.ckpt")
+        module, data = build.rebuild(evaluate._configuration(folder), folder / "checkpoints" / "last.ckpt")
         table = encode(module, data, data.sample(96, seed=0), seed=0)
         codes.append(table.codes)
         kl.append(table.kl)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 
 SCHEMA_VERSION = 1
 FILE = "results.json"
@@ -56,9 +56,7 @@ def digest(config: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the libraries that a score may depend on."""
-    from deft_lightning import __version__  # noqa: PLC0415  # the package imports this module
-
-    found = {"python": platform.python_version(), "deft_lightning": __version__}
+    found = {"python": platform.python_version(), "deft_lightning": version("deft-lightning")}
     for library in LIBRARIES:
         try:
             found[library] = version(library)

@@ -8,7 +8,7 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.data.factors import FactorSpace
 from deft_lightning.data.registry import CLASSES, find, load
 
-__all__ = ["Batch", "BatchLoader", "FactorDataModule", "FactorDataset", "FactorSpace", "load", *CLASSES]
+__all__ = ["Batch", "BatchLoader", "FactorDataModule", "FactorDataset", "FactorSpace", "load"]
 
 
 def __getattr__(name: str) -> Any:

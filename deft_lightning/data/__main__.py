@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import registry
 from deft_lightning.data.show import show
-from deft_lightning.errors import DeftError
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deft_lightning.errors import DeftError
-from deft_lightning.seeding import Stream, generator
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, generator
 
 
 class Batch(NamedTuple):

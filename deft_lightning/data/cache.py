@@ -22,8 +22,8 @@ import numpy as np
 import platformdirs
 from tqdm import tqdm
 
-from deft_lightning import memory
-from deft_lightning.errors import DeftError
+from deft_lightning.common import memory
+from deft_lightning.common.errors import DeftError
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.data import registry
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.batches import Batch, BatchLoader
-from deft_lightning.seeding import Stream, derive_seed, generator
 
 log = logging.getLogger(__name__)
 

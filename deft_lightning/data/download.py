@@ -13,8 +13,8 @@ import pooch
 import requests
 from tqdm import tqdm
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache
-from deft_lightning.errors import DeftError
 
 log = logging.getLogger(__name__)
 

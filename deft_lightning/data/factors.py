@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.errors import DeftError
 
 DATASETS = {
-    "dsprites": "deft_lightning.data.dsprites:DSprites",
-    "color_dsprites": "deft_lightning.data.dsprites:ColorDSprites",
-    "noisy_dsprites": "deft_lightning.data.dsprites:NoisyDSprites",
-    "scream_dsprites": "deft_lightning.data.scream:ScreamDSprites",
-    "smallnorb": "deft_lightning.data.smallnorb:SmallNORB",
-    "custom": "deft_lightning.data.custom:CustomImages",
+    "dsprites": "deft_lightning.data.dsprites.dataset:DSprites",
+    "color_dsprites": "deft_lightning.data.dsprites.dataset:ColorDSprites",
+    "noisy_dsprites": "deft_lightning.data.dsprites.dataset:NoisyDSprites",
+    "scream_dsprites": "deft_lightning.data.dsprites.scream:ScreamDSprites",
+    "smallnorb": "deft_lightning.data.smallnorb.dataset:SmallNORB",
+    "custom": "deft_lightning.data.custom.dataset:CustomImages",
 }
 """Name of a data set: module and class, imported when first asked for."""
 
@@ -25,9 +25,9 @@ CLASSES = {place.partition(":")[2]: place for place in DATASETS.values()}
 """Class of a data set, as Hydra's `_target_` names it: where it is."""
 
 DOWNLOADS = {
-    "dsprites": "deft_lightning.data.official:prepare",
-    "scream": "deft_lightning.data.scream:prepare",
-    "smallnorb": "deft_lightning.data.smallnorb:prepare_smallnorb",
+    "dsprites": "deft_lightning.data.dsprites.published:prepare",
+    "scream": "deft_lightning.data.dsprites.scream:prepare",
+    "smallnorb": "deft_lightning.data.smallnorb.dataset:prepare_smallnorb",
 }
 """What can be downloaded: module and function of the data folder, which returns a sentence for the user."""
 

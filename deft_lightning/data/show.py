@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.errors import DeftError
-from deft_lightning.seeding import Stream, generator
 
 _GAP = 2  # pixels between images
 _GREY = 128  # colour of the gaps

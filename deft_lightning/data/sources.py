@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.cache import MissingDataError, Prepared
-from deft_lightning.errors import DeftError
 
 SOURCES = ("auto", "official", "rendered")
 

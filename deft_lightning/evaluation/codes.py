@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.errors import DeftError
 from deft_lightning.metrics import factor_entropy, nmi
-from deft_lightning.module import DEFT
-from deft_lightning.networks import Posterior
+from deft_lightning.model.module import DEFT
+from deft_lightning.model.networks import Posterior
 
 
 class Codes(NamedTuple):

@@ -18,12 +18,12 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from deft_lightning import metrics
-from deft_lightning.checks import is_whole
-from deft_lightning.codes import Codes, encode
+from deft_lightning.common.checks import is_whole
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
-from deft_lightning.seeding import Stream, generator
+from deft_lightning.evaluation.codes import Codes, encode
+from deft_lightning.model.module import DEFT
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deft_lightning.config import config_folder
-from deft_lightning.job import Job, Task
-from deft_lightning.sweep import SweepFolder, report
+from deft_lightning.common.conf import config_folder
+from deft_lightning.launch.job import Job, Task
+from deft_lightning.launch.sweep import SweepFolder, report
 
 EXTRAS = {"hydra_joblib_launcher": "sweeps", "hydra_submitit_launcher": "sweeps", "hydra_ray_launcher": "ray"}
 """The extra of this package that installs a plugin of Hydra's."""

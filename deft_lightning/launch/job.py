@@ -18,8 +18,10 @@ import filelock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning import results, run_folder, sweep
-from deft_lightning.errors import DeftError
+from deft_lightning.common import console, results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.launch import sweep
+from deft_lightning.training import record, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +41,8 @@ class Job:
 
     def __call__(self, cfg: DictConfig) -> float | None:
         """Do the task in the folder that Hydra has made; in a sweep, return the score `sweep.score`, if asked for."""
-        from deft_lightning import run  # noqa: PLC0415  # --help, --cfg and tab completion need no torch
 
-        run.quieten()
+        console.quieten()
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         if not OmegaConf.is_missing(hydra.job, "num"):
@@ -73,7 +74,7 @@ class Job:
         What is found in the folder is this job's own, as the sweep has seen to it: from before the sweep was resumed,
         or before a cluster took the machine away and queued the job again.
         """
-        from deft_lightning.callbacks.checkpoints import Interrupted  # noqa: PLC0415
+        from deft_lightning.common.errors import Interrupted  # noqa: PLC0415
 
         try:
             known = results.read(folder)
@@ -87,7 +88,7 @@ class Job:
                 signal.raise_signal(signal.SIGUSR2)  # the launcher's own handler queues the job again
             sys.exit(f"error: {error}")
         except Exception as error:
-            _record(folder, error, name=str(cfg.name), seed=cfg.seed, sweep=sweep.membership(cfg))
+            _record(folder, error, name=str(cfg.name), seed=cfg.seed, sweep=record.membership(cfg))
             return None
         try:
             return _score(folder, cfg.sweep.score)

@@ -18,8 +18,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from rich.table import Table
 
-from deft_lightning import results
-from deft_lightning.errors import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
 
 PLAN = "multirun.yaml"  # Hydra writes it before the first job: the mark of a sweep's folder
 # What a command may say differently when it is started again.
@@ -155,13 +155,6 @@ def as_written(overrides: Iterable[str]) -> list[str]:
     if isinstance(overrides, ListConfig):
         overrides = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
     return list(overrides)
-
-
-def membership(cfg: DictConfig) -> dict[str, Any] | None:
-    """What results.json keeps of the sweep that a run is a job of: its name, and the job's overrides."""
-    if cfg.sweep.overrides is None:
-        return None
-    return {"name": cfg.sweep.name, "overrides": list(cfg.sweep.overrides)}
 
 
 def lock(folder: Path) -> filelock.BaseFileLock:

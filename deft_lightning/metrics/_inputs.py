@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 
 Codes = NDArray[np.float64]
 Factors = NDArray[np.int64]

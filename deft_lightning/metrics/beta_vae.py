@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics._inputs import as_numpy
 from deft_lightning.metrics.fixed_factor import Encoder, check_counts, draw_pairs, encoded
 

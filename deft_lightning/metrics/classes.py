@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics.active_units import active_units
 from deft_lightning.metrics.dci import dci
 from deft_lightning.metrics.explicitness import explicitness

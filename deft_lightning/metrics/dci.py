@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics._splits import as_split, varied
 
 Matrix = NDArray[np.float64]

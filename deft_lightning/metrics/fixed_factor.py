@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics._inputs import as_factors, as_numpy
 
 Integers = NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors
 from deft_lightning.metrics.mutual_information import factor_entropy, mutual_information, normalise
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors, as_numpy
 from deft_lightning.metrics.infomec import ROUNDING, infomec
 from deft_lightning.metrics.modularity import modularity, modularity_of

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr, xlogy
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, Factors, as_codes, as_factors
 
 Matrix = NDArray[np.float64]

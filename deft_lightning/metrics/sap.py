@@ -10,7 +10,7 @@ from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics._inputs import Codes, as_codes, as_numpy
 from deft_lightning.metrics._splits import Split, as_split, top_two_gap, varied
 

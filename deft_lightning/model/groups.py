@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deft_lightning.checks import is_number, is_whole
-from deft_lightning.errors import DeftError
+from deft_lightning.common.checks import is_number, is_whole
+from deft_lightning.common.errors import DeftError
 
 CHOICES = {
     "inactive": ("scaled", "frozen", "prior"),

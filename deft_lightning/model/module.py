@@ -20,17 +20,16 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
-from deft_lightning import memory
-from deft_lightning.errors import DeftError
-from deft_lightning.groups import Groups
-from deft_lightning.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior, initialise
-from deft_lightning.objectives import Loss, Objective
-from deft_lightning.schedule import Schedule, Stage
-from deft_lightning.seeding import Stream, derive_seed, generator
+from deft_lightning.common import memory
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, derive_seed, generator
+from deft_lightning.model.checkpoint import CHECKPOINT_KEY
+from deft_lightning.model.groups import Groups
+from deft_lightning.model.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior, initialise
+from deft_lightning.model.objectives import Loss, Objective
+from deft_lightning.model.schedules.base import Schedule, Stage
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT_KEY = "deft_lightning"  # marks a checkpoint as ours
 
 
 class Output(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 
 IMAGE_SIZE = 64  # four stride-2 layers lead from 64 x 64 to 4 x 4 and back
 WIDTHS = {

@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.report.build import write
 
 

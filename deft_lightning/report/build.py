@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.report import page, tables
 from deft_lightning.report.figures import FIGURES, PaperFigure, Plate, save
 from deft_lightning.report.loading import load

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deft_lightning import results
-from deft_lightning.checks import is_number
-from deft_lightning.errors import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.checks import is_number
+from deft_lightning.common.errors import DeftError
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from deft_lightning import __version__, results
+from deft_lightning.common import results
 from deft_lightning.report import paper
 from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
@@ -58,7 +59,7 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
     environment.filters["url"] = quote
     drawn = {number: [(plate, _inlined(plate, out)) for plate in group] for number, group in plates.items()}
     html = environment.get_template(INDEX).render(
-        version=__version__,
+        version=version("deft-lightning"),
         sections=SECTIONS,
         figures={figure.number: figure for figure in FIGURES},
         plates=drawn,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deft_lightning.checks import is_number
+from deft_lightning.common.checks import is_number
 from deft_lightning.report import paper, statistics
 from deft_lightning.report.loading import Run
 from deft_lightning.report.study import Study, as_text

@@ -1,10 +1,21 @@
 """Information thresholds: the pressure at which a model begins to pass information (section 5.1), and what uses it.
 
-The anneal test is a run of the one module under `schedule=anneal`, watched by `callbacks.AnnealRecorder`. Built on
-it: thresholds of single factors (Fig. 6) and pressures proposed without labels. `python -m deft_lightning.thresholds`.
+The anneal test is a run of the one module under `schedule=anneal`, watched by `AnnealRecorder`. Built on it:
+thresholds of single factors (Fig. 6) and pressures proposed without labels. `python -m deft_lightning.thresholds`.
 """
 
-from deft_lightning.schedule_auto import auto
+from typing import Any
+
+from deft_lightning.thresholds.auto import auto
 from deft_lightning.thresholds.crossing import Curve, first_stays_above, smooth
 
-__all__ = ["Curve", "auto", "first_stays_above", "smooth"]
+__all__ = ["AnnealRecorder", "Curve", "auto", "first_stays_above", "smooth"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the recorder when it is first asked for: a schedule needs no torch."""
+    if name != "AnnealRecorder":
+        raise AttributeError(f"module 'deft_lightning.thresholds' has no attribute {name!r}")
+    from deft_lightning.thresholds.recorder import AnnealRecorder  # noqa: PLC0415
+
+    return AnnealRecorder

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from deft_lightning.cli import run_task
+from deft_lightning.launch.cli import run_task
 
 # What follows is imported when it is needed: --help, --cfg and tab completion need no torch.
 
 
 def _anneal(cfg: DictConfig, folder: Path) -> None:
-    from deft_lightning import run  # noqa: PLC0415
     from deft_lightning.thresholds import screens  # noqa: PLC0415
+    from deft_lightning.training import run  # noqa: PLC0415
 
     run.train(cfg, folder)
     screens.anneal(folder)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deft_lightning.errors import DeftError
-from deft_lightning.schedule import Piecewise
-from deft_lightning.thresholds import file
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.schedules.base import Piecewise
+from deft_lightning.thresholds import record as file
 
 
 class Auto(Piecewise):

@@ -11,19 +11,20 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deft_lightning import config, results
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, derive_seed
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
-from deft_lightning.schedule_anneal import Anneal
-from deft_lightning.seeding import Stream, derive_seed
-from deft_lightning.thresholds import crossing, figures, file
-from deft_lightning.thresholds.annealing import anneal, divide
+from deft_lightning.model.module import DEFT
+from deft_lightning.model.schedules.anneal import Anneal
+from deft_lightning.thresholds import crossing, figures, record
 from deft_lightning.thresholds.measurement import anneal_of, measurement, settings, take_counts
 from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.populations import anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
+from deft_lightning.training import config
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +73,13 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                         populations, schedule.length, every, lambda steps: bar.advance(task, steps), checkpoints
                     )
                     found[name] += [_threshold(curve, rule) for curve in curves]
-                    file.write(folder, content)
+                    record.write(folder, content)
         for path in checkpoints.glob("*population_*"):
             path.unlink()
         content["notices"] = _notices(found, rule["limit"])
-        file.write(folder, content | {"finished": True})
+        record.write(folder, content | {"finished": True})
         _draw(content, folder)
-        results.update(folder, thresholds={"kind": "factors", "file": file.FILE, "factors": found})
+        results.update(folder, thresholds={"kind": "factors", "file": record.FILE, "factors": found})
     return content
 
 
@@ -124,9 +125,9 @@ def _threshold(curve: crossing.Curve, rule: dict[str, Any]) -> float | None:
 
 def _known(folder: Path, names: list[str]) -> dict[str, list[float | None]]:
     """The thresholds that an earlier session has measured."""
-    if not (folder / file.FILE).exists():
+    if not (folder / record.FILE).exists():
         return {name: [] for name in names}
-    return file.read(folder, "factors", finished=False)["factors"]
+    return record.read(folder, "factors", finished=False)["factors"]
 
 
 def _pressures(cfg: DictConfig) -> list[float] | None:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deft_lightning import config, memory, results, run, run_folder
-from deft_lightning.callbacks.checkpoints import Interrupted
+from deft_lightning.common import memory, results
+from deft_lightning.common.errors import DeftError, Interrupted
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.errors import DeftError
-from deft_lightning.schedule_anneal import Anneal
+from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds.crossing import check_rule, check_size
+from deft_lightning.training import config, record, run_folder
 
 
 def take_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, int]]:
@@ -54,7 +54,7 @@ def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dic
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
     run_folder.write_config(folder, whole)
     run_id = known.get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **run.header(cfg, training, run_id, cfg.method or choices.method))
+    results.update(folder, **record.header(cfg, training, run_id, cfg.method or choices.method))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     terminate = signal.signal(signal.SIGTERM, _interrupt)
@@ -62,11 +62,11 @@ def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dic
     try:
         dataset: FactorDataset = config.build(cfg, "data")
         check_size(len(dataset))
-        run.check_same_pixels(folder, dataset, resumed=bool(known))
+        record.check_same_pixels(folder, dataset, resumed=bool(known))
         results.update(folder, status="running", data=dataset.description)
         yield dataset
     except BaseException as error:
-        run.record_failure(folder, error)
+        record.record_failure(folder, error)
         raise
     finally:
         signal.signal(signal.SIGTERM, terminate)

@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import stack_module_state
 
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, derive_seed
 from deft_lightning.data.batches import Batch
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
-from deft_lightning.networks import Posterior
-from deft_lightning.objectives import BetaVAE
-from deft_lightning.schedule import Schedule
-from deft_lightning.seeding import Stream, derive_seed
+from deft_lightning.model.module import DEFT
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.objectives import BetaVAE
+from deft_lightning.model.schedules.base import Schedule
 
 
 class Parts(NamedTuple):

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deft_lightning import memory
+from deft_lightning.common import memory
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
+from deft_lightning.model.module import DEFT
 from deft_lightning.thresholds.crossing import Curve
 from deft_lightning.thresholds.population import Population
 

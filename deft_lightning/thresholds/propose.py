@@ -11,10 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning import results, run
-from deft_lightning.errors import DeftError
-from deft_lightning.thresholds import file, proposal
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.thresholds import record
+from deft_lightning.thresholds import rule as proposal
 from deft_lightning.thresholds.measurement import anneal_of, measurement, settings, take_counts
+from deft_lightning.training import run
 
 
 def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -44,8 +46,8 @@ def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             "curves": [test["curves"][0] for test in tests],
             "proposal": found,
         }
-        file.write(folder, content)
-        results.update(folder, thresholds={"kind": "proposal", "file": file.FILE, "proposal": found})
+        record.write(folder, content)
+        results.update(folder, thresholds={"kind": "proposal", "file": record.FILE, "proposal": found})
     return content
 
 
@@ -56,7 +58,7 @@ def _test(cfg: DictConfig, folder: Path, seed: int) -> dict[str, Any]:
         own = cfg.copy()
         own.seed, own.resume = seed, status is not None
         run.train(own, folder)
-    return file.read(folder, "anneal")
+    return record.read(folder, "anneal")
 
 
 def _steps(cfg: DictConfig, steps_per_epoch: int) -> int:

@@ -15,7 +15,7 @@ a subset}; `repeats`; `pressures`, those of the experiment's schedule, to be dra
 
 "proposal" has `seeds`; `threshold` and `latent_thresholds`, both a list over seeds of what "anneal" has; `curves`,
 one for each seed; and `proposal`, {epochs, pressures, steps, stable, stages: [{pressure, thresholds, ...}]}, see
-`deft_lightning.thresholds.proposal`.
+`deft_lightning.thresholds.rule`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deft_lightning import results
-from deft_lightning.errors import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
 
 SCHEMA_VERSION = 1
 FILE = "thresholds.json"

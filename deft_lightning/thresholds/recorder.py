@@ -10,12 +10,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning import results
-from deft_lightning.callbacks._common import log_image, save_figure
-from deft_lightning.codes import data_of
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
-from deft_lightning.thresholds import crossing, figures, file
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.evaluation.codes import data_of
+from deft_lightning.model.module import DEFT
+from deft_lightning.thresholds import crossing, figures, record
+from deft_lightning.training.callbacks._common import log_image, save_figure
 
 log = logging.getLogger(__name__)
 SETTLING = 500  # steps that the KL of fresh weights is given to fall below the limit
@@ -85,12 +85,12 @@ class AnnealRecorder(pl.Callback):
         settings |= {"limit": self.limit, "window": self.window}
         found = crossing.outcome(self.curve, self.limit, self.window)
         description = data.dataset.description
-        file.write(folder, {"kind": "anneal", "finished": True, "data": description, "settings": settings, **found})
+        record.write(folder, {"kind": "anneal", "finished": True, "data": description, "settings": settings, **found})
         results.update(
             folder,
             thresholds={
                 "kind": "anneal",
-                "file": file.FILE,
+                "file": record.FILE,
                 "threshold": found["threshold"],
                 "latent_thresholds": found["latent_thresholds"],
             },

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 
 MIN_RATIO = 1.5
 MAX_STAGES = 4

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import rich
 
-from deft_lightning.screens import new_table
-from deft_lightning.thresholds import file
-from deft_lightning.thresholds import proposal as rule
+from deft_lightning.common.console import new_table
+from deft_lightning.thresholds import record, rule
 
 
 def anneal(folder: Path) -> None:
     """The threshold of the whole data set and of every latent of one anneal test."""
-    found = file.read(folder, "anneal")
+    found = record.read(folder, "anneal")
     rows = new_table("KL of", f"stays above {found['settings']['limit']:g} nats below beta")
     total = found["threshold"]
     rows.add_row("all latents", "never" if total is None else f"{total['pressure']:.1f}")
@@ -28,12 +27,12 @@ def anneal(folder: Path) -> None:
     console.print(rows)
     for notice in found["notices"]:
         console.print(notice)
-    console.print(f"\nCurves and thresholds: {folder / file.FILE}")
+    console.print(f"\nCurves and thresholds: {folder / record.FILE}")
 
 
 def factors(folder: Path) -> None:
     """The distribution of the thresholds of every factor."""
-    found = file.read(folder, "factors")
+    found = record.read(folder, "factors")
     rows = new_table("factor", "images", "subsets", "never", "lowest", "quartile", "median", "quartile", "highest")
     for name, values in found["factors"].items():
         known = [value for value in values if value is not None]
@@ -46,12 +45,12 @@ def factors(folder: Path) -> None:
         console.print(f"Pressures of the experiment: {', '.join(f'{value:g}' for value in found['pressures'])}")
     for notice in found["notices"]:
         console.print(notice)
-    console.print(f"\nThresholds: {folder / file.FILE}\nPicture:    {folder / 'figures' / 'factors.png'}")
+    console.print(f"\nThresholds: {folder / record.FILE}\nPicture:    {folder / 'figures' / 'factors.png'}")
 
 
 def proposal(folder: Path) -> None:
     """The proposed stages, what speaks for them, and the command that runs them."""
-    found = file.read(folder, "proposal")
+    found = record.read(folder, "proposal")
     stages = found["proposal"]["stages"]
     rows = new_table("stage", "pressure", "epochs", "steps", "thresholds", "latents above, by seed", "stable")
     for index, (stage, epochs, steps) in enumerate(
@@ -69,7 +68,7 @@ def proposal(folder: Path) -> None:
         console.print(notice)
     latents = rule.groups_for(len(found["latent_thresholds"][0]), len(stages))
     console.print(
-        f"\nThresholds: {folder / file.FILE}\nTo train under it: schedule=auto schedule.from={folder / file.FILE} "
+        f"\nThresholds: {folder / record.FILE}\nTo train under it: schedule=auto schedule.from={folder / record.FILE} "
         f"groups.count={len(latents)} groups.latents={latents}".replace("'", "").replace(", ", ","),
         markup=False,
     )

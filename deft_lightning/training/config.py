@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deft_lightning.checks import is_number, is_whole
-from deft_lightning.errors import DeftError
-from deft_lightning.groups import Groups
-from deft_lightning.schedule import Schedule
+from deft_lightning.common.checks import is_number, is_whole
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.groups import Groups
+from deft_lightning.model.schedules.base import Schedule
 
 if TYPE_CHECKING:  # torch is not needed to find or compare configurations
-    from deft_lightning.objectives import Objective
+    from deft_lightning.model.objectives import Objective
 
 TRAINING_KEYS = ("data", "groups", "schedule", "objective", "scale", "seed", "batch_size", "lr", "init_from", "trunk")
 """What decides the weights; a run is only resumed with the same values of all of these."""
@@ -56,13 +55,6 @@ class Choices(NamedTuple):
             name = label if label.startswith("DEFT") else "DEFT" if label == "beta-VAE" else f"DEFT ({label})"
             return ", ".join([name, *self.groups.variants])
         return f"{label}, {len(self.groups)} groups" if many else f"{label}, piecewise" if staged else label
-
-
-def config_folder() -> Path:
-    """conf/: inside the package when installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def check(cfg: DictConfig) -> Choices:
@@ -135,7 +127,7 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 def check_metrics(cfg: DictConfig) -> None:
     """Raise `DeftError`, naming the field, unless the metrics part of `cfg` is one that can be scored."""
-    from deft_lightning.scoring import Settings  # noqa: PLC0415  # needs torch
+    from deft_lightning.evaluation.scores import Settings  # noqa: PLC0415  # needs torch
 
     fields = to_plain(cfg, "metrics")
     known = [field.name for field in dataclasses.fields(Settings)]

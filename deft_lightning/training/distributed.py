@@ -17,9 +17,8 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from deft_lightning import results
-from deft_lightning.callbacks.checkpoints import Interrupted
-from deft_lightning.errors import DeftError
+from deft_lightning.common import console, results
+from deft_lightning.common.errors import DeftError, Interrupted
 
 Fit = Callable[..., None]
 
@@ -84,17 +83,15 @@ def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: An
 @record
 def _process(function: Fit, container: Any, folder: Path, log_files: list[str], arguments: tuple[Any, ...]) -> None:
     """One of the processes: the first speaks and writes, the others are silent."""
-    from deft_lightning import run  # noqa: PLC0415  # imports this module
-
     os.setpgrp()  # Ctrl-C is for the process that watches, which passes it on once
     signal.signal(signal.SIGUSR2, lambda number, frame: None)  # until training listens to it
-    run.quieten()
+    console.quieten()
     if is_main():
         file_handlers = [logging.FileHandler(path) for path in log_files]
         for handler in file_handlers:
             handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
-        console = RichHandler(show_time=False, show_level=False, show_path=False)
-        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console, *file_handlers])
+        screen = RichHandler(show_time=False, show_level=False, show_path=False)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[screen, *file_handlers])
     else:
         rich.reconfigure(quiet=True)
     function(OmegaConf.create(container), folder, *arguments)

@@ -1,6 +1,6 @@
 """Every key that a run logs, to metrics.csv and to W&B: the one table of them, kept in docs/logged_keys.md as well.
 
-python -m deft_lightning.logged_keys > docs/logged_keys.md
+python -m deft_lightning.training.logged_keys > docs/logged_keys.md
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ HEADER = """\
 What a run logs to `metrics.csv` and, where it is on, to Weights & Biases. `<latent>` is the number of a latent from
 00, `<group>` that of a group from 1, `<factor>` the name of a factor. The callback
 that logs a key, or the module itself, stands under "by". Written by
-`python -m deft_lightning.logged_keys > docs/logged_keys.md`; a test holds it to what runs log.
+`python -m deft_lightning.training.logged_keys > docs/logged_keys.md`; a test holds it to what runs log.
 
 """
 

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from requests.utils import get_netrc_auth
 
-from deft_lightning import results
+from deft_lightning.common import results
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from deft_lightning import results
-from deft_lightning.config import differences
-from deft_lightning.errors import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.training.config import differences
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 def set_damaged_aside(folder: Path) -> None:
     """Rename a last.ckpt that cannot be read to damaged.ckpt: the run then begins anew."""
-    from deft_lightning.callbacks.checkpoints import read_checkpoint  # noqa: PLC0415  # needs torch
+    from deft_lightning.model.checkpoint import read_checkpoint  # noqa: PLC0415  # needs torch
 
     path = last_checkpoint(folder)
     if not path.exists():

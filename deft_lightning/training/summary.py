@@ -10,8 +10,9 @@ import rich
 from omegaconf import DictConfig
 from rich.table import Table
 
+from deft_lightning.common.console import new_table
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.module import DEFT
+from deft_lightning.model.module import DEFT
 
 
 def start(
@@ -70,11 +71,3 @@ def end(outcome: dict[str, Any], folder: Path) -> None:
         console.print("\n[bold]Max-1 minus max-2 NMI of every factor[/]")
         console.print(gaps)
     console.print(f"\nPictures: {folder / 'figures'}\nNumbers:  {folder / 'results.json'}, {folder / 'metrics.csv'}")
-
-
-def new_table(*columns: str) -> Table:
-    """An empty table with right-aligned columns, as all of this package's are."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table

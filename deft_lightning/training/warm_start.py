@@ -9,9 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning import config, results, run_folder
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache
-from deft_lightning.errors import DeftError
+from deft_lightning.training import config, run_folder
 
 Train = Callable[[DictConfig, Path], dict[str, Any]]
 

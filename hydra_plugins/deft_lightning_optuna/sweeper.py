@@ -16,7 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning.sweep import PLAN
+from deft_lightning.launch.sweep import PLAN
 
 if TYPE_CHECKING:  # optional, and Hydra imports every plugin to know it
     import optuna

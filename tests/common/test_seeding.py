@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.seeding import Stream, derive_seed, generator
+from deft_lightning.common.seeding import Stream, derive_seed, generator
 
 
 def test_a_seed_is_a_function_of_its_arguments_and_fits_torch() -> None:

@@ -5,8 +5,8 @@ from itertools import islice
 import pytest
 import torch
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import Batch, BatchLoader
-from deft_lightning.errors import DeftError
 
 SIZE, BATCH = 103, 8  # 12 batches an epoch, 7 images left out
 

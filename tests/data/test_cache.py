@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache
-from deft_lightning.errors import DeftError
 
 ARRAYS = {"images": np.arange(60_000, dtype=np.uint8).reshape(-1, 100), "labels": np.arange(600) - 7}
 

@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import Batch, FactorDataModule
-from deft_lightning.errors import DeftError
 from tests.helpers import TinySprites
 
 PER_EPOCH = 6  # batches of 16 out of 96 images

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deft_lightning.data import __main__ as command_line
-from deft_lightning.data import download, official, scream
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import __main__, download
+from deft_lightning.data.dsprites import published, scream
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 PIECE = 16 * download._CHUNK
@@ -152,9 +152,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(server, tmp_path):
 
 @pytest.mark.parametrize("name", ["dsprites", "scream"])
 def test_no_network_is_one_sentence_and_a_failure(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(official, "URLS", (NOWHERE, NOWHERE))
+    monkeypatch.setattr(published, "URLS", (NOWHERE, NOWHERE))
     monkeypatch.setattr(scream, "URL", NOWHERE)
-    assert command_line.main(["prepare", name, "--root", str(tmp_path)]) == 1
+    assert __main__.main(["prepare", name, "--root", str(tmp_path)]) == 1
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
     assert said.startswith("cannot download ")
@@ -165,13 +165,13 @@ def test_prepare_scream_downloads_the_painting(server, tmp_path, monkeypatch, ca
     Image.new("RGB", (320, 400), "red").save(tmp_path / "red.jpg")
     server.content = (tmp_path / "red.jpg").read_bytes()
     monkeypatch.setattr(scream, "URL", server.url)
-    assert command_line.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
+    assert __main__.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
     assert "The Scream is ready in" in capsys.readouterr().out
     assert (tmp_path / "root" / scream.FILE).read_bytes() == server.content
-    assert command_line.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
+    assert __main__.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
     assert len(server.requests) == 1
     (tmp_path / "root" / scream.FILE).write_bytes(server.content[:500])  # damaged: fetched anew, and kept aside
-    assert command_line.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
+    assert __main__.main(["prepare", "scream", "--root", str(tmp_path / "root")]) == 0
     assert (tmp_path / "root" / scream.FILE).read_bytes() == server.content
     assert (tmp_path / "root" / f"{scream.FILE}.old").read_bytes() == server.content[:500]
 
@@ -187,12 +187,12 @@ def square() -> bytes:
 def test_an_error_page_or_another_picture_is_not_taken_for_the_painting(server, tmp_path, monkeypatch, content):
     server.content = content
     monkeypatch.setattr(scream, "URL", server.url)
-    assert command_line.main(["prepare", "scream", "--root", str(tmp_path)]) == 1
+    assert __main__.main(["prepare", "scream", "--root", str(tmp_path)]) == 1
     assert not (tmp_path / scream.FILE).exists()
 
 
 def test_prepare_dsprites_checks_the_digest(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(official, "URLS", (server.url,))
-    assert command_line.main(["prepare", "dsprites", "--root", str(tmp_path)]) == 1
+    monkeypatch.setattr(published, "URLS", (server.url,))
+    assert __main__.main(["prepare", "dsprites", "--root", str(tmp_path)]) == 1
     assert "its digest differs" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []

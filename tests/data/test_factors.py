@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import FactorSpace
-from deft_lightning.data.sprites import SPACE
-from deft_lightning.errors import DeftError
+from deft_lightning.data.dsprites.renderer import SPACE
 
 NORB = FactorSpace(("category", "instance", "light"), (3, 10, 4), nuisance=("instance",))
 

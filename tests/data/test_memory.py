@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.data import official, smallnorb, sprites
-from tests.data.test_smallnorb import matrix
+from deft_lightning.data.dsprites import published as official
+from deft_lightning.data.dsprites import renderer
+from deft_lightning.data.smallnorb import dataset
+from tests.data.smallnorb.test_dataset import matrix
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 
@@ -33,7 +35,7 @@ def use(datamodule):
 
 torch.set_num_threads(1)
 # The same code on next to no data: what the libraries take is not ours.
-sprites.render(0, 0, 0)
+renderer.render(0, 0, 0)
 norb_renderer.render(0, 0, [0], [0], [0])
 for _ in range(2):
     cache.load_or_build(Path(scratch) / "small.h5", lambda: {"images": np.zeros(9)}, kind="small", version=1)
@@ -60,7 +62,7 @@ def growth(name: str, source: str, root: Path, scratch: Path) -> float:
 
 def write_dsprites(root: Path) -> None:
     """The published layout at full size; the images are empty and take no space in the file."""
-    factors = sprites.SPACE.factors(torch.arange(len(sprites.SPACE))).numpy()
+    factors = renderer.SPACE.factors(torch.arange(len(renderer.SPACE))).numpy()
     classes = np.concatenate([np.zeros((len(factors), 1), np.int64), factors], axis=1)
     with h5py.File(root / f"{official.STEM}.hdf5", "w") as file:
         file.create_dataset("imgs", (len(classes), 64, 64), np.uint8, chunks=(4096, 8, 8), compression="gzip")
@@ -69,10 +71,10 @@ def write_dsprites(root: Path) -> None:
 
 def write_smallnorb(root: Path) -> None:
     """The published layout at full size; the pixels are holes in the file."""
-    folder = root / smallnorb.FOLDER
+    folder = root / dataset.FOLDER
     folder.mkdir()
-    factors = np.stack(np.unravel_index(np.arange(len(smallnorb.SPACE)), smallnorb.SPACE.sizes), axis=1)
-    for chunk, instances in zip(smallnorb.CHUNKS, ((4, 6, 7, 8, 9), (0, 1, 2, 3, 5)), strict=True):
+    factors = np.stack(np.unravel_index(np.arange(len(dataset.SPACE)), dataset.SPACE.sizes), axis=1)
+    for chunk, instances in zip(dataset.CHUNKS, ((4, 6, 7, 8, 9), (0, 1, 2, 3, 5)), strict=True):
         mine = factors[np.isin(factors[:, 1], instances)].astype("<i4")
         (folder / f"{chunk}-cat.mat").write_bytes(matrix(mine[:, 0].copy()))
         (folder / f"{chunk}-info.mat").write_bytes(matrix(mine[:, 1:] * np.array([1, 1, 2, 1], "<i4")))

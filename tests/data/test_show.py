@@ -7,10 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from deft_lightning.data import FactorSpace, registry
-from deft_lightning.data import __main__ as command_line
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import FactorSpace, __main__, registry
 from deft_lightning.data.show import show
-from deft_lightning.errors import DeftError
 from tests.helpers import TinySprites
 
 
@@ -84,7 +83,7 @@ def test_the_command_passes_options_on_and_says_what_is_shown(tmp_path, monkeypa
     monkeypatch.setitem(registry.DATASETS, "tiny", "tests.data.test_show:Named")
     monkeypatch.setattr("tests.data.test_show.Named", Named, raising=False)
     arguments = ["show", "tiny", "flavour=salt=3", "--root", "here", "--out", str(tmp_path)]
-    assert command_line.main(arguments) == 0
+    assert __main__.main(arguments) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "A stand-in is shown."
     assert Path(said[1]) == tmp_path / "tiny_samples.png"
@@ -101,7 +100,7 @@ def test_the_command_passes_options_on_and_says_what_is_shown(tmp_path, monkeypa
     ],
 )
 def test_mistakes_are_one_sentence_and_a_failure(arguments, message, capsys):
-    assert command_line.main(arguments) == 1
+    assert __main__.main(arguments) == 1
     said = capsys.readouterr().err
     assert said.startswith(message)
     assert said.count("\n") == 1

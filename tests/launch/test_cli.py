@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from deft_lightning import __main__ as cli
+from deft_lightning import __main__
 from tests.helpers import PLAIN, TINY
 
 
@@ -23,7 +23,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         OmegaConf.clear_cache(OmegaConf.create())
         status, said = 0, ""
         try:
-            cli.main()
+            __main__.main()
         except SystemExit as stop:
             status, said = (stop.code, "") if isinstance(stop.code, int) else (1, str(stop.code))
         lines = (said + capsys.readouterr().err).splitlines()
@@ -121,7 +121,7 @@ def test_tab_completion_knows_the_experiments(tmp_path: Path) -> None:
         "from hydra._internal.core_plugins.bash_completion import BashCompletion;"
         "from hydra._internal.config_loader_impl import ConfigLoaderImpl;"
         "from hydra._internal.utils import create_automatic_config_search_path as path;"
-        "from deft_lightning.config import config_folder;"
+        "from deft_lightning.training.config import config_folder;"
         "loader = ConfigLoaderImpl(config_search_path=path(None, None, str(config_folder())));"
         "print(BashCompletion(loader)._query('config', '+experiment=color'))"
     )

@@ -14,9 +14,9 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.plugins import Plugins
 
-from deft_lightning import results
-from deft_lightning.callbacks.checkpoints import read_checkpoint
-from tests.test_sweep import QUICK, REPOSITORY, _fault, sweep  # noqa: F401  # a fixture
+from deft_lightning.common import results
+from deft_lightning.model.checkpoint import read_checkpoint
+from tests.launch.test_sweep import QUICK, REPOSITORY, _fault, sweep  # noqa: F401  # a fixture
 
 
 def _installed(plugin: str) -> bool:
@@ -40,7 +40,7 @@ class Threads(pl.Callback):
 
 needs_ray = pytest.mark.skipif(not _installed("hydra_ray_launcher"), reason="pip install 'deft-lightning[ray]'")
 
-THREADS = ("+callbacks.threads._target_=tests.test_launchers.Threads",)
+THREADS = ("+callbacks.threads._target_=tests.launch.test_launchers.Threads",)
 
 
 @pytest.fixture

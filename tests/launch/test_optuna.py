@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning import DeftError, cli, results
-from deft_lightning.sweep import SweepFolder, jobs
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.launch import cli
+from deft_lightning.launch.sweep import SweepFolder, jobs
 
 pytest.importorskip("optuna", reason="pip install 'deft-lightning[optuna]'")
 

@@ -11,10 +11,10 @@ import pytest
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
-from deft_lightning import __main__ as cli
-from deft_lightning import results
-from deft_lightning.callbacks.checkpoints import read_checkpoint
-from deft_lightning.sweep import SweepFolder, job_folder, jobs, lock, report
+from deft_lightning import __main__
+from deft_lightning.common import results
+from deft_lightning.launch.sweep import SweepFolder, job_folder, jobs, lock, report
+from deft_lightning.model.checkpoint import read_checkpoint
 from tests.helpers import PLAIN, TINY
 
 QUICK = (*TINY, *PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[0.1,0.1,0.1,0.1]")
@@ -36,7 +36,7 @@ class Fault(pl.Callback):
 
 
 def _fault(step: int, how: str) -> tuple[str, ...]:
-    return ("+callbacks.fault._target_=tests.test_sweep.Fault", f"+callbacks.fault.step={step}",
+    return ("+callbacks.fault._target_=tests.launch.test_sweep.Fault", f"+callbacks.fault.step={step}",
             f"+callbacks.fault.how={how}")  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         OmegaConf.clear_cache(OmegaConf.create())
         status, said = 0, ""
         try:
-            cli.main()
+            __main__.main()
         except SystemExit as stop:
             status, said = (stop.code, "") if isinstance(stop.code, int) else (1, str(stop.code))
         captured = capsys.readouterr()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import (
     batches_of_rows,
     beta_vae_of_batches,

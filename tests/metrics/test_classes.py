@@ -12,7 +12,7 @@ import torch
 from torch import distributed, multiprocessing
 from torchmetrics import MetricCollection
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import (
     ActiveUnitsMetric,
     DCIMetric,

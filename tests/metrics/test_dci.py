@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import dci
 from deft_lightning.metrics.dci import completeness, disentanglement
 from tests.metrics.golden import CASES, grid, points, reference

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import special_ortho_group
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import explicitness
 from tests.metrics.golden import CASES, grid, points, reference
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import batches_of_rows, factor_vae_of_batches, factor_vae_score
 from deft_lightning.metrics.factor_vae import batch_variances
 from tests.metrics.golden import CASES, points, reference

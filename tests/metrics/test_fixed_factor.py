@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import batches_of_rows, draw_batches, draw_pairs, pairs_of_rows
 from tests.metrics.golden import grid
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.feature_selection import mutual_info_classif
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import infomec
 from deft_lightning.metrics.infomec import concentration
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import active_units, bootstrap, infomec, mig, mutual_information, nmi, total_correlation
 from deft_lightning.metrics.intervals import FROM_INFORMATION
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import active_units, covariance, total_correlation
 
 SIGNS = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=float)  # uncorrelated, of variance 1

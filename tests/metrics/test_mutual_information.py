@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import factor_entropy, max_nmi, mig, mutual_information, nmi
 from deft_lightning.metrics.mutual_information import discretise
 from tests.metrics.golden import CASES, grid, points, reference

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import udr
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

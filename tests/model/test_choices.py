@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from deft_lightning import DEFT, BetaVAE, Constant, DeftError, Groups, Piecewise, results, run_folder
-from deft_lightning.networks import Posterior
+from deft_lightning import DEFT, BetaVAE, Constant, DeftError, Groups, Piecewise
+from deft_lightning.common import results
+from deft_lightning.model.networks import Posterior
+from deft_lightning.training import run_folder
 
 
 def test_boundaries_are_cumulative_epochs() -> None:

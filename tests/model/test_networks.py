@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deft_lightning.errors import DeftError
-from deft_lightning.networks import Decoder, GroupedEncoder, Posterior
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.networks import Decoder, GroupedEncoder, Posterior
 
 
 @pytest.mark.parametrize("latents", [[10], [5, 5], [3, 3, 2, 2], [3, 3, 3, 3], [2, 2, 2, 2, 2]])

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, Piecewise
-from deft_lightning.module import scale_gradients
+from deft_lightning.model.module import scale_gradients
 from tests.helpers import TinySprites, plain_trainer
 
 GAMMA = 0.1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hydra import compose, initialize_config_dir
 
-from deft_lightning import config
+from deft_lightning.common.conf import config_folder
+from deft_lightning.training import config
 
 DSPRITES = 737_280
 TABLE_1 = {
@@ -18,7 +19,7 @@ TABLE_1 = {
 
 
 def _compose(*overrides: str):
-    with initialize_config_dir(str(config.config_folder()), version_base="1.3"):
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
 

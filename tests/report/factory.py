@@ -67,7 +67,7 @@ def result(
             "data": {"_target_": "deft_lightning.data.Any", "source": "auto"},
             "groups": {"latents": {1: [10], 2: [5, 5], 4: [3, 3, 2, 2]}[groups], "gamma": 0.1, "width": "narrow"},
             "schedule": {**schedule, "fraction": 1.0},
-            "objective": {"_target_": "deft_lightning.objectives.Any"},
+            "objective": {"_target_": "deft_lightning.model.objectives.Any"},
             "scale": {"name": "paper", "fraction": 1.0, "num_points": 10_000},
             "seed": seed,
             "batch_size": 64,

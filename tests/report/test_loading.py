@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 from deft_lightning.report.loading import Run, load, numbers
 from tests.report import factory
 

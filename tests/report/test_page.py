@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from deft_lightning.config import config_folder
+from deft_lightning.common.conf import config_folder
 from deft_lightning.report import page as page_module
 from deft_lightning.report.__main__ import main
 from deft_lightning.report.build import write

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from deft_lightning import DeftError, results, run
-from deft_lightning.callbacks.checkpoints import Interrupted
-from deft_lightning.thresholds import file
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.thresholds import record
+from deft_lightning.training import run
 from tests.helpers import UNLABELLED, compose_run
-from tests.test_resume import _send
+from tests.training.test_resume import _send
 
 ANNEAL = (
     "+experiment=color_dsprites",  # its four groups and pressures give way to the test's
@@ -48,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_curve_is_that_of_the_run(finished: Path) -> None:
     """Every second step, with the beta that was in force in it and the numbers of metrics.csv."""
-    found = file.read(finished, "anneal")
+    found = record.read(finished, "anneal")
     (curve,) = found["curves"]
     assert curve["step"] == list(range(2, 61, 2))
     assert curve["beta"] == pytest.approx([max(300 * (1 - (step - 1) / 60), 1) for step in curve["step"]], rel=1e-5)
@@ -62,7 +64,7 @@ def test_the_curve_is_that_of_the_run(finished: Path) -> None:
 
 
 def test_what_a_test_leaves_behind(finished: Path) -> None:
-    found, outcome = file.read(finished, "anneal"), results.read(finished)
+    found, outcome = record.read(finished, "anneal"), results.read(finished)
     assert outcome["status"] == "finished"
     assert (found["data"]["name"], found["data"]["factors"]) == ("tiny", [])
     expected = {"beta_high": 300, "steps": 60, "batch_size": 8, "lr": 0.002, "seed": 0, "limit": 0.0008, "window": 8}
@@ -79,15 +81,15 @@ def test_stopped_and_resumed_equals_uninterrupted(step: int, finished: Path, tmp
     with pytest.raises(Interrupted):
         anneal(tmp_path / "run", *_send(step, signal.SIGTERM))
     anneal(tmp_path / "run", "resume=true")
-    assert json.loads((tmp_path / "run" / file.FILE).read_text()) == json.loads((finished / file.FILE).read_text())
+    assert json.loads((tmp_path / "run" / record.FILE).read_text()) == json.loads((finished / record.FILE).read_text())
 
 
 def test_a_test_killed_after_its_last_step_has_its_thresholds_when_resumed(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
-    (tmp_path / "run" / file.FILE).unlink()
+    (tmp_path / "run" / record.FILE).unlink()
     results.update(tmp_path / "run", status="running")
     anneal(tmp_path / "run", "resume=true")
-    assert json.loads((tmp_path / "run" / file.FILE).read_text()) == json.loads((finished / file.FILE).read_text())
+    assert json.loads((tmp_path / "run" / record.FILE).read_text()) == json.loads((finished / record.FILE).read_text())
 
 
 def test_a_beta_high_that_is_too_low_stops_the_test_with_one_sentence(tmp_path: Path) -> None:
@@ -96,13 +98,13 @@ def test_a_beta_high_that_is_too_low_stops_the_test_with_one_sentence(tmp_path: 
     assert "\n" not in str(e.value)
     known = results.read(tmp_path / "run")
     assert (known["status"], known["reason"]) == ("failed", str(e.value))
-    assert not (tmp_path / "run" / file.FILE).exists()
+    assert not (tmp_path / "run" / record.FILE).exists()
 
 
 def test_a_threshold_never_crossed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="deft_lightning"):
         anneal(tmp_path / "run", "callbacks.anneal_recorder.limit=1000")
-    found = file.read(tmp_path / "run", "anneal")
+    found = record.read(tmp_path / "run", "anneal")
     assert (found["threshold"], found["latent_thresholds"]) == (None, [None] * 10)
     assert "KL never stays above 1000 nats" in found["notices"][0]
     assert found["notices"][0] in caplog.text

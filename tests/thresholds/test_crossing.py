@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deft_lightning import DeftError
-from deft_lightning.schedule_anneal import Anneal
+from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds.crossing import Curve, check_rule, first_stays_above, outcome, smooth, starts_above
 
 

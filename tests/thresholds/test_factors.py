@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from deft_lightning import DeftError, results
-from deft_lightning.callbacks.checkpoints import Interrupted
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.thresholds import annealing, factors, file, screens
+from deft_lightning.thresholds import factors, record, screens
+from deft_lightning.thresholds import populations as annealing
 from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.subsets import Subset, varying
 from tests.helpers import UNLABELLED, TinySprites, compose_run
@@ -57,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_factor_has_its_subsets_and_the_pressures_of_the_experiment(finished: Path) -> None:
-    found = file.read(finished, "factors")
+    found = record.read(finished, "factors")
     assert {name: len(values) for name, values in found["factors"].items()} == dict.fromkeys(
         ("shape", "scale", "posX", "posY"), 3
     )
@@ -99,18 +101,18 @@ def test_a_stopped_measurement_goes_on_where_it_was(
         monkeypatch.setattr(annealing, "SAVE_SECONDS", 0.0)
     with pytest.raises(RuntimeError if ending == "killed" else KeyboardInterrupt):
         measure(tmp_path / "run")
-    part = file.read(tmp_path / "run", "factors", finished=False)
+    part = record.read(tmp_path / "run", "factors", finished=False)
     assert [len(values) for values in part["factors"].values()] == [3, 2, 0, 0]
     assert results.read(tmp_path / "run")["status"] == ("failed" if ending == "killed" else "interrupted")
     with pytest.raises(DeftError, match="is not finished: go on with that measurement by resume="):
-        file.read(tmp_path / "run", "factors")
+        record.read(tmp_path / "run", "factors")
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     if ending == "damaged":
         checkpoint.write_bytes(checkpoint.read_bytes()[:10_000])
     measure(tmp_path / "run", "resume=true")
     assert begun[4:] == [(1, {"asked": 8, "killed": 7, "damaged": 0}[ending]), (2, 0), (1, 0), (2, 0), (1, 0)]
     assert ("is damaged" in caplog.text) == (ending == "damaged")
-    assert file.read(tmp_path / "run", "factors") == file.read(finished, "factors")
+    assert record.read(tmp_path / "run", "factors") == record.read(finished, "factors")
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
@@ -152,16 +154,16 @@ def test_refusals_are_one_sentence(overrides: tuple[str, ...], sentence: str, tm
 
 
 def test_damaged_thresholds_are_one_sentence(finished: Path, tmp_path: Path) -> None:
-    (tmp_path / file.FILE).write_text((finished / file.FILE).read_text()[:100])
+    (tmp_path / record.FILE).write_text((finished / record.FILE).read_text()[:100])
     with pytest.raises(DeftError, match=r"thresholds.json is damaged .* measure the thresholds again"):
-        file.read(tmp_path, "factors")
-    (tmp_path / file.FILE).write_text('{"schema_version": 1}')
+        record.read(tmp_path, "factors")
+    (tmp_path / record.FILE).write_text('{"schema_version": 1}')
     with pytest.raises(DeftError, match=r"is not a thresholds\.json of deft_lightning"):
-        file.read(tmp_path, "factors")
+        record.read(tmp_path, "factors")
     with pytest.raises(DeftError, match="holds factors thresholds, and a file of kind anneal is needed"):
-        file.read(finished, "anneal")
+        record.read(finished, "anneal")
     with pytest.raises(DeftError, match=r"there is no .*nothing.json"):
-        file.read(tmp_path / "nothing.json", "anneal")
+        record.read(tmp_path / "nothing.json", "anneal")
 
 
 def test_the_table_counts_what_was_never_crossed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +176,7 @@ def test_the_table_counts_what_was_never_crossed(tmp_path: Path, capsys: pytest.
         "pressures": None,
         "notices": [],
     }
-    file.write(tmp_path, content)
+    record.write(tmp_path, content)
     screens.factors(tmp_path)
     big, small = (
         line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] in (["big"], ["small"])

@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 
 from deft_lightning import DEFT, BetaVAE, DeftError, FactorDataModule, Groups
-from deft_lightning.schedule_anneal import Anneal
-from deft_lightning.thresholds.annealing import anneal
+from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.populations import anneal
 from deft_lightning.thresholds.subsets import Subset
 from tests.helpers import TinySprites, plain_trainer
 

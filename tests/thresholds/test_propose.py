@@ -10,13 +10,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from deft_lightning import DeftError, results, run
-from deft_lightning.callbacks.checkpoints import Interrupted
-from deft_lightning.schedule_auto import auto
-from deft_lightning.thresholds import file, propose, screens
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.thresholds import propose, record, screens
+from deft_lightning.thresholds.auto import auto
+from deft_lightning.training import build, run
 from tests.helpers import PLAIN, TwoSquares, compose_run, correlation_eigenvalues
-from tests.test_resume import _send
 from tests.thresholds.test_anneal import ANNEAL
+from tests.training.test_resume import _send
 
 
 def proposal(folder: Path, *overrides: str) -> dict:
@@ -62,7 +64,7 @@ def test_trained_on_two_squares_of_very_different_size_it_separates_them(tmp_pat
 
 def _explained(folder: Path, latent: int) -> tuple[float, float]:
     """The shares of a latent's variance that the places of the large and of the small square explain."""
-    module, data = run.rebuild(OmegaConf.load(folder / "config.yaml"), folder / "checkpoints" / "last.ckpt")
+    module, data = build.rebuild(OmegaConf.load(folder / "config.yaml"), folder / "checkpoints" / "last.ckpt")
     with torch.no_grad():
         codes = module.encode(data.dataset.images(torch.arange(64), torch.Generator())).mean[:, latent].view(8, 8)
     return tuple(float(codes.mean(dim=axis).var(correction=0) / codes.var(correction=0)) for axis in (1, 0))
@@ -86,10 +88,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_seed_is_a_run_of_its_own(finished: Path) -> None:
     """And the schedule is as long as the experiment's: 23 epochs of 12 steps."""
-    found = file.read(finished, "proposal")
+    found = record.read(finished, "proposal")
     assert found["seeds"] == [0, 1]
     for seed, latents in zip(found["seeds"], found["latent_thresholds"], strict=True):
-        own = file.read(finished / f"seed_{seed}", "anneal")
+        own = record.read(finished / f"seed_{seed}", "anneal")
         assert (own["settings"]["seed"], own["latent_thresholds"]) == (seed, latents)
         assert results.read(finished / f"seed_{seed}")["status"] == "finished"
     assert found["latent_thresholds"][0] != found["latent_thresholds"][1]
@@ -118,24 +120,24 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert results.read(tmp_path / "run")["status"] == "interrupted"
     proposal(tmp_path / "run", *SHORT, "resume=true")
     assert begun[2:] == [(1, True)]
-    ours, theirs = (json.loads((folder / file.FILE).read_text()) for folder in (tmp_path / "run", finished))
+    ours, theirs = (json.loads((folder / record.FILE).read_text()) for folder in (tmp_path / "run", finished))
     assert ours == theirs
 
 
 def test_the_screen_has_the_command_that_trains(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     screens.proposal(finished)
     said = capsys.readouterr().out.replace("\n", "")
-    assert f"schedule.from={finished / file.FILE}" in said
-    stages = len(file.read(finished, "proposal")["proposal"]["pressures"])
+    assert f"schedule.from={finished / record.FILE}" in said
+    stages = len(record.read(finished, "proposal")["proposal"]["pressures"])
     assert f"groups.count={stages} " in said
 
 
 def _write(folder: Path, finished: Path, **changes: object) -> Path:
-    content = json.loads((finished / file.FILE).read_text())
+    content = json.loads((finished / record.FILE).read_text())
     content["proposal"] = {"epochs": [1, 2, 1], "pressures": [50, 20, 1]}
     content["data"] |= {"shape": [3, 64, 64]}
     content |= changes
-    return file.write(folder, content)
+    return record.write(folder, content)
 
 
 def _auto(folder: Path, source: Path, *overrides: str) -> dict:
@@ -158,7 +160,7 @@ def test_a_run_under_a_proposed_schedule(finished: Path, tmp_path: Path) -> None
 
 
 def test_thresholds_of_other_data_are_refused(finished: Path, tmp_path: Path) -> None:
-    data = json.loads((finished / file.FILE).read_text())["data"] | {"shape": [3, 64, 64]}
+    data = json.loads((finished / record.FILE).read_text())["data"] | {"shape": [3, 64, 64]}
     for change, sentence in (
         ({"name": "dsprites"}, r"measured on another data set \(dsprites\) than this run trains on \(tiny\)"),
         ({"images": 95}, r"another number of images \(95\)"),
@@ -190,7 +192,7 @@ def test_auto_refuses_what_it_cannot_read(finished: Path, tmp_path: Path) -> Non
     _write(tmp_path, finished, proposal=None)
     with pytest.raises(DeftError, match="no proposal in it"):
         auto(**{"from": tmp_path})
-    (tmp_path / file.FILE).write_text("{")
+    (tmp_path / record.FILE).write_text("{")
     with pytest.raises(DeftError, match="is damaged"):
         auto(**{"from": tmp_path})
 

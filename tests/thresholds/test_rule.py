@@ -7,7 +7,7 @@ import pytest
 
 from deft_lightning import DeftError
 from deft_lightning.thresholds.crossing import Curve
-from deft_lightning.thresholds.proposal import groups_for, lengths, notices, propose_stages, schedule
+from deft_lightning.thresholds.rule import groups_for, lengths, notices, propose_stages, schedule
 from tests.helpers import correlation_eigenvalues
 from tests.thresholds.test_crossing import gaussian
 

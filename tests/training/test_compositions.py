@@ -11,10 +11,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning import DeftError, config
-from deft_lightning.config import config_folder
-from deft_lightning.scoring import NAMES, Settings
-from deft_lightning.sweep import job_folder
+from deft_lightning import DeftError
+from deft_lightning.common.conf import config_folder
+from deft_lightning.evaluation.scores import NAMES, Settings
+from deft_lightning.launch.sweep import job_folder
+from deft_lightning.training import config
 from tests.helpers import compose_run
 
 DATA = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "smallnorb")

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from deft_lightning import DeftError, run
-from deft_lightning.callbacks.checkpoints import Interrupted
+from deft_lightning import DeftError
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.training import run
 from tests.helpers import PLAIN, TinySprites, compose_run
-from tests.test_resume import _send as send_signal
+from tests.training.test_resume import _send as send_signal
 
 OVERRIDES = (
     "data=custom",

@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import distributed
 
-from deft_lightning import DeftError, results, run
-from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.training import run
 from tests.helpers import PLAIN, compose_run
 
 # Slow: every one of the two processes imports torch and Lightning anew.
@@ -54,7 +57,7 @@ def test_two_processes_are_one_with_the_same_global_batch(objective: str, tmp_pa
 
 def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
     run.train(*compose_run(tmp_path / "whole", *SHORT, *DDP))
-    stop = ("+callbacks.signal._target_=tests.test_resume.Signal", "+callbacks.signal.step=6",
+    stop = ("+callbacks.signal._target_=tests.training.test_resume.Signal", "+callbacks.signal.step=6",
             f"+callbacks.signal.number={int(signal.SIGTERM)}")  # fmt: skip
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match="stopped by SIGTERM at step 7: resume=true goes on"):

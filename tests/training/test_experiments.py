@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deft_lightning import results, run
+from deft_lightning.common import results
+from deft_lightning.training import run
 from tests.helpers import PLAIN, compose_run
 
 STAGES = {"dsprites": 4, "color_dsprites": 4, "scream_dsprites": 2, "smallnorb": 4}

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 import deft_lightning
 from deft_lightning import DEFT, BetaVAE, Constant, FactorDataModule, Groups, Piecewise
-from deft_lightning.module import can_compile
-from deft_lightning.objectives import reconstruction
+from deft_lightning.model.module import can_compile
+from deft_lightning.model.objectives import reconstruction
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
 

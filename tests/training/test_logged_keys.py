@@ -13,18 +13,20 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from deft_lightning import config, results, run, scoring
-from deft_lightning.config import config_folder
+from deft_lightning.common import results
+from deft_lightning.common.conf import config_folder
 from deft_lightning.dashboard import GROUPED_BY
-from deft_lightning.logged_keys import KEYS, find, markdown
+from deft_lightning.evaluation import scores as scoring
+from deft_lightning.training import config, run
+from deft_lightning.training.logged_keys import KEYS, find, markdown
 from tests.helpers import TINY_BATCH, UNLABELLED, TinySprites, compose_run
-from tests.objectives.batches import make_batch
+from tests.model.objectives.batches import make_batch
 from tests.offline_run import OfflineRun, without_wandb
 
 
 def test_the_page_is_the_table() -> None:
     page = Path(__file__).parents[1] / "docs" / "logged_keys.md"
-    assert page.read_text() == markdown(), "python -m deft_lightning.logged_keys > docs/logged_keys.md"
+    assert page.read_text() == markdown(), "python -m deft_lightning.training.logged_keys > docs/logged_keys.md"
 
 
 def test_a_key_belongs_to_one_row() -> None:

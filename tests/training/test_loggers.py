@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 from omegaconf import OmegaConf
 
-from deft_lightning import config, loggers, results, run
-from deft_lightning.callbacks.checkpoints import Interrupted
-from deft_lightning.loggers import ResumableCSVLogger
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.training import config, loggers, run
+from deft_lightning.training.loggers import ResumableCSVLogger
 from tests.helpers import compose_run
 from tests.offline_run import OfflineRun, without_wandb
 
@@ -116,7 +117,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Offli
         "trainer.log_every_n_steps=1",
         "callbacks.traversals.columns=3",
     )
-    stop = ("+callbacks.signal._target_=tests.test_resume.Signal", "+callbacks.signal.step=4",
+    stop = ("+callbacks.signal._target_=tests.training.test_resume.Signal", "+callbacks.signal.step=4",
             f"+callbacks.signal.number={int(signal.SIGTERM)}")  # fmt: skip
     after = []
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deft_lightning import results, run
+from deft_lightning.common import results
+from deft_lightning.training import run
 from tests.helpers import PLAIN, compose_run
 
 # Slow: runs of 130 to 150 steps of 64 images, FactorVAE's with a discriminator of five million weights, or of 720 small

@@ -13,8 +13,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning import DeftError, results, run
-from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.training import run
 from tests.helpers import PLAIN, compose_run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,7 +35,7 @@ class Signal(pl.Callback):
 
 
 def _send(step: int, number: signal.Signals) -> tuple[str, ...]:
-    return ("+callbacks.signal._target_=tests.test_resume.Signal", f"+callbacks.signal.step={step}",
+    return ("+callbacks.signal._target_=tests.training.test_resume.Signal", f"+callbacks.signal.step={step}",
             f"+callbacks.signal.number={int(number)}")  # fmt: skip
 
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deft_lightning import DeftError, results, run
-from deft_lightning.callbacks.checkpoints import read_checkpoint
-from deft_lightning.codes import encode
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import mig
+from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.training import build, run
 from tests.helpers import compose_run
 
 
@@ -53,7 +55,7 @@ def test_results_say_what_ran_and_how_it_went(finished: Path) -> None:
 def test_scores_are_those_of_the_saved_weights(finished: Path) -> None:
     """The MIG in results.json can be had again from the checkpoint: nothing else went into it."""
     cfg, _ = compose_run(finished)
-    module, data = run.rebuild(cfg, finished / "checkpoints" / "stage_2.ckpt")
+    module, data = build.rebuild(cfg, finished / "checkpoints" / "stage_2.ckpt")
     table = encode(module, data, data.sample(96))
     assert table.factors is not None
     stage = results.read(finished)["stages"]["stage_2"]

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from deft_lightning import DeftError, results, run
-from deft_lightning.callbacks.checkpoints import read_checkpoint
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.training import run
 from tests.helpers import PLAIN, compose_run
 
 TWO_STAGES = (

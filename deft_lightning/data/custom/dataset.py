@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deft_lightning.data import cache, custom_labels
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import cache
 from deft_lightning.data.base import StoredImages
-from deft_lightning.data.custom_images import Arrays, Folder, open_arrays
-from deft_lightning.errors import DeftError
+from deft_lightning.data.custom import labels as custom_labels
+from deft_lightning.data.custom.images import Arrays, Folder, open_arrays
 
 
 class CustomImages(StoredImages):

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from deft_lightning.data import custom_labels
-from deft_lightning.data.custom_labels import Labels
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data.custom import labels as custom_labels
+from deft_lightning.data.custom.labels import Labels
 
 IMAGE_KEYS = ("images", "imgs")
 LABEL_KEYS = ("factors", "labels", "latents_classes")

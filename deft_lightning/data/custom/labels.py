@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.errors import DeftError
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from deft_lightning.data import cache, official, sources, sprites
+from deft_lightning.data import cache, sources
 from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.dsprites import published as official
+from deft_lightning.data.dsprites import renderer
 from deft_lightning.data.factors import FactorSpace
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class DSprites(FactorDataset):
 
     name = "dsprites"
     shape = (1, 64, 64)
-    space: FactorSpace = sprites.SPACE
+    space: FactorSpace = renderer.SPACE
 
     def __init__(self, root: str | os.PathLike[str] | None = None, source: str = "auto") -> None:
         found = sources.find(source, lambda: official.load(root), lambda: rendered(root))
@@ -115,9 +117,9 @@ def rendered(root: str | os.PathLike[str] | None) -> cache.Prepared:
 
     def build() -> dict[str, cache.Blocks]:
         log.info("dSprites is rendered once and kept in %s", path)
-        count = len(sprites.SPACE)
-        rows = cache.with_progress(sprites.blocks(), count, "Rendering dSprites")
-        return {"images": cache.Blocks((count, sprites.BYTES), np.dtype(np.uint8), rows)}
+        count = len(renderer.SPACE)
+        rows = cache.with_progress(renderer.blocks(), count, "Rendering dSprites")
+        return {"images": cache.Blocks((count, renderer.BYTES), np.dtype(np.uint8), rows)}
 
     path = cache.resolve_root(root) / "dsprites_rendered.h5"
-    return cache.load_or_build(path, build, kind="rendered dSprites", version=sprites.VERSION)
+    return cache.load_or_build(path, build, kind="rendered dSprites", version=renderer.VERSION)

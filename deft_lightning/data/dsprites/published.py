@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 import torch
 
-from deft_lightning.data import cache, download, sprites
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import cache, download
+from deft_lightning.data.dsprites import renderer
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.errors import DeftError
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def load(root: str | os.PathLike[str] | None) -> cache.Prepared:
         return cache.load(folder / CACHE, kind=KIND, version=VERSION, otherwise=otherwise)
 
     def build() -> dict[str, cache.Blocks]:
-        return {"images": read(path, sprites.SPACE, MD5)}
+        return {"images": read(path, renderer.SPACE, MD5)}
 
     return cache.load_or_build(folder / CACHE, build, kind=KIND, version=VERSION, origin=cache.origin_of([path]))
 
@@ -78,7 +79,7 @@ def _published(folder: Path) -> Path | None:
     return next((path for end in ("hdf5", "npz") if (path := folder / f"{STEM}.{end}").exists()), None)
 
 
-def read(path: Path, space: FactorSpace = sprites.SPACE, md5: str | None = MD5) -> cache.Blocks:
+def read(path: Path, space: FactorSpace = renderer.SPACE, md5: str | None = MD5) -> cache.Blocks:
     """Bit-packed images, uint8 [N, 512], of a published file, its latents checked against `space`.
 
     The file is read a block at a time: unpacked, the images would take 3 GB. `md5` is checked for HDF5; an .npz,
@@ -87,7 +88,7 @@ def read(path: Path, space: FactorSpace = sprites.SPACE, md5: str | None = MD5) 
     its images in another order.
     """
     rows = cache.with_progress(_packed(path, space, md5), len(space), "Converting dSprites")
-    return cache.Blocks((len(space), sprites.BYTES), np.dtype(np.uint8), rows)
+    return cache.Blocks((len(space), renderer.BYTES), np.dtype(np.uint8), rows)
 
 
 def _packed(path: Path, space: FactorSpace, md5: str | None) -> Iterator[np.ndarray]:
@@ -107,7 +108,7 @@ def _packed(path: Path, space: FactorSpace, md5: str | None) -> Iterator[np.ndar
                 if block.max() > 1:
                     raise DeftError(f"{path} has pixels other than 0 and 1: it is not dSprites; {_AGAIN}")
                 packed = np.packbits(block.reshape(len(block), -1), axis=1)
-                if is_zip and space is sprites.SPACE:
+                if is_zip and space is renderer.SPACE:
                     check_geometry(packed, done, path)
                 yield packed
                 done += len(block)
@@ -125,9 +126,9 @@ def check_geometry(packed: np.ndarray, start: int, path: Path) -> None:
     Those at the start of the block, as far as shape, scale and orientation stay the same, are compared. Raises
     DeftError when their intersection over union is below 0.99: the published images have at least 0.9995.
     """
-    size = sprites.SPACE.sizes[3] * sprites.SPACE.sizes[4]  # images of one shape, scale and orientation
+    size = renderer.SPACE.sizes[3] * renderer.SPACE.sizes[4]  # images of one shape, scale and orientation
     combination, first = divmod(start, size)
-    ours = sprites.render(*(int(place) for place in np.unravel_index(combination, sprites.SPACE.sizes[:3])))[first:]
+    ours = renderer.render(*(int(place) for place in np.unravel_index(combination, renderer.SPACE.sizes[:3])))[first:]
     theirs = packed[: len(ours)]
     ours = ours[: len(theirs)]
     common, covered = (np.unpackbits(bits).sum(dtype=int) for bits in (ours & theirs, ours | theirs))

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache, download
-from deft_lightning.data.dsprites import DSprites
-from deft_lightning.errors import DeftError
+from deft_lightning.data.dsprites.dataset import DSprites
 
 log = logging.getLogger(__name__)
 

@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from deft_lightning.data import cache, download, norb_format, norb_renderer, sources
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import cache, download, sources
 from deft_lightning.data.base import StoredImages
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.errors import DeftError
+from deft_lightning.data.smallnorb import published_format, renderer
 
 log = logging.getLogger(__name__)
 
-SPACE = norb_renderer.SPACE
+SPACE = renderer.SPACE
 FOLDER = "smallnorb"
 """Where the published files are looked for in the data folder."""
 CHUNKS = ("smallnorb-5x46789x9x18x6x2x96x96-training", "smallnorb-5x01235x9x18x6x2x96x96-testing")
@@ -113,11 +114,11 @@ def rendered(root: str | os.PathLike[str] | None, space: FactorSpace = SPACE) ->
 
     def build() -> dict[str, cache.Blocks]:
         log.info("the stand-in for SmallNORB is rendered once and kept in %s", path)
-        rows = cache.with_progress(norb_renderer.blocks(space), len(space), "Rendering SmallNORB")
+        rows = cache.with_progress(renderer.blocks(space), len(space), "Rendering SmallNORB")
         return {"images": cache.Blocks((len(space), 64, 64), np.dtype(np.uint8), rows)}
 
     path = cache.resolve_root(root) / "smallnorb_rendered.h5"
-    return cache.load_or_build(path, build, kind="rendered SmallNORB", version=norb_renderer.VERSION)
+    return cache.load_or_build(path, build, kind="rendered SmallNORB", version=renderer.VERSION)
 
 
 def prepare_smallnorb(root: str | os.PathLike[str] | None = None, space: FactorSpace = SPACE) -> str:
@@ -187,7 +188,7 @@ def read(files: list[Path], space: FactorSpace = SPACE) -> np.ndarray:
     with tqdm(total=len(space), desc="Converting SmallNORB", unit_scale=True, disable=None) as bar:
         for (pixels, *_), place in zip(chunks, places, strict=True):
             done = 0
-            for block in norb_format.blocks(pixels, np.dtype("u1"), (len(place), 2, 96, 96), _BLOCK):
+            for block in published_format.blocks(pixels, np.dtype("u1"), (len(place), 2, 96, 96), _BLOCK):
                 for target, image in zip(place[done:], block[:, 0], strict=False):
                     images[target] = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.LANCZOS))
                 done += len(block)
@@ -210,8 +211,8 @@ def _check_digest(file: Path) -> None:
 
 def _places(category: Path, info: Path, space: FactorSpace) -> np.ndarray:
     """Index in `space`, int64 [N], of every image of a chunk."""
-    categories = norb_format.read(category, np.dtype("<i4"), (None,))
-    details = norb_format.read(info, np.dtype("<i4"), (len(categories), 4))
+    categories = published_format.read(category, np.dtype("<i4"), (None,))
+    details = published_format.read(info, np.dtype("<i4"), (len(categories), 4))
     if (details[:, 2] % 2).any():  # azimuths are in steps of ten degrees, and every second one is taken
         raise DeftError(f"{info} has odd azimuths, which SmallNORB does not: is it another version of NORB?")
     details = details // (1, 1, 2, 1)

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
 
 MAGICS: dict[int, np.dtype] = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
 """The two types of the format that SmallNORB uses."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.data.norb_objects import CATEGORIES, INSTANCES, build
-from deft_lightning.data.norb_parts import Part
+from deft_lightning.data.smallnorb.parts import Part
+from deft_lightning.data.smallnorb.toys import CATEGORIES, INSTANCES, build
 
 ELEVATIONS = tuple(range(30, 75, 5))  # degrees above the ground, as in the official set
 AZIMUTHS = tuple(range(0, 360, 20))  # degrees the turntable has turned

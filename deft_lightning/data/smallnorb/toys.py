@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deft_lightning.data.norb_parts import Array, Part, block, ellipsoid, hull, limb, rod
+from deft_lightning.data.smallnorb.parts import Array, Part, block, ellipsoid, hull, limb, rod
 
 CATEGORIES = ("animal", "human", "airplane", "truck", "car")
 INSTANCES = 10

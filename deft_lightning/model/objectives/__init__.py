@@ -1,13 +1,13 @@
 """What the pressure presses on: one short file per objective, over the contract in `base`."""
 
-from deft_lightning.objectives.annealed_vae import AnnealedVAE
-from deft_lightning.objectives.base import Loss, Objective, elbo_parts, global_batch, reconstruction
-from deft_lightning.objectives.beta_tcvae import BetaTCVAE
-from deft_lightning.objectives.beta_vae import BetaVAE
-from deft_lightning.objectives.decomposition import Decomposition, kl_decomposition, minibatch_decomposition
-from deft_lightning.objectives.deft_tc import DEFTTC
-from deft_lightning.objectives.dip_vae import DIPVAE1, DIPVAE2
-from deft_lightning.objectives.factor_vae import FactorVAE
+from deft_lightning.model.objectives.annealed_vae import AnnealedVAE
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, global_batch, reconstruction
+from deft_lightning.model.objectives.beta_tcvae import BetaTCVAE
+from deft_lightning.model.objectives.beta_vae import BetaVAE
+from deft_lightning.model.objectives.decomposition import Decomposition, kl_decomposition, minibatch_decomposition
+from deft_lightning.model.objectives.deft_tc import DEFTTC
+from deft_lightning.model.objectives.dip_vae import DIPVAE1, DIPVAE2
+from deft_lightning.model.objectives.factor_vae import FactorVAE
 
 __all__ = [
     "DEFTTC",

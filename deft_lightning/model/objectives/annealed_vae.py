@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from deft_lightning.networks import Posterior
-from deft_lightning.objectives import checks
-from deft_lightning.objectives.base import Loss, Objective, elbo_parts, global_batch
+from deft_lightning.common import checks
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, global_batch
 
 
 class AnnealedVAE(Objective):

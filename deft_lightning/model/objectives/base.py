@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
-from deft_lightning.errors import DeftError
-from deft_lightning.networks import Posterior
-from deft_lightning.schedule import Schedule
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.schedules.base import Schedule
 
 
 class Loss(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from deft_lightning.networks import Posterior
-from deft_lightning.objectives import checks
-from deft_lightning.objectives.base import Loss, Objective, elbo_parts
-from deft_lightning.objectives.decomposition import ESTIMATORS, minibatch_decomposition
+from deft_lightning.common import checks
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
+from deft_lightning.model.objectives.decomposition import ESTIMATORS, minibatch_decomposition
 
 
 class BetaTCVAE(Objective):

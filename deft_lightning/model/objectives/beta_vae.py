@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from deft_lightning.networks import Posterior
-from deft_lightning.objectives.base import Loss, Objective, elbo_parts
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
 
 
 class BetaVAE(Objective):

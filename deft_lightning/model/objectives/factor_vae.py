@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deft_lightning.networks import Posterior, initialise
-from deft_lightning.objectives import checks
-from deft_lightning.objectives.base import Loss, Objective, elbo_parts, global_batch
+from deft_lightning.common import checks
+from deft_lightning.model.networks import Posterior, initialise
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, global_batch
 
 
 class FactorVAE(Objective):

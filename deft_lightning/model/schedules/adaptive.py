@@ -6,9 +6,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from deft_lightning.checks import is_number
-from deft_lightning.errors import DeftError
-from deft_lightning.schedule import Piecewise, Schedule, Stage
+from deft_lightning.common.checks import is_number
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.schedules.base import Piecewise, Schedule, Stage
 
 
 class Adaptive(Schedule):

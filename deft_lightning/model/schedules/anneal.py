@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deft_lightning.checks import is_number
-from deft_lightning.errors import DeftError
-from deft_lightning.schedule import Schedule, Stage, check_fraction
+from deft_lightning.common.checks import is_number
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.schedules.base import Schedule, Stage, check_fraction
 
 
 @dataclass(frozen=True)

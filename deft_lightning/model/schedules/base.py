@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deft_lightning.checks import is_number
-from deft_lightning.errors import DeftError
+from deft_lightning.common.checks import is_number
+from deft_lightning.common.errors import DeftError
 
 
 @dataclass(frozen=True)

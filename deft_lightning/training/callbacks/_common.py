@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
 
-from deft_lightning.codes import data_of
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.module import DEFT
+from deft_lightning.evaluation.codes import data_of
+from deft_lightning.model.module import DEFT
 
 
 def scaled_epoch(module: DEFT) -> int:

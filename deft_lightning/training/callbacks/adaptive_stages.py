@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning import results
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
-from deft_lightning.schedule_adaptive import Adaptive
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.module import DEFT
+from deft_lightning.model.schedules.adaptive import Adaptive
 
 log = logging.getLogger(__name__)
 

@@ -14,23 +14,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from deft_lightning.callbacks._common import finished_stage
-from deft_lightning.callbacks.finite_loss import check_finite
-from deft_lightning.errors import DeftError
-from deft_lightning.module import CHECKPOINT_KEY, DEFT
+from deft_lightning.common.errors import DeftError, Interrupted
+from deft_lightning.model.module import DEFT
+from deft_lightning.training.callbacks._common import finished_stage
+from deft_lightning.training.callbacks.finite_loss import check_finite
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(DeftError):
-    """The run was asked to stop, and stopped after a whole step with its checkpoint written.
-
-    `signal` is the one that asked, None where another process was asked.
-    """
-
-    def __init__(self, sentence: str, signal: int | None = None) -> None:
-        super().__init__(sentence)
-        self.signal = signal
 
 
 class Checkpoints(Checkpoint):
@@ -135,19 +124,3 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError:
         temporary.write_bytes(source.read_bytes())
     os.replace(temporary, target)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of this package, tensors on the CPU. Raises `DeftError` when it is damaged or foreign."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise DeftError(f"there is no checkpoint {path}: give the folder of a run that has saved one.") from error
-    except Exception as error:  # torch raises many types for a file that is cut short or not its own
-        raise DeftError(
-            f"the checkpoint {path} is damaged or not a checkpoint ({type(error).__name__}): "
-            "take another, such as stage_1.ckpt beside it."
-        ) from error
-    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
-        raise DeftError(f"the checkpoint {path} was not written by deft_lightning: give one that was.")
-    return checkpoint

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Array = NDArray[np.float32]
-GAP = 3  # white pixels between the pictures of a grid
+from deft_lightning.common.pictures import GAP, Array, mosaic, rgb
 
 
 class Animation:
@@ -62,7 +61,7 @@ def traversal_animation(images: Array, labels: Sequence[str], scale: int = 2) ->
         for j in range(latents):
             left, top = (j % across) * (side + 4), (j // across) * (side + bar + 4)
             draw.text((left + 2, top + 1), labels[j], fill="black", font=font)
-            tile = Image.fromarray(_rgb(images[j, i])).resize((side, side), Image.Resampling.NEAREST)
+            tile = Image.fromarray(rgb(images[j, i])).resize((side, side), Image.Resampling.NEAREST)
             frame.paste(tile, (left, top + bar))
         frames.append(frame)
     return Animation(frames)
@@ -71,17 +70,6 @@ def traversal_animation(images: Array, labels: Sequence[str], scale: int = 2) ->
 def reconstruction_grid(originals: Array, reconstructions: Array, title: str = "") -> Figure:
     """Originals [N, C, H, W] above their reconstructions, both in [0, 1]."""
     return _labelled_grid(np.stack([originals, reconstructions]), ["original", "reconstruction"], [], title)
-
-
-def mosaic(images: Array, gap: int = GAP) -> NDArray[np.uint8]:
-    """Images [rows, columns, C, H, W] in [0, 1] side by side, [height, width, 3], `gap` white pixels between them."""
-    rows, columns, _, height, width = images.shape
-    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for j in range(rows):
-        for i in range(columns):
-            top, left = j * (height + gap), i * (width + gap)
-            picture[top : top + height, left : left + width] = _rgb(images[j, i])
-    return picture
 
 
 def _labelled_grid(images: Array, rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
@@ -97,9 +85,3 @@ def _labelled_grid(images: Array, rows: Sequence[str], columns: Sequence[str], t
         spine.set_visible(False)
     axes.set_title(title, fontsize=10)
     return figure
-
-
-def _rgb(image: Array) -> NDArray[np.uint8]:
-    """[C, H, W] in [0, 1] to [H, W, 3] uint8; one channel becomes grey."""
-    pixels = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0))

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning.callbacks._common import finished_stage
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.module import DEFT
+from deft_lightning.training.callbacks._common import finished_stage
 
 
 class FiniteLoss(pl.Callback):

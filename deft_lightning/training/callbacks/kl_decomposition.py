@@ -7,14 +7,14 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning import results
-from deft_lightning.callbacks._common import finished_stage, log_numbers, scaled_epoch
-from deft_lightning.codes import codes_now, data_of
-from deft_lightning.errors import DeftError
-from deft_lightning.module import DEFT
-from deft_lightning.networks import Posterior
-from deft_lightning.objectives import kl_decomposition
-from deft_lightning.seeding import Stream, generator
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, generator
+from deft_lightning.evaluation.codes import codes_now, data_of
+from deft_lightning.model.module import DEFT
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.objectives import kl_decomposition
+from deft_lightning.training.callbacks._common import finished_stage, log_numbers, scaled_epoch
 
 
 class KLDecomposition(pl.Callback):

@@ -9,12 +9,13 @@ import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 
-from deft_lightning import figures, results
-from deft_lightning.callbacks._common import finished_stage, log_image, log_numbers, save_figure, scaled_epoch
-from deft_lightning.codes import codes_now, data_of
+from deft_lightning.common import results
+from deft_lightning.evaluation.codes import codes_now, data_of
 from deft_lightning.metrics import factor_entropy, max_nmi, nmi
 from deft_lightning.metrics.mutual_information import gap
-from deft_lightning.module import DEFT
+from deft_lightning.model.module import DEFT
+from deft_lightning.training.callbacks import figures
+from deft_lightning.training.callbacks._common import finished_stage, log_image, log_numbers, save_figure, scaled_epoch
 
 
 class NMIMatrix(pl.Callback):

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from deft_lightning.module import DEFT
+from deft_lightning.model.module import DEFT
 
 log = logging.getLogger(__name__)
 WARM_UP = 20  # steps before the speed is worth measuring: compilation is over

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from deft_lightning import results
-from deft_lightning.callbacks.checkpoints import Interrupted
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
 
 
 class RunResults(pl.Callback):

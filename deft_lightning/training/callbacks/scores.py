@@ -8,12 +8,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from deft_lightning import results, scoring
-from deft_lightning.callbacks._common import AtStageEnd, log_numbers
-from deft_lightning.codes import codes_now, data_of, reconstruction_errors
+from deft_lightning.common import results
 from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.evaluation import scores as scoring
+from deft_lightning.evaluation.codes import codes_now, data_of, reconstruction_errors
 from deft_lightning.metrics import max_nmi, nmi
-from deft_lightning.module import DEFT
+from deft_lightning.model.module import DEFT
+from deft_lightning.training.callbacks._common import AtStageEnd, log_numbers
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 
-from deft_lightning.callbacks._common import log_numbers
-from deft_lightning.module import DEFT
+from deft_lightning.model.module import DEFT
+from deft_lightning.training.callbacks._common import log_numbers
 
 log = logging.getLogger(__name__)
 

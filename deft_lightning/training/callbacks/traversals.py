@@ -8,11 +8,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning import figures, results
-from deft_lightning.callbacks._common import AtStageEnd, figures_folder, log_image, save_figure
-from deft_lightning.codes import codes_now, latent_titles
+from deft_lightning.common import results
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.module import DEFT
+from deft_lightning.evaluation.codes import codes_now, latent_titles
+from deft_lightning.model.module import DEFT
+from deft_lightning.training.callbacks import figures
+from deft_lightning.training.callbacks._common import AtStageEnd, figures_folder, log_image, save_figure
 
 
 class Traversals(AtStageEnd):

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from deft_lightning.data import custom_images, registry
-from deft_lightning.data.custom import CustomImages
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import registry
+from deft_lightning.data.custom import images as custom_images
+from deft_lightning.data.custom.dataset import CustomImages
 
 RANDOM = torch.Generator()
 COUNT = 12

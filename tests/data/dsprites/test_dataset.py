@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from deft_lightning.data import cache, dsprites, official, sprites
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import cache
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.data.dsprites import ColorDSprites, DSprites, NoisyDSprites
-from deft_lightning.errors import DeftError
+from deft_lightning.data.dsprites import dataset as dsprites
+from deft_lightning.data.dsprites import published, renderer
+from deft_lightning.data.dsprites.dataset import ColorDSprites, DSprites, NoisyDSprites
 
-INDICES = torch.randint(len(sprites.SPACE), (200,), generator=torch.Generator().manual_seed(1))
+INDICES = torch.randint(len(renderer.SPACE), (200,), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def draw(dataset: FactorDataset, seed: int = 0, indices: Tensor = INDICES) -> Te
 
 def masks(packed: np.ndarray) -> Tensor:
     """The sprites, bool [200, 1, 64, 64], unpacked by numpy."""
-    return torch.from_numpy(sprites.unpack(packed[INDICES.numpy()])).unsqueeze(1) > 0
+    return torch.from_numpy(renderer.unpack(packed[INDICES.numpy()])).unsqueeze(1) > 0
 
 
 def test_images_are_the_rendered_bits(packed):
@@ -97,7 +99,7 @@ def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path
     assert "rendered by this package" in rendered.notices[0]
 
     images = np.arange(512 * 20, dtype=np.uint8).reshape(20, 512)
-    cache.write(tmp_path / official.CACHE, {"images": images}, kind=official.KIND, version=official.VERSION)
+    cache.write(tmp_path / published.CACHE, {"images": images}, kind=published.KIND, version=published.VERSION)
     taken = DSprites(tmp_path)
     assert taken.source == taken.provenance["source"] == "official"
     assert "official images" in taken.notices[0]
@@ -110,8 +112,8 @@ def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path
 @pytest.mark.parametrize("damage", [lambda data: data[:-500], lambda data: b"", lambda data: data[:3000] + data[3001:]])
 def test_a_damaged_conversion_without_the_published_file_is_not_the_end(tmp_path, damage):
     """auto renders and says why; official says what to do."""
-    converted = tmp_path / official.CACHE
-    cache.write(converted, {"images": np.zeros((9, 512), np.uint8)}, kind=official.KIND, version=official.VERSION)
+    converted = tmp_path / published.CACHE
+    cache.write(converted, {"images": np.zeros((9, 512), np.uint8)}, kind=published.KIND, version=published.VERSION)
     converted.write_bytes(damage(converted.read_bytes()))
     dataset = DSprites(tmp_path)
     assert dataset.source == "rendered"
@@ -123,7 +125,7 @@ def test_a_damaged_conversion_without_the_published_file_is_not_the_end(tmp_path
 
 
 def test_rendered_images_are_never_taken_for_official_ones(tmp_path, packed):
-    cache.write(tmp_path / official.CACHE, {"images": packed[:9]}, kind="rendered dSprites", version=1)
+    cache.write(tmp_path / published.CACHE, {"images": packed[:9]}, kind="rendered dSprites", version=1)
     with pytest.raises(DeftError, match=r"no official dSprites file in .*prepare dsprites"):
         DSprites(tmp_path, source="official")
 

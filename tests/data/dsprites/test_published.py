@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.data import FactorSpace, cache, download, official, sprites
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import FactorSpace, cache, download
+from deft_lightning.data.dsprites import published as official
+from deft_lightning.data.dsprites import renderer
 from tests.data.test_cache import needs_fork, process
 
 SPACE = FactorSpace(("shape", "scale", "orientation", "posX", "posY"), (3, 2, 2, 2, 2))
@@ -121,7 +123,7 @@ def test_latent_values_that_do_not_belong_to_the_classes_are_refused(path, value
 
 def test_an_archive_is_known_by_the_geometry_of_its_images(tmp_path):
     """No digest of the .npz is published: images in their order pass, a few wrong pixels too, others do not."""
-    block = np.concatenate([sprites.render(1, 2, 30), sprites.render(1, 2, 31)])
+    block = np.concatenate([renderer.render(1, 2, 30), renderer.render(1, 2, 31)])
     start = ((1 * 6 + 2) * 40 + 30) * 1024
     official.check_geometry(block, start, tmp_path)
     official.check_geometry(block[300:], start + 300, tmp_path)

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from deft_lightning.data import sprites
+from deft_lightning.data.dsprites import renderer
 
 SAMPLES = Path(__file__).resolve().parents[2].parent / "shared" / "dsprites" / "real_samples.npz"
 SCALES, ANGLES = np.linspace(0.5, 1, 6), np.linspace(0, 2 * np.pi, 40)
@@ -14,7 +14,7 @@ SCALES, ANGLES = np.linspace(0.5, 1, 6), np.linspace(0, 2 * np.pi, 40)
 
 def images(shape: int, scale: int, orientation: int) -> np.ndarray:
     """[posX, posY, row, column]"""
-    return sprites.unpack(sprites.render(shape, scale, orientation)).reshape(32, 32, 64, 64)
+    return renderer.unpack(renderer.render(shape, scale, orientation)).reshape(32, 32, 64, 64)
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the published samples are not part of the project")
@@ -67,7 +67,7 @@ def test_an_upright_square_has_whole_sides_and_ties_fall_left_and_bottom():
 
 
 def test_a_pixel_centre_on_an_edge_counts_on_the_left_and_the_bottom(monkeypatch):
-    monkeypatch.setattr(sprites, "_SQUARE_HALF_SIDE", 9.5)  # edges of the first sprite run through centres
+    monkeypatch.setattr(renderer, "_SQUARE_HALF_SIDE", 9.5)  # edges of the first sprite run through centres
     rows, columns = images(0, 5, 0)[0, 0].nonzero()
     assert (columns.min(), columns.max()) == (6, 24)  # 6.5 is on the left edge, 25.5 on the right one
     assert (rows.min(), rows.max()) == (7, 25)  # 6.5 is on the top edge, 25.5 on the bottom one
@@ -85,7 +85,7 @@ def test_areas_are_those_of_the_shapes():
 
 @pytest.mark.parametrize("shape", [0, 1, 2])
 def test_first_and_last_orientation_coincide(shape):
-    assert np.array_equal(sprites.render(shape, 4, 0), sprites.render(shape, 4, 39))
+    assert np.array_equal(renderer.render(shape, 4, 0), renderer.render(shape, 4, 39))
 
 
 @pytest.mark.parametrize("shape", [1, 2])
@@ -120,4 +120,4 @@ def test_the_whole_set_is_the_blocks_in_index_order(dsprites_root):
         assert file["images"].shape == (737_280, 512)
         for shape, scale, orientation in ((0, 0, 0), (1, 2, 31), (2, 5, 39)):
             first = ((shape * 6 + scale) * 40 + orientation) * 1024
-            assert np.array_equal(file["images"][first : first + 1024], sprites.render(shape, scale, orientation))
+            assert np.array_equal(file["images"][first : first + 1024], renderer.render(shape, scale, orientation))

@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deft_lightning.data import cache, dsprites, scream, sprites
-from deft_lightning.data.scream import ScreamDSprites, colour_bands, read_picture
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import cache
+from deft_lightning.data.dsprites import dataset as dsprites
+from deft_lightning.data.dsprites import renderer, scream
+from deft_lightning.data.dsprites.scream import ScreamDSprites, colour_bands, read_picture
 
 PAINTING = Path(__file__).resolve().parents[2].parent / "shared" / "scream" / "scream.jpg"
 INDICES = torch.arange(0, 1024, 16)
@@ -19,7 +21,7 @@ INDICES = torch.arange(0, 1024, 16)
 
 @pytest.fixture(autouse=True)
 def few_sprites(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dsprites, "rendered", lambda root: cache.Prepared({"images": sprites.render(2, 5, 3)}, "d"))
+    monkeypatch.setattr(dsprites, "rendered", lambda root: cache.Prepared({"images": renderer.render(2, 5, 3)}, "d"))
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def picture(tmp_path: Path) -> Path:
 
 def masks() -> Tensor:
     """The sprites of INDICES, bool [64, 64, 64]."""
-    return torch.from_numpy(sprites.unpack(sprites.render(2, 5, 3)[INDICES.numpy()])).bool()
+    return torch.from_numpy(renderer.unpack(renderer.render(2, 5, 3)[INDICES.numpy()])).bool()
 
 
 def test_images_are_the_average_of_a_crop_and_one_colour_inverted_on_the_sprite(tmp_path, picture):

@@ -14,9 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from deft_lightning.data import FactorSpace, download, norb_format, registry, smallnorb
-from deft_lightning.data.smallnorb import CHUNKS, SmallNORB
-from deft_lightning.errors import DeftError
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data import FactorSpace, download, registry
+from deft_lightning.data.smallnorb import dataset as smallnorb
+from deft_lightning.data.smallnorb import published_format
+from deft_lightning.data.smallnorb.dataset import CHUNKS, SmallNORB
 from tests.data.test_cache import needs_fork, process
 
 SPACE = FactorSpace(smallnorb.SPACE.names, (2, 4, 2, 3, 2), nuisance=("instance",))
@@ -299,14 +301,14 @@ def test_a_file_that_may_not_be_read_is_one_sentence(root):
     path = root / "smallnorb" / "folder.mat"
     path.mkdir()
     with pytest.raises(DeftError, match=r"cannot read .*folder"):
-        norb_format.header(path)
+        published_format.header(path)
     with pytest.raises(DeftError, match="there is no file"):
-        norb_format.header(path / "none")
+        published_format.header(path / "none")
 
 
 def test_header_tells_type_and_shape(root):
-    assert norb_format.header(root / "smallnorb" / f"{CHUNKS[0]}-dat.mat") == (np.uint8, (48, 2, 96, 96))
-    assert norb_format.header(root / "smallnorb" / f"{CHUNKS[0]}-cat.mat") == (np.int32, (48,))
+    assert published_format.header(root / "smallnorb" / f"{CHUNKS[0]}-dat.mat") == (np.uint8, (48, 2, 96, 96))
+    assert published_format.header(root / "smallnorb" / f"{CHUNKS[0]}-cat.mat") == (np.int32, (48,))
 
 
 def test_prepare_asks_for_the_missing_files_with_their_published_digests(tmp_path, monkeypatch, unknown_digests):

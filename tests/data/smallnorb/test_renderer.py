@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning.data import FactorSpace, norb_renderer
-from deft_lightning.data.norb_objects import CATEGORIES, INSTANCES, build
-from deft_lightning.data.norb_parts import Part, ellipsoid, hull, limb, rod
-from deft_lightning.data.norb_renderer import AZIMUTHS, ELEVATIONS, LIGHTINGS, Rays, blocks, render, surfaces, trace
+from deft_lightning.data import FactorSpace
+from deft_lightning.data.smallnorb import renderer
+from deft_lightning.data.smallnorb.parts import Part, ellipsoid, hull, limb, rod
+from deft_lightning.data.smallnorb.renderer import (
+    AZIMUTHS,
+    ELEVATIONS,
+    LIGHTINGS,
+    Rays,
+    blocks,
+    render,
+    surfaces,
+    trace,
+)
+from deft_lightning.data.smallnorb.toys import CATEGORIES, INSTANCES, build
 
 TOYS = [*product(range(len(CATEGORIES)), range(INSTANCES))]
 BOX = hull([*product((-0.3, 0.3), (-0.5, 0.5), (-0.2, 0.2))])
@@ -104,7 +114,7 @@ def test_the_number_of_a_surface_is_that_of_the_table(toy):
     normals /= normals.norm(dim=1, keepdim=True)
     assert (normals @ torch.from_numpy(rays.forward[0]).float()).max() < 1e-2
     equations = [lambda x: np.zeros(x.shape[1])]  # the ground, which no ray has hit here
-    albedo = [norb_renderer.GROUND]
+    albedo = [renderer.GROUND]
     for part in parts:
         if part.quadric is not None:
             equations.append(lambda x, p=part: quadric(p, x) - 1)
@@ -206,10 +216,10 @@ def test_turning_the_table_turns_the_toy_to_the_left_as_the_front_passes():
 @pytest.mark.parametrize("category", range(len(CATEGORIES)))
 def test_neighbouring_values_of_every_factor_look_different(category, axis, threshold):
     """Mean absolute difference of grey levels between a picture and the next; the ground is most of it."""
-    place = norb_renderer.SPACE.names.index(axis) - 2
+    place = renderer.SPACE.names.index(axis) - 2
     for instance in (0, 7):
         values = [[4], [3], [0]]
-        values[place] = list(range(norb_renderer.SPACE.sizes[place + 2]))
+        values[place] = list(range(renderer.SPACE.sizes[place + 2]))
         strip = np.moveaxis(render(category, instance, *values), place, 0).astype(int).reshape(len(values[place]), -1)
         pairs = np.abs(strip[:, None] - strip).mean(axis=2)[~np.eye(len(strip), dtype=bool)]
         assert pairs.min() > threshold
@@ -239,7 +249,7 @@ def test_a_part_of_the_views_is_that_part_of_all():
 
 
 def test_all_images_come_in_the_order_of_the_space():
-    space = FactorSpace(norb_renderer.SPACE.names, (2, 2, 2, 2, 2))
+    space = FactorSpace(renderer.SPACE.names, (2, 2, 2, 2, 2))
     images = np.concatenate(list(blocks(space)))
     assert images.shape == (32, 64, 64)
     for index, (category, instance, *view) in enumerate(product(range(2), repeat=5)):
@@ -247,7 +257,7 @@ def test_all_images_come_in_the_order_of_the_space():
 
 
 def test_the_space_is_that_of_smallnorb():
-    assert norb_renderer.SPACE.sizes == (5, 10, 9, 18, 6)
+    assert renderer.SPACE.sizes == (5, 10, 9, 18, 6)
     assert ELEVATIONS == (30, 35, 40, 45, 50, 55, 60, 65, 70)
     assert len(set(LIGHTINGS)) == 6
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deft_lightning.networks import Posterior
-from deft_lightning.objectives import Loss, Objective, reconstruction
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.objectives import Loss, Objective, reconstruction
 
 
 class Batch(NamedTuple):

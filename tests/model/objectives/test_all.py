@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from torch import Tensor, distributed
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from deft_lightning.config import config_folder
-from deft_lightning.errors import DeftError
-from deft_lightning.module import can_compile
-from deft_lightning.objectives import (
+from deft_lightning.common.conf import config_folder
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.seeding import Stream, generator
+from deft_lightning.model.module import can_compile
+from deft_lightning.model.objectives import (
     DEFTTC,
     DIPVAE1,
     DIPVAE2,
@@ -27,8 +28,7 @@ from deft_lightning.objectives import (
     Objective,
     reconstruction,
 )
-from deft_lightning.seeding import Stream, generator
-from tests.objectives.batches import make_batch
+from tests.model.objectives.batches import make_batch
 
 MAKERS: dict[str, Callable[[], Objective]] = {
     "beta_vae": BetaVAE,

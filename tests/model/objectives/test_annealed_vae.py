@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deft_lightning.objectives import AnnealedVAE
-from tests.objectives.batches import make_batch
+from deft_lightning.model.objectives import AnnealedVAE
+from tests.model.objectives.batches import make_batch
 
 
 @pytest.mark.parametrize(("capacity", "sign"), [(1.0, 1.0), (4.0, -1.0)])

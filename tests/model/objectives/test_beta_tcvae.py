@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deft_lightning.objectives import DEFTTC, BetaTCVAE, BetaVAE, minibatch_decomposition
-from tests.objectives.batches import Batch, make_batch
+from deft_lightning.model.objectives import DEFTTC, BetaTCVAE, BetaVAE, minibatch_decomposition
+from tests.model.objectives.batches import Batch, make_batch
 
 
 @pytest.fixture

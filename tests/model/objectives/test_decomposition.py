@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from deft_lightning.errors import DeftError
-from deft_lightning.networks import Posterior
-from deft_lightning.objectives import Decomposition, kl_decomposition, minibatch_decomposition
-from tests.objectives.batches import codes_with_covariance
+from deft_lightning.common.errors import DeftError
+from deft_lightning.model.networks import Posterior
+from deft_lightning.model.objectives import Decomposition, kl_decomposition, minibatch_decomposition
+from tests.model.objectives.batches import codes_with_covariance
 
 COVARIANCE = torch.tensor([[1.5, 0.7, 0.0], [0.7, 1.2, -0.2], [0.0, -0.2, 0.8]], dtype=torch.float64)
 SIGMA = 0.6

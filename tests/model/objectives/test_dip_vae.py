@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deft_lightning.objectives import DIPVAE1, DIPVAE2
-from tests.objectives.batches import codes_with_covariance, make_batch
+from deft_lightning.model.objectives import DIPVAE1, DIPVAE2
+from tests.model.objectives.batches import codes_with_covariance, make_batch
 
 COVARIANCE = torch.tensor([[2.0, 0.5, -0.3], [0.5, 1.5, 0.2], [-0.3, 0.2, 0.8]])
 OFF_DIAGONAL = 2 * (0.5**2 + 0.3**2 + 0.2**2)

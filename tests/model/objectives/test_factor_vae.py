@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deft_lightning.objectives import FactorVAE
-from deft_lightning.seeding import Stream, generator
-from tests.objectives.batches import make_batch
+from deft_lightning.common.seeding import Stream, generator
+from deft_lightning.model.objectives import FactorVAE
+from tests.model.objectives.batches import make_batch
 
 RHO = 0.8
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from deft_lightning import DeftError, results, run
-from deft_lightning.callbacks.checkpoints import Interrupted, read_checkpoint
-from deft_lightning.schedule_adaptive import Adaptive
+from deft_lightning import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.model.schedules.adaptive import Adaptive
+from deft_lightning.training import run
 from tests.helpers import PLAIN, compose_run
-from tests.test_resume import _send
+from tests.training.test_resume import _send
 
 
 def feed(schedule: Adaptive, kl: list[float], begin: int = 0, per_epoch: int = 100) -> list[int]:

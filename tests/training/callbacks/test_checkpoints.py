@@ -13,9 +13,11 @@ import pytorch_lightning as pl
 import torch
 
 from deft_lightning import DeftError, FactorDataModule
-from deft_lightning.callbacks import Checkpoints, Scores
-from deft_lightning.callbacks.checkpoints import Interrupted, link_or_copy, read_checkpoint
-from deft_lightning.loggers import ResumableCSVLogger
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.training.callbacks import Checkpoints, Scores
+from deft_lightning.training.callbacks.checkpoints import link_or_copy
+from deft_lightning.training.loggers import ResumableCSVLogger
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deft_lightning import figures
-from deft_lightning.figures import GAP
+from deft_lightning.common.pictures import GAP, mosaic
+from deft_lightning.training.callbacks import figures
 
 
 def _images(*shape: int) -> np.ndarray:
@@ -19,7 +19,7 @@ def _images(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mosaic_puts_every_image_in_its_place(channels: int) -> None:
     images = _images(3, 4, channels, 8, 6)
-    picture = figures.mosaic(images, gap=2)
+    picture = mosaic(images, gap=2)
     assert picture.shape == (3 * 8 + 2 * 2, 4 * 6 + 3 * 2, 3)
     covered = np.zeros(picture.shape[:2], bool)
     for j in range(3):
@@ -33,22 +33,22 @@ def test_mosaic_puts_every_image_in_its_place(channels: int) -> None:
 
 def test_one_channel_is_grey_and_three_are_red_green_blue() -> None:
     grey = np.full((1, 1, 1, 4, 4), 0.4, np.float32)
-    assert (figures.mosaic(grey) == 102).all()
+    assert (mosaic(grey) == 102).all()
     colour = np.zeros((1, 1, 3, 4, 4), np.float32)
     colour[0, 0, 0], colour[0, 0, 2] = 1.0, 0.2
-    assert (figures.mosaic(colour) == [255, 0, 51]).all()
+    assert (mosaic(colour) == [255, 0, 51]).all()
 
 
 def test_values_outside_0_to_1_are_clipped() -> None:
     images = np.array([-0.5, 0.0, 1.0, 1.7], np.float32).reshape(1, 4, 1, 1, 1)
-    assert figures.mosaic(images, gap=0)[0, :, 0].tolist() == [0, 0, 255, 255]
+    assert mosaic(images, gap=0)[0, :, 0].tolist() == [0, 0, 255, 255]
 
 
 def test_traversal_grid_labels_every_row_and_column() -> None:
     images = _images(3, 5, 1, 64, 64)
     figure = figures.traversal_grid(images, ["z4  posX", "z0", "z1"], 2.0, "stage 1")
     (axes,) = figure.axes
-    np.testing.assert_array_equal(axes.images[0].get_array(), figures.mosaic(images))
+    np.testing.assert_array_equal(axes.images[0].get_array(), mosaic(images))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["z4  posX", "z0", "z1"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["-2.0", "-1.0", "0", "+1.0", "+2.0"]
     middle = [31.5 + (64 + GAP) * i for i in range(5)]
@@ -61,8 +61,8 @@ def test_reconstructions_stand_below_their_originals() -> None:
     originals, reconstructions = _images(6, 3, 64, 64), _images(6, 3, 64, 64)[::-1]
     (axes,) = figures.reconstruction_grid(originals, reconstructions, "stage 2").axes
     picture = axes.images[0].get_array()
-    np.testing.assert_array_equal(picture[:64], figures.mosaic(originals[None]))
-    np.testing.assert_array_equal(picture[64 + GAP :], figures.mosaic(reconstructions[None]))
+    np.testing.assert_array_equal(picture[:64], mosaic(originals[None]))
+    np.testing.assert_array_equal(picture[64 + GAP :], mosaic(reconstructions[None]))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["original", "reconstruction"]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deft_lightning import DeftError, FactorDataModule, Piecewise, results
-from deft_lightning.callbacks import KLDecomposition
+from deft_lightning import DeftError, FactorDataModule, Piecewise
+from deft_lightning.common import results
+from deft_lightning.training.callbacks import KLDecomposition
 from tests.helpers import Recorder, TinySprites, plain_trainer, tiny_module
 
 

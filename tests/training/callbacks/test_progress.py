@@ -12,9 +12,8 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from deft_lightning import FactorDataModule
-from deft_lightning.callbacks import RunProgress
-from deft_lightning.callbacks import progress as progress_module
-from deft_lightning.callbacks.progress import duration
+from deft_lightning.training.callbacks import RunProgress, progress
+from deft_lightning.training.callbacks.progress import duration
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
 
@@ -41,7 +40,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     """A terminal of 200 columns."""
     text = StringIO()
     console = Console(file=text, width=200, force_terminal=True, color_system=None)
-    monkeypatch.setattr(progress_module.rich, "get_console", lambda: console)
+    monkeypatch.setattr(progress.rich, "get_console", lambda: console)
     return text
 
 
@@ -102,7 +101,7 @@ def test_speed_and_time_left_are_those_of_50_measured_steps(
     """Steps of 2 images that take 0.5 s, after 20 that take 10 s, with 192 - 70 steps left: 4 images/s, 61 s."""
     calls = iter(range(1000))
     clock = SimpleNamespace(monotonic=lambda: 10.0 * min(n := next(calls), 19) + 0.5 * max(n - 19, 0))
-    monkeypatch.setattr(progress_module, "time", clock)
+    monkeypatch.setattr(progress, "time", clock)
     with caplog.at_level(logging.INFO, logger="deft_lightning"):
         _fit(tmp_path, RunProgress(refresh_seconds=0), steps=73, batch_size=2)
     said = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
@@ -138,7 +137,7 @@ def test_a_failing_run_leaves_the_terminal_free(tmp_path: Path, screen: StringIO
 def test_everything_is_readable_on_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = StringIO()
     console = Console(file=text, width=80, force_terminal=True, color_system=None)
-    monkeypatch.setattr(progress_module.rich, "get_console", lambda: console)
+    monkeypatch.setattr(progress.rich, "get_console", lambda: console)
     _fit(tmp_path, RunProgress(refresh_seconds=0), steps=12)
     assert "12/12" in text.getvalue()
     assert "…" not in text.getvalue()

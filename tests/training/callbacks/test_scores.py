@@ -10,10 +10,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from deft_lightning import FactorDataModule, results
-from deft_lightning.callbacks import Scores
-from deft_lightning.codes import codes_now, encode, reconstruction_errors
+from deft_lightning import FactorDataModule
+from deft_lightning.common import results
+from deft_lightning.evaluation.codes import codes_now, encode, reconstruction_errors
 from deft_lightning.metrics import max_nmi, mig, nmi
+from deft_lightning.training.callbacks import Scores
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 
 
@@ -103,7 +104,7 @@ def test_callbacks_of_one_step_share_one_table_and_steps_do_not(tmp_path: Path) 
 def test_data_without_labels_is_scored_as_far_as_it_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder()
     trainer = plain_trainer(tmp_path, Scores({"num_points": 60}), logger=recorder, max_epochs=4)
-    with caplog.at_level(logging.INFO, logger="deft_lightning.callbacks.scores"):
+    with caplog.at_level(logging.INFO, logger="deft_lightning.training.callbacks.scores"):
         trainer.fit(tiny_module(), FactorDataModule(UnlabelledSprites(), batch_size=32))
     said = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
     assert said == ["No labels: the scores that need them are skipped."]  # once, not at every stage end

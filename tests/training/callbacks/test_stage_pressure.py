@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 
 from deft_lightning import FactorDataModule
-from deft_lightning.callbacks import StagePressure
+from deft_lightning.training.callbacks import StagePressure
 from tests.helpers import Recorder, TinySprites, plain_trainer, tiny_module
 
 
@@ -44,7 +44,7 @@ def test_logs_every_switch_once_with_what_is_in_force(tmp_path: Path) -> None:
 
 
 def test_says_every_switch_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="deft_lightning.callbacks.stage_pressure"):
+    with caplog.at_level(logging.INFO, logger="deft_lightning.training.callbacks.stage_pressure"):
         trainer = plain_trainer(tmp_path, StagePressure(), max_epochs=2)
         trainer.fit(tiny_module(), FactorDataModule(TinySprites(), batch_size=32))
     said = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]

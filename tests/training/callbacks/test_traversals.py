@@ -9,10 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from deft_lightning import FactorDataModule, figures
-from deft_lightning.callbacks import Traversals
-from deft_lightning.callbacks import traversals as traversals_module
-from deft_lightning.codes import Codes, latent_titles
+from deft_lightning import FactorDataModule
+from deft_lightning.evaluation.codes import Codes, latent_titles
+from deft_lightning.training.callbacks import Traversals, figures, traversals
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 
 KL = np.array([0.1, 3.0, 0.0, 0.5, 2.0, 0.2, 0.3, 0.01, 0.02, 0.03])
@@ -77,7 +76,7 @@ def _decode(latents: torch.Tensor) -> torch.Tensor:
 def _draw(folder: Path, table: Codes, monkeypatch: pytest.MonkeyPatch, **options) -> Recorder:
     """One stage of training, at whose end `table` are the codes and pictures hold their latents."""
     recorder, module = Recorder(), tiny_module()
-    monkeypatch.setattr(traversals_module, "codes_now", lambda *_: table)
+    monkeypatch.setattr(traversals, "codes_now", lambda *_: table)
     monkeypatch.setattr(module, "decode", _decode)
     trainer = plain_trainer(folder, Traversals(**options), logger=recorder, max_epochs=1)
     trainer.fit(module, FactorDataModule(TinySprites(), batch_size=32))
