@@ -1,16 +1,43 @@
-"""What every command has in common on the screen."""
+"""What every command has in common on the screen: errors, tables, progress bars, and a closed output."""
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import sys
 import warnings
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import rich
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from deft_lightning.common.errors import DeftError
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run `command`; returns the exit status: its own, or 1 after a `DeftError`, which is printed as one line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    survive_closed_output()
+    try:
+        return command() or 0
+    except DeftError as error:
+        print_error(error)
+        return 1
+    except KeyboardInterrupt:
+        print_error("interrupted: the same command continues where it stopped.")
+        return 130
+
+
+def print_error(error: object) -> None:
+    """Print one line to the standard error, marked as an error."""
+    print(f"error: {error}", file=sys.stderr)
 
 
 def quieten() -> None:
-    """Leave the screen to what this package says: no tips, device notes or warnings meant for developers."""
+    """Silence Lightning's and torch's tips, device notes and warnings for developers."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -21,8 +48,75 @@ def quieten() -> None:
 
 
 def new_table(*columns: str) -> Table:
-    """An empty table with right-aligned columns, as all of this package's are."""
+    """An empty table with right-aligned columns."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def new_progress(*columns: ProgressColumn, unit: str = "", **options: Any) -> Progress:
+    """A progress bar with description, count and time left; `columns` stand between count and time."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        *([TextColumn(unit)] if unit else []),
+        *columns,
+        TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
+        console=rich.get_console(),
+        speed_estimate_period=120,
+        **options,
+    )
+
+
+def survive_closed_output() -> None:
+    """Let the process continue when the reader of its output has gone, as in `... | head -1`."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Lasting):
+            setattr(sys, name, _Lasting(stream))
+
+
+class _Lasting(io.TextIOBase):
+    """A text stream that discards what is written once its reader has gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Point the file descriptor at the null device, for this stream and for child processes."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self._stream.errors
+
+    @property
+    def buffer(self) -> Any:
+        return self._stream.buffer

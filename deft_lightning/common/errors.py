@@ -4,18 +4,26 @@ from __future__ import annotations
 
 
 class DeftError(Exception):
-    """A mistake the user can mend, said in one sentence: what is wrong, where, what to do.
+    """A mistake that the user can fix, as one sentence: what is wrong, where, what to do.
 
     The command line prints the sentence and exits with status 1; no traceback is shown.
     """
 
 
-class Interrupted(DeftError):
-    """The run was asked to stop, and stopped after a whole step with its checkpoint written.
+class Incomplete(DeftError):
+    """A run ended after a whole step, but before its last one; it can be resumed from its checkpoint."""
 
-    `signal` is the one that asked, None where another process was asked.
+
+class Interrupted(Incomplete):
+    """A signal asked the run to stop; it stopped after a whole step, with its checkpoint written.
+
+    `signal` is the number of the signal, None where another process received it.
     """
 
     def __init__(self, sentence: str, signal: int | None = None) -> None:
         super().__init__(sentence)
         self.signal = signal
+
+
+class Diverged(DeftError):
+    """The loss or the weights are no longer finite: training the same run again would end the same way."""

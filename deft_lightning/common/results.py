@@ -1,68 +1,138 @@
-"""results.json: what a run was, how far it came, and its scores. Written atomically, readable at any time."""
+"""results.json of a run folder: what a run is, how far it came, and its scores. Written whole, readable at any time.
+
+    schema_version   2
+    status           see `Status`
+    reason           why the run ended, where it is not finished; else null
+    name             of the experiment
+    method           {objective, groups, stages, variants, name}, see `common.method`
+    seed, run_id, command, started, git_commit, versions {library: version}
+    sweep            {name, overrides} of a job of a sweep; else null
+    training         the settings that decide the weights; a run is resumed only with the same:
+                     data, objective, schedule, networks, likelihood, optimizer {name, fields ...}, groups {fields},
+                     trainer, scale, seed, batch_size, lr, init_from, shared_stages.
+                     `name` is that of the file in conf/, or module:name for code from outside this package.
+    config_digest    of `training`
+    data             name, source, digest, images, shape, factors, factor_sizes, notices
+    boundaries       the step at which each stage ends
+    steps            optimiser steps taken
+    precision        of the arithmetic, such as "32-true"
+    device           "cpu", or the name of the accelerator
+    threads          of torch on the CPU
+    peak_memory_mb   of the main process, or of the accelerator where one is used
+    images_per_second   over the whole training, evaluation included
+    timings          {train_seconds, evaluation_seconds, steps_per_second}; sessions of a resumed run add up
+    stages           {stage_1: {step, pressure, scores, intervals, kl_per_latent, nmi, max1_nmi, max2_nmi, pictures}}
+    history          {nmi: {step: {...}}, kl_decomposition: {step: {...}}}
+    udr, thresholds  where they were computed
+
+A run has no field before it is known. Readers take an absent setting for the default of conf/.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common import files
+from deft_lightning.common.errors import DeftError, Diverged, Incomplete
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "results.json"
 LIBRARIES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "torchmetrics", "wandb")
+
+
+class Status(StrEnum):
+    """How far a run has come."""
+
+    STARTING = "starting"
+    """The folder is made; no step has been taken in this session."""
+    RUNNING = "running"
+    FINISHED = "finished"
+    """Every step of the schedule was taken and the last stage was evaluated."""
+    INTERRUPTED = "interrupted"
+    """It ended before its last step, by a signal or a limit, and can be resumed."""
+    FAILED = "failed"
+    """An error ended it; once that is fixed it can be resumed."""
+    DIVERGED = "diverged"
+    """The loss or the weights were no longer finite: final, since resuming would end the same way."""
+
+    @property
+    def final(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self in (Status.FINISHED, Status.DIVERGED)
 
 
 def read(run_folder: str | Path) -> dict[str, Any]:
     """The results of a run; empty where it has none yet. Raises `DeftError` when the file is damaged."""
     path = Path(run_folder) / FILE
     try:
-        results = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise DeftError(f"{path} cannot be read ({error}): restore it, or move the run folder away.") from error
-    if not isinstance(results, dict):
-        raise DeftError(f"{path} is not the results of a run: move the folder away.")
-    return results
+    if not isinstance(content, dict):
+        raise DeftError(f"{path} does not hold the results of a run: move the folder away.")
+    return content
+
+
+def status(run_folder: str | Path) -> Status | None:
+    """The status of the run in `run_folder`; None where there is no run, or its file cannot be read."""
+    try:
+        return Status(read(run_folder)["status"])
+    except (DeftError, KeyError, ValueError):
+        return None
 
 
 def update(run_folder: str | Path, **fields: Any) -> None:
     """Set `fields` in results.json; mappings are merged into what is there, to any depth."""
-    path = Path(run_folder) / FILE
-    results = {"schema_version": SCHEMA_VERSION}
-    results.update(read(run_folder))
-    write_text(path, json.dumps(_merge(results, fields), indent=2) + "\n")
+    content = {"schema_version": SCHEMA_VERSION}
+    content.update(read(run_folder))
+    files.write_text(Path(run_folder) / FILE, json.dumps(_merge(content, fields), indent=2) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary file first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+def record_end(run_folder: str | Path, error: BaseException | str, **fields: Any) -> None:
+    """Write why a run ended before it was finished: its status and, as `reason`, one sentence.
+
+    `error` is the exception that ended it, or the reason of one that failed. `fields` are written with it.
+    """
+    update(run_folder, status=_status_after(error), reason=reason_of(error), **fields)
+
+
+def reason_of(error: BaseException | str) -> str:
+    """One sentence for an exception: its own where it is a `DeftError`, else with its type."""
+    if isinstance(error, str | DeftError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _status_after(error: BaseException | str) -> Status:
+    if isinstance(error, Incomplete | KeyboardInterrupt | SystemExit):
+        return Status.INTERRUPTED
+    return Status.DIVERGED if isinstance(error, Diverged) else Status.FAILED
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that two equal configurations share."""
+    """Sixteen hexadecimal digits, the same for equal configurations."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the libraries that a score may depend on."""
-    found = {"python": platform.python_version(), "deft_lightning": version("deft-lightning")}
+    installed = {"python": platform.python_version(), "deft_lightning": version("deft-lightning")}
     for library in LIBRARIES:
         try:
-            found[library] = version(library)
+            installed[library] = version(library)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_commit() -> str | None:

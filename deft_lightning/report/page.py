@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from deft_lightning.common import results
+from deft_lightning.common import files
 from deft_lightning.report import paper
 from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
@@ -75,7 +75,7 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
         dash=NONE,
     )
     path = out / INDEX
-    results.write_text(path, html)
+    files.write_text(path, html)
     return path
 
 

@@ -24,7 +24,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deft_lightning.common import results
+from deft_lightning.common import files
 from deft_lightning.common.errors import DeftError
 
 SCHEMA_VERSION = 1
@@ -36,7 +36,7 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
     """Write thresholds.json of a run folder; raises `DeftError` where that cannot be."""
     path = folder / FILE
     try:
-        results.write_text(path, json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=1) + "\n")
+        files.write_text(path, json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=1) + "\n")
     except OSError as error:
         raise DeftError(f"{path} cannot be written ({error}): make room, then resume.") from error
     return path

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from requests.utils import get_netrc_auth
 
-from deft_lightning.common import results
+from deft_lightning.common import files
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class _Writer(ExperimentWriter):
         writer = csv.DictWriter(text, fieldnames)
         writer.writeheader()
         writer.writerows(rows)
-        results.write_text(Path(self.metrics_file_path), text.getvalue())
+        files.write_text(Path(self.metrics_file_path), text.getvalue())
 
 
 def make_loggers(

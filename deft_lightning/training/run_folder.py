@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from deft_lightning.common import results
+from deft_lightning.common import files, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.training.config import differences
 
@@ -80,7 +80,7 @@ def write_config(folder: Path, cfg: Any) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "checkpoints").mkdir(exist_ok=True)
-        results.write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+        files.write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     except OSError as error:
         raise DeftError(
             f"the run folder {folder} cannot be written ({error}): choose another with hydra.run.dir=<folder>."

@@ -20,7 +20,7 @@ class AnnealedVAE(Objective):
 
     def __init__(self, gamma: float = 1000.0) -> None:
         super().__init__()
-        self.gamma = checks.number("gamma", gamma)
+        self.gamma = checks.number("objective.gamma", gamma)
 
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         """`pressure` is the capacity C, a scalar in nats."""

@@ -21,8 +21,8 @@ class DEFTTC(Objective):
 
     def __init__(self, beta: float = 8.0, estimator: str = "weighted") -> None:
         super().__init__()
-        self.beta = checks.number("beta", beta)
-        self.estimator = checks.choice("estimator", estimator, ESTIMATORS)
+        self.beta = checks.number("objective.beta", beta)
+        self.estimator = checks.choice("objective.estimator", estimator, ESTIMATORS)
 
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         parts = elbo_parts(batch, logits, posterior)

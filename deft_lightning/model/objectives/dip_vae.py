@@ -24,8 +24,10 @@ class DIPVAE(Objective):
 
     def __init__(self, lambda_od: float = 10.0, lambda_d: float | None = None) -> None:
         super().__init__()
-        self.lambda_od = checks.number("lambda_od", lambda_od)
-        self.lambda_d = self.ratio * self.lambda_od if lambda_d is None else checks.number("lambda_d", lambda_d)
+        self.lambda_od = checks.number("objective.lambda_od", lambda_od)
+        self.lambda_d = (
+            self.ratio * self.lambda_od if lambda_d is None else checks.number("objective.lambda_d", lambda_d)
+        )
 
     @abstractmethod
     def covariance(self, posterior: Posterior) -> Tensor:

@@ -30,9 +30,12 @@ class FactorVAE(Objective):
 
     def __init__(self, gamma: float = 10.0, hidden: int = 1000, layers: int = 6, lr: float = 1e-4) -> None:
         super().__init__()
-        self.gamma = checks.number("gamma", gamma)
-        self.hidden, self.layers = checks.count("hidden", hidden), checks.count("layers", layers)
-        self.lr = checks.number("lr", lr, above_zero=True)
+        self.gamma = checks.number("objective.gamma", gamma)
+        self.hidden, self.layers = (
+            checks.whole("objective.hidden", hidden, 1),
+            checks.whole("objective.layers", layers, 1),
+        )
+        self.lr = checks.number("objective.lr", lr, above=True)
 
     def build(self, latents: int) -> None:
         """Make the discriminator, with weights from torch's global generator."""
