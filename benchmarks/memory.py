@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         if options.worker == "kept":
-            memory.keep_freed()
+            memory.retain_freed()
         worker(options.batch)
         return
     command = [sys.executable, __file__, "--batch", str(options.batch), "--worker"]

@@ -10,9 +10,11 @@ _HOMES = {
     "DEFTTC": "model.objectives",
     "DIPVAE1": "model.objectives",
     "DIPVAE2": "model.objectives",
+    "Anneal": "model.schedules.anneal",
     "AnnealedVAE": "model.objectives",
     "BetaTCVAE": "model.objectives",
     "BetaVAE": "model.objectives",
+    "Burgess": "model.networks",
     "Adaptive": "model.schedules.adaptive",
     "Capacity": "model.schedules.base",
     "Constant": "model.schedules.base",
@@ -20,8 +22,8 @@ _HOMES = {
     "FactorDataModule": "data.datamodule",
     "FactorVAE": "model.objectives",
     "Groups": "model.groups",
+    "Locatello": "model.networks",
     "Piecewise": "model.schedules.base",
-    "anneal": "model.schedules.anneal",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # one list
 

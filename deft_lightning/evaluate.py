@@ -1,14 +1,13 @@
-"""`python -m deft_lightning.evaluate <run folders> metrics=full`: scores finished runs again from their checkpoints.
+"""`python -m deft_lightning.evaluate <run folders> metrics=full`: add scores to finished runs, from their checkpoints.
 
-What results.json holds already stays as it is; scores that are missing are added to the last stage. Runs that differ
-in their seed alone are compared with each other as well: their UDR, for choosing models without labels.
+Scores that results.json holds already stay as they are; missing ones are added to the last stage. Runs that differ
+only in their seed are also compared with each other: their UDR, for choosing models without labels.
 """
 
 from __future__ import annotations
 
 import argparse
 import glob
-import logging
 import re
 import sys
 from collections import defaultdict
@@ -25,20 +24,19 @@ from hydra.errors import HydraException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from tqdm import tqdm
 
-from deft_lightning.common import results
+from deft_lightning.common import console, results
 from deft_lightning.common.conf import config_folder
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.results import Status
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.evaluation import scores as scoring
-from deft_lightning.evaluation.codes import Codes, encode
+from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import udr
 from deft_lightning.model.module import DEFT
-from deft_lightning.training import build, config, record, run_folder
-
-log = logging.getLogger(__name__)
+from deft_lightning.training import build, config, run_folder
+from deft_lightning.training.record import require_same_data
 
 
 class Representation(NamedTuple):
@@ -49,7 +47,7 @@ class Representation(NamedTuple):
 
 
 FIXED = ("num_points", "num_test", "bins")
-"""What a score was computed on: scores of one run are not of several tables."""
+"""Settings of the evaluation sample; new scores must use the run's own."""
 
 
 def evaluate(
@@ -57,25 +55,25 @@ def evaluate(
     settings: scoring.Settings,
     device: str = "cpu",
     dataset: FactorDataset | None = None,
-    given: Sequence[str] = (),
+    set_by_user: Sequence[str] = (),
 ) -> Evaluated:
-    """Add the scores that `folder`'s results.json lacks of those that `settings` names, on the run's own tables.
+    """Add the scores that `settings` names and the results.json of `folder` lacks, on the run's own sample of images.
 
-    `dataset` is that of a run before, taken where this run has the same; `given` are the fields of `settings` that the
-    user has set, of which those in `FIXED` must be the run's. Raises `DeftError` when the folder holds no finished
-    run, when its checkpoint is damaged, or when its images are not those it was trained on.
+    `dataset`, where it is loaded already, is not loaded again; `set_by_user` are the fields of `settings` that the user
+    has set, of which those in `FIXED` must be the run's. Raises `DeftError` when the folder holds no finished run, when
+    its checkpoint is damaged, or when its images are not those it was trained on.
     """
-    known = results.read(folder)
-    if known.get("status") != "finished":
-        state = f"is {known['status']}" if known.get("status") else "holds no results.json"
-        raise DeftError(f"{folder} {state}: only finished runs are scored again.")
-    stages = {name: stage for name, stage in known.get("stages", {}).items() if "scores" in stage}
+    previous = results.read(folder)
+    if previous.get("status") != Status.FINISHED:
+        state = f"is {previous['status']}" if previous.get("status") else "holds no results.json"
+        raise DeftError(f"{folder} {state}: only finished runs can be scored again.")
+    stages = {name: stage for name, stage in previous.get("stages", {}).items() if "scores" in stage}
     if not stages:
         raise DeftError(f"{folder} has no scores of any stage to add to: it was trained without callbacks.scores.")
     cfg = _configuration(folder)
-    settings = _on_the_runs_tables(folder, settings, given, config.to_plain(cfg, "metrics"))
-    module, data = build.rebuild(cfg, run_folder.last_checkpoint(folder), dataset)
-    record.check_same_pixels(folder, data.dataset, resumed=True)
+    settings = _with_recorded_sample(folder, settings, set_by_user, config.to_plain(cfg, "metrics"))
+    module, data = build.trained_module_and_data(cfg, run_folder.last_checkpoint(folder), dataset)
+    require_same_data(folder, data.dataset)
     module.to(device)
     data.dataset.to(device)
     last = list(stages)[-1]
@@ -88,8 +86,8 @@ def evaluate(
     ]
     added: dict[str, Any] = {}
     if missing:
-        table = encode(module, data, scoring.sample_tables(data, settings)[0])
-        added = _absent(scoring.score(missing, settings, table, module, data).record(), stage)
+        encoding = encode(module, data, scoring.sample_tables(data, settings)[0])
+        added = _absent(scoring.score(missing, settings, encoding, module, data).record(), stage)
     if added:
         results.update(folder, stages={last: added})
     return Evaluated(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)
@@ -106,20 +104,20 @@ class Evaluated(NamedTuple):
 def _common_points(module: DEFT, data: FactorDataModule, settings: scoring.Settings) -> Representation:
     """On images that do not depend on the run's own seed."""
     count = min(settings.num_points, len(data.dataset))
-    codes: Codes = encode(module, data, data.sample(count, seed=settings.seed), seed=settings.seed)
-    return Representation(codes.codes, codes.kl)
+    encoding = encode(module, data, data.sample(count, seed=settings.seed), seed=settings.seed)
+    return Representation(encoding.codes, encoding.kl)
 
 
-def _on_the_runs_tables(
-    folder: Path, settings: scoring.Settings, given: Sequence[str], own: dict[str, Any]
+def _with_recorded_sample(
+    folder: Path, settings: scoring.Settings, set_by_user: Sequence[str], recorded: dict[str, Any]
 ) -> scoring.Settings:
     for field in FIXED:
-        if field in given and getattr(settings, field) != own[field]:
+        if field in set_by_user and getattr(settings, field) != recorded[field]:
             raise DeftError(
-                f"{folder} was scored with metrics.{field}={own[field]}, and {getattr(settings, field)} is asked for: "
-                "leave it out, so that all scores of the run are of the same table."
+                f"metrics.{field} is {getattr(settings, field)}, and {folder} was scored with {recorded[field]}: leave "
+                "it out, so that all scores of the run are of the same images."
             )
-    return replace(settings, **{field: own[field] for field in FIXED})
+    return replace(settings, **{field: recorded[field] for field in FIXED})
 
 
 def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
@@ -161,12 +159,12 @@ def add_udr(runs: dict[Path, Representation]) -> list[Path]:
         if len(folders) < 2:
             continue
         try:
-            found = udr([runs[folder].codes for folder in folders], [runs[folder].kl for folder in folders])
+            agreement = udr([runs[folder].codes for folder in folders], [runs[folder].kl for folder in folders])
         except DeftError as error:  # one of them is not finite
-            print(f"error: no UDR of {', '.join(map(str, folders))}: {error}", file=sys.stderr)
+            console.print_error(f"no UDR of {', '.join(map(str, folders))}: {error}")
             continue
-        for folder, value in zip(folders, np.asarray(found.scores), strict=True):
-            results.update(folder, udr={"score": float(value), "method": found.method, "runs": len(folders)})
+        for folder, value in zip(folders, np.asarray(agreement.scores), strict=True):
+            results.update(folder, udr={"score": float(value), "method": agreement.method, "runs": len(folders)})
             scored.append(folder)
     return scored
 
@@ -176,31 +174,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deft_lightning.evaluate", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="run folder | metrics=full | metrics.field=value")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    overrides = [word for word in given.runs if re.match(r"metrics(\.\w+)?=", word)]
-    try:
-        settings = _settings(overrides)
-        folders = _folders([word for word in given.runs if word not in overrides])
-        _check_device(given.device)
-    except DeftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = parser.parse_args(arguments)
+    overrides = [word for word in options.runs if re.match(r"metrics(\.\w+)?=", word)]
+    patterns = [word for word in options.runs if word not in overrides]
+    return console.run_command(lambda: _evaluate_all(patterns, overrides, options.device))
+
+
+def _evaluate_all(patterns: list[str], overrides: list[str], device: str) -> int:
+    settings = _settings(overrides)
+    folders = _folders(patterns)
+    _check_device(device)
+    set_by_user = [override.partition("=")[0].removeprefix("metrics.") for override in overrides]
     representations: dict[Path, Representation] = {}
-    data: dict[str, FactorDataset] = {}
+    datasets: dict[str, FactorDataset] = {}
     failed = 0
-    for folder in tqdm(folders, desc="Scoring", unit="run", disable=None):
-        try:
-            same = results.digest(config.to_plain(_configuration(folder), "data"))
-            fields = [override.partition("=")[0].removeprefix("metrics.") for override in overrides]
-            outcome = evaluate(folder, settings, given.device, data.get(same), fields)
-        except DeftError as error:
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
-            continue
-        data = {same: outcome.dataset}  # one at a time: a data set takes hundreds of megabytes
-        representations[folder] = outcome.representation
-        print(f"{folder}: {', '.join(outcome.added) or 'nothing to add'}")
+    with console.new_progress(unit="runs") as bar:
+        for folder in bar.track(folders, description="Scoring"):
+            try:
+                digest = results.digest(config.to_plain(_configuration(folder), "data"))
+                outcome = evaluate(folder, settings, device, datasets.get(digest), set_by_user)
+            except DeftError as error:
+                failed += 1
+                console.print_error(error)
+                continue
+            datasets = {digest: outcome.dataset}  # one at a time: a data set takes hundreds of megabytes
+            representations[folder] = outcome.representation
+            print(f"{folder}: {', '.join(outcome.added) or 'nothing to add'}")
     for folder in add_udr(representations):
         print(f"{folder}: UDR {results.read(folder)['udr']['score']:.3f}")
     return int(failed > 0)
@@ -210,7 +209,7 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch's answers to an unknown device and to one that is not there
-        raise DeftError(f"--device {device} cannot be used: take cpu, or one that torch finds here.") from error
+        raise DeftError(f"--device is {device}: use cpu, or a device that torch finds here.") from error
 
 
 def _settings(overrides: list[str]) -> scoring.Settings:
@@ -227,17 +226,17 @@ def _settings(overrides: list[str]) -> scoring.Settings:
 
 
 def _folders(patterns: list[str]) -> list[Path]:
-    """Run folders that are named, or lie within those that are."""
-    found: dict[Path, None] = {}
+    """Run folders that match a pattern or lie within one that does."""
+    folders: dict[Path, None] = {}
     for pattern in patterns:
         matches = [Path(match) for match in sorted(glob.glob(pattern))]  # absolute patterns too
         within = [path.parent for match in matches for path in sorted(match.rglob(results.FILE))]
         if not within:
             raise DeftError(f"there is no run in {pattern}: give run folders, or the folder of a sweep.")
-        found |= dict.fromkeys(within)
-    if not found:
+        folders |= dict.fromkeys(within)
+    if not folders:
         raise DeftError("no run folder is given: name some, as in outputs/color_dsprites/*.")
-    return list(found)
+    return list(folders)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def choice_names(group: str) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     repeated: set[str] = set()
-    for path in sorted((config_folder() / group).glob("*.yaml")):
+    for path in sorted((config_folder() / group).glob("[!_]*.yaml")):
         content = yaml.safe_load(path.read_text())
         target = _target(content, group)
         if target in names:

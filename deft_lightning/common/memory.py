@@ -1,8 +1,8 @@
-"""Memory that is freed stays with the process: on Linux a training step is otherwise charged for it again and again.
+"""Make glibc keep freed memory: otherwise every training step on a CPU pays page faults for its activations.
 
-The GNU C library gives large blocks back to the system as soon as they are free, and the system zeroes every page of
-the next one. A step on a CPU allocates and frees all its activations, so that a third of its time goes there
-(`python benchmarks/memory.py`, which finds the same peak of memory either way).
+The GNU C library returns large blocks to the system as soon as they are free, and the system zeroes every page of
+the next one. A step on a CPU allocates and frees all its activations, and a third of its time goes there
+(`python benchmarks/memory.py`, which also shows that the peak of memory is the same).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ VARIABLES = (
 )
 
 
-def keep_freed() -> None:
-    """Keep what is freed from now on in this process; does nothing without glibc, or where one of `VARIABLES` is set.
+def retain_freed() -> None:
+    """Keep memory that is freed from now on; does nothing without glibc, or where one of `VARIABLES` is set.
 
-    On other threads than the main one blocks of more than 64 MiB are given back all the same.
+    On other threads than the main one, blocks of more than 64 MiB are returned to the system all the same.
     """
     libc = _glibc()
     if libc is None or any(name in os.environ for name in VARIABLES):
@@ -33,8 +33,8 @@ def keep_freed() -> None:
         libc.mallopt(parameter, value)
 
 
-def give_back() -> None:
-    """Return what is free to the system, as between two runs in one process; does nothing without glibc."""
+def trim() -> None:
+    """Return free memory to the system, for example between two runs in one process; does nothing without glibc."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

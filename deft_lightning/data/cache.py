@@ -95,7 +95,7 @@ def load_or_build(
         except StaleCacheError as reason:
             log.warning("%s is made again: %s", path, reason)
         write(path, build(), kind=kind, version=version, origin=origin)
-        memory.give_back()  # what building took and freed
+        memory.trim()  # what building took and freed
         # Read back rather than kept: what was built is in memory once at most, and what is used has been checked.
         try:
             return read(path, kind=kind, version=version, origin=origin)

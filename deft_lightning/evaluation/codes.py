@@ -1,28 +1,31 @@
-"""One table of codes for all scores: a fixed sample of images, encoded once a step."""
+"""Codes of a fixed sample of images: what every score and picture is computed from."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from deft_lightning.common.errors import DeftError
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.metrics import factor_entropy, nmi
 from deft_lightning.model.module import DEFT
 from deft_lightning.model.networks import Posterior
 
+MIN_KL = 0.01
+"""Nats; a latent whose KL is below passes no information."""
+MIN_NMI = 0.1
+"""A latent that has less NMI with every factor is not labelled with one."""
 
-class Codes(NamedTuple):
-    """Mean codes [N, D] of the images at `indices` [N], and what goes with them.
 
-    `log_variance` of the codes [N, D], their factors [N, K] or None, and the mean KL per latent [D] in nats.
+class Encoding(NamedTuple):
+    """Mean codes [N, D] of the images at `indices` [N], and what belongs to them.
+
+    `log_variance` of the posterior [N, D], the factors of the images [N, K] or None, and the mean KL per latent [D] in
+    nats.
     """
 
     indices: Tensor
@@ -38,15 +41,15 @@ class Codes(NamedTuple):
 
 
 @torch.no_grad()
-def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | None = None) -> Codes:
-    """Encode the images at `indices` [N] to their mean codes; `seed` of the nuisances is by default the data's."""
+def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | None = None) -> Encoding:
+    """Encode the images at `indices` [N]; `seed` of their nuisances is by default that of the data."""
     parts = []
     for images in data.evaluation_images(indices, seed=seed):
         posterior = module.encode(images.to(module.device, memory_format=torch.channels_last))
         parts.append(Posterior(*(x.float().cpu() for x in posterior)))
     posterior = Posterior(*(torch.cat(x) for x in zip(*parts, strict=True)))
     factors = data.dataset.factors(indices)
-    return Codes(
+    return Encoding(
         indices,
         posterior.mean.numpy(),
         posterior.log_variance.numpy(),
@@ -56,11 +59,11 @@ def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | No
 
 
 @torch.no_grad()
-def reconstruction_errors(module: DEFT, data: FactorDataModule, table: Codes) -> NDArray[np.float64]:
-    """Reconstruction error in nats of every image of `table`, decoded from its mean code, [N]."""
+def reconstruction_errors(module: DEFT, data: FactorDataModule, encoding: Encoding) -> NDArray[np.float64]:
+    """Reconstruction error in nats of every image of `encoding`, decoded from its mean code, [N]."""
     errors, first = [], 0
-    for images in data.evaluation_images(table.indices):
-        codes = torch.as_tensor(table.codes[first : first + len(images)], device=module.device)
+    for images in data.evaluation_images(encoding.indices):
+        codes = torch.as_tensor(encoding.codes[first : first + len(images)], device=module.device)
         logits = module.decoder(codes)
         error = binary_cross_entropy_with_logits(logits, images.to(module.device), reduction="none")  # [B, C, H, W]
         errors.append(error.flatten(1).sum(dim=1).cpu().double())
@@ -68,33 +71,17 @@ def reconstruction_errors(module: DEFT, data: FactorDataModule, table: Codes) ->
     return torch.cat(errors).numpy()
 
 
-def data_of(trainer: pl.Trainer) -> FactorDataModule:
-    """The trainer's data module; raises `DeftError` when it trains on something else, which cannot be scored."""
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, FactorDataModule):
-        raise DeftError("scores and pictures need a FactorDataModule: give one to fit, or leave these callbacks out.")
-    return data
+def latent_labels(encoding: Encoding, names: tuple[str, ...], bins: int) -> list[str]:
+    """For every latent its factor of highest NMI and that NMI, as in "posX 0.83", [D].
 
-
-_latest: WeakKeyDictionary[pl.Trainer, tuple[tuple[int, int], Codes]] = WeakKeyDictionary()
-
-
-def codes_now(trainer: pl.Trainer, num_points: int) -> Codes:
-    """The table of the trainer's current step, shared by all callbacks: the first that asks computes it."""
-    key = (trainer.global_step, num_points)
-    known = _latest.get(trainer)
-    if known is None or known[0] != key:
-        data = data_of(trainer)
-        count = min(num_points, len(data.dataset))
-        known = key, encode(trainer.lightning_module, data, data.sample(count))  # type: ignore[arg-type]
-        _latest[trainer] = known
-    return known[1]
-
-
-def latent_titles(table: Codes, names: tuple[str, ...], bins: int) -> list[str]:
-    """For every latent the factor it tells most about and that NMI, as "posX 0.83"; empty without labels, [D]."""
-    if table.factors is None or not factor_entropy(table.factors).any():
-        return [""] * len(table.kl)
-    matrix = nmi(table.codes, table.factors, bins)  # [D, K]
+    Empty without labels, for a latent that passes less than `MIN_KL`, and for one whose highest NMI is below
+    `MIN_NMI`.
+    """
+    if encoding.factors is None or not factor_entropy(encoding.factors).any():
+        return [""] * len(encoding.kl)
+    matrix = nmi(encoding.codes, encoding.factors, bins)  # [D, K]
     best = matrix.argmax(axis=1)
-    return [f"{names[k]} {row[k]:.2f}" for row, k in zip(matrix, best, strict=True)]
+    return [
+        f"{names[k]} {row[k]:.2f}" if kl >= MIN_KL and row[k] >= MIN_NMI else ""
+        for row, k, kl in zip(matrix, best, encoding.kl, strict=True)
+    ]

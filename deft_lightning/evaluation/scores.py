@@ -18,11 +18,11 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from deft_lightning import metrics
-from deft_lightning.common.checks import is_whole
+from deft_lightning.common import checks
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.evaluation.codes import Codes, encode
+from deft_lightning.evaluation.codes import Encoding, encode
 from deft_lightning.model.module import DEFT
 
 log = logging.getLogger(__name__)
@@ -100,20 +100,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, low in (("num_points", 2), ("num_test", 2), ("bins", 2), ("bootstrap", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not is_whole(value) or value < low:
-                raise DeftError(f"metrics.{name} is {value!r}: give a whole number from {low} up.")
+            checks.whole(f"metrics.{name}", getattr(self, name), low)
         for name in ("each_stage", "at_end"):
             value = getattr(self, name)
             wrong = [item for item in value if item not in NAMES] if isinstance(value, list | tuple) else [value]
             if wrong:
                 raise DeftError(f"metrics.{name} holds {wrong[0]!r}: give a list of {', '.join(NAMES)}.")
         votes = self.votes
-        if not isinstance(votes, list | tuple) or len(votes) != 2 or not all(is_whole(n) and n > 0 for n in votes):
+        two = isinstance(votes, list | tuple) and len(votes) == 2
+        if not two or not all(checks.is_whole(n) and n > 0 for n in votes):
             raise DeftError(f"metrics.votes is {votes!r}: give the batches to train on and to test on, [10000,5000].")
         for name, choices in (("dci_estimator", ("reference", "fast")), ("infomec_mi", ("knn", "binned"))):
-            if getattr(self, name) not in choices:
-                raise DeftError(f"metrics.{name} is {getattr(self, name)!r}: use one of {', '.join(choices)}.")
+            checks.choice(f"metrics.{name}", getattr(self, name), choices)
         if self.bootstrap == 1 or (self.bootstrap and self.infomec_mi == "knn" and "infomec" in self.names):
             raise DeftError(
                 f"metrics.bootstrap is {self.bootstrap}: give 2 or more, and metrics.infomec_mi=binned with infomec, "
@@ -145,11 +143,11 @@ class Scored:
     dci_estimator: str | None = None
 
     def add_means(self, settings: Settings, **of_images: NDArray[np.float64]) -> None:
-        """Put the means of values [N] of every image before the other scores."""
+        """Add the means of per-image values [N] as the first scores."""
         self.scores = {name: float(values.mean()) for name, values in of_images.items()} | self.scores
         for name, values in of_images.items() if settings.bootstrap else ():
-            found = metrics.bootstrap(np.mean, values, samples=settings.bootstrap, seed=settings.seed)["score"]
-            self.intervals[name] = [found.low, found.high]
+            interval = metrics.bootstrap(np.mean, values, samples=settings.bootstrap, seed=settings.seed)["score"]
+            self.intervals[name] = [interval.low, interval.high]
 
     def record(self) -> dict[str, Any]:
         """As results.json holds it; what is empty is left out."""
@@ -167,22 +165,22 @@ def sample_tables(data: FactorDataModule, settings: Settings) -> tuple[Tensor, T
     return data.sample(points), data.sample(min(settings.num_test, count), seed=data.seed + 1)
 
 
-def score(names: Sequence[str], settings: Settings, table: Codes, module: DEFT, data: FactorDataModule) -> Scored:
-    """The metrics `names` of `module` on `table`, the codes of the first of `sample_tables`.
+def score(names: Sequence[str], settings: Settings, encoding: Encoding, module: DEFT, data: FactorDataModule) -> Scored:
+    """The metrics `names` of `module` on `encoding`, that of the first of `sample_tables`.
 
     Metrics that need labels are left out where there are none. Raises `DeftError` as the metrics do.
     """
     scored = Scored()
-    test: Codes | None = None
+    test: Encoding | None = None
     for name in names:
         labelled = name in BATCH_METRICS or TABLE_METRICS[name].labelled
-        if labelled and table.factors is None:
+        if labelled and encoding.factors is None:
             continue
         if name in BATCH_METRICS:
             _score_batches(name, settings, module, data, scored)
             continue
         metric = TABLE_METRICS[name]
-        arrays: list[Any] = [table.codes, table.factors] if metric.labelled else [table.codes]
+        arrays: list[Any] = [encoding.codes, encoding.factors] if metric.labelled else [encoding.codes]
         if metric.split:
             test = test or encode(module, data, sample_tables(data, settings)[1])
             arrays += [test.codes, test.factors]
@@ -198,7 +196,7 @@ def _score_table(name: str, metric: Metric, arrays: list[Any], settings: Setting
     if name == "dci":
         scored.dci_estimator = result.estimator
     if settings.bootstrap:
-        found = metrics.bootstrap(
+        intervals = metrics.bootstrap(
             metric.function,
             *arrays,
             samples=settings.bootstrap,
@@ -207,7 +205,7 @@ def _score_table(name: str, metric: Metric, arrays: list[Any], settings: Setting
             **options,
         )
         for attribute, score in metric.scores.items():
-            scored.intervals[score] = [float(found[attribute].low), float(found[attribute].high)]
+            scored.intervals[score] = [float(intervals[attribute].low), float(intervals[attribute].high)]
 
 
 def _score_batches(name: str, settings: Settings, module: DEFT, data: FactorDataModule, scored: Scored) -> None:

@@ -11,6 +11,7 @@ import logging
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +22,12 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
 from deft_lightning.common import memory
-from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.model.checkpoint import CHECKPOINT_KEY
 from deft_lightning.model.groups import Groups
-from deft_lightning.model.networks import IMAGE_SIZE, Decoder, GroupedEncoder, Posterior, initialise
+from deft_lightning.model.networks import Burgess, Networks, Posterior, initialise
 from deft_lightning.model.objectives import Loss, Objective
-from deft_lightning.model.schedules.base import Schedule, Stage
+from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +41,27 @@ class Output(NamedTuple):
 
 
 class DEFT(pl.LightningModule):
-    """A VAE of several encoder groups: the active one learns at `lr`, every other at gamma x `lr`.
+    """A VAE with several encoder groups: the active group learns at `lr`, every other at gamma x `lr`.
 
-    A training batch is images, float32 [B, C, 64, 64] in [0, 1]. `steps_per_epoch` is taken from the trainer
+    A training batch is images, float32 [B, C, H, W] in [0, 1]. `steps_per_epoch` is taken from the trainer
     where it is not given; the stage, its pressure and the learning rates follow from the global step alone.
     `compiled` runs the loss through torch.compile where a compiler is found. Raises `DeftError` when stages
-    and groups do not fit each other, or the images are not 64 x 64.
+    and groups do not fit each other, or the networks do not take images of that size.
     """
 
-    encodes: Tensor
+    latent_mask: Tensor
+    """[D], 1 for latents that encode; only with `groups.inactive` "prior"."""
+    last_loss: Loss
+    """The loss of the latest training step, detached; `last_loss.parts` are what callbacks read."""
 
     def __init__(
         self,
         groups: Groups,
         schedule: Schedule,
         objective: Objective,
-        image_shape: tuple[int, int, int] = (3, IMAGE_SIZE, IMAGE_SIZE),
+        networks: Networks | None = None,
+        *,
+        image_shape: tuple[int, int, int] = (3, 64, 64),
         lr: float = 5e-4,
         seed: int = 0,
         steps_per_epoch: int | None = None,
@@ -65,26 +70,24 @@ class DEFT(pl.LightningModule):
         super().__init__()
         groups.check(schedule.stages)
         objective.check(schedule)
-        channels, *size = image_shape
-        if size != [IMAGE_SIZE, IMAGE_SIZE]:
-            raise DeftError(f"images of {size[0]} x {size[1]} do not fit the networks: resize them to 64 x 64.")
-        self.image_channels = channels
+        self.image_shape = image_shape
         self.groups, self.schedule, self.objective = groups, schedule, objective
+        self.networks = networks or Burgess()
         self.lr, self.seed, self._steps_per_epoch = lr, seed, steps_per_epoch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, Stream.INITIALISATION))
-            self.encoder = GroupedEncoder(channels, groups.latents, groups.width)
-            self.decoder = Decoder(channels, sum(groups.latents), groups.width)
+            self.encoder = self.networks.encoders(image_shape, groups.latents)
+            self.decoder = self.networks.decoder(image_shape, sum(groups.latents))
             objective.build(sum(groups.latents))
             initialise(self)
         if groups.inactive == "prior":
-            # In the weights, so that a model taken from a checkpoint encodes as it did when that was saved.
-            self.register_buffer("encodes", torch.tensor(groups.encoding_latents(0), dtype=torch.float32))  # [D]
+            # Saved with the weights, so that a model loaded from a checkpoint encodes as it did when that was saved.
+            self.register_buffer("latent_mask", torch.tensor(groups.latent_mask_at(0), dtype=torch.float32))  # [D]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
         self._loss_function: Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]] | None = None
         self.sample: Tensor  # [B, D] of the latest loss, detached: what the objective learns from
-        self._learned: dict[str, Tensor] = {}
+        self._update_log: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """Encode, sample with `noise` [B, D] (the mean where it is None) and decode."""
@@ -97,8 +100,8 @@ class DEFT(pl.LightningModule):
         posterior = self.encoder(images)
         if self.groups.inactive != "prior":
             return posterior
-        # The prior, mean 0 and log variance 0, for the latents of groups whose stage has not come.
-        return Posterior(posterior.mean * self.encodes, posterior.log_variance * self.encodes)
+        # The prior, mean 0 and log variance 0, for the latents of groups whose stage has not begun.
+        return Posterior(posterior.mean * self.latent_mask, posterior.log_variance * self.latent_mask)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The mean images of `latents` [B, D], [B, C, 64, 64] in [0, 1]."""
@@ -116,13 +119,13 @@ class DEFT(pl.LightningModule):
         if not self._compiled:
             return self._loss
         if not can_compile(example[0].device.type):
-            log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: going on without.")
+            log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: training without it.")
             return self._loss
         compiled = torch.compile(self._loss, dynamic=False)
         try:
             compiled(*example)
         except BackendCompilerFailed as error:  # a compiler that lacks OpenMP or headers, for example
-            log.info("torch.compile failed (%s): going on without.", type(error.inner_exception).__name__)
+            log.info("torch.compile failed (%s): training without it.", type(error.inner_exception).__name__)
             return self._loss
         return compiled
 
@@ -137,41 +140,42 @@ class DEFT(pl.LightningModule):
             self._steps_per_epoch = int(self.trainer.num_training_batches)
         return self._steps_per_epoch
 
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The schedule in optimiser steps."""
+        return self.schedule.timeline(self.steps_per_epoch)
+
     @property
     def stage(self) -> Stage:
         """The stage and pressure of the next training step."""
-        return self.schedule.at(self.global_step, self.steps_per_epoch)
-
-    @property
-    def boundaries(self) -> tuple[int, ...]:
-        """The global step at which each stage ends."""
-        return self.schedule.boundaries(self.steps_per_epoch)
+        return self.timeline.at(self.global_step)
 
     def on_fit_start(self) -> None:
-        """Spare a CPU the cost of getting its memory anew at every step."""
+        """Keep freed memory: on a CPU every step would otherwise pay page faults for its activations."""
         if self.device.type == "cpu":
-            memory.keep_freed()
+            memory.retain_freed()
 
     def on_train_start(self) -> None:
-        """Tell the objective how many images it learns from."""
+        """Pass the number of training images to the objective."""
         loader: Any = self.trainer.train_dataloader
         self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)
 
     def training_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
-        """The loss of one batch under the pressure of its stage; labels beside the images are not looked at."""
+        """The loss of one batch under the pressure of its stage; labels beside the images are ignored."""
         images = batch if isinstance(batch, Tensor) else batch[0]
         step = self.global_step
         images = images.contiguous(memory_format=torch.channels_last)
         stage = self.stage
         if self.groups.inactive == "prior":
-            self.encodes.copy_(torch.tensor(self.groups.encoding_latents(stage.index)))
+            self.latent_mask.copy_(torch.tensor(self.groups.latent_mask_at(stage.index)))
         pressure = torch.tensor(float(stage.pressure), device=images.device)
         noise = self._noise(len(images), step, images.device)
         loss = self.compute_loss(images, noise, pressure)
+        self.last_loss = Loss(loss.total.detach(), {name: part.detach() for name, part in loss.parts.items()})
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (step + 1) % every == 0:
             self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})
-            self.log_dict({f"train/{name}": value for name, value in _scalars(loss.parts)}, sync_dist=True)
+            self.log_dict({f"train/{name}": value for name, value in _scalars(self.last_loss.parts)}, sync_dist=True)
         return loss.total
 
     def _noise(self, count: int, step: int, device: torch.device) -> Tensor:
@@ -193,11 +197,11 @@ class DEFT(pl.LightningModule):
         return torch.optim.Adam(parameters, lr=self.lr, fused=self.device.type in ("cpu", "cuda"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Mark the checkpoint, with what a foreign reader needs to rebuild the networks."""
+        """Mark the checkpoint, with what another reader needs to rebuild the networks."""
         checkpoint[CHECKPOINT_KEY] = {
             "latents": list(self.groups.latents),
-            "width": self.groups.width,
-            "image_channels": self.image_channels,
+            "networks": type(self.networks).__name__,
+            "image_shape": list(self.image_shape),
         }
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -217,29 +221,29 @@ class DEFT(pl.LightningModule):
         rates = (*self.groups.learning_rates(self.stage.index, self.lr), self.lr)
         for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
             parameters["lr"] = rate
-        if self.global_step in self.boundaries:
+        if self.global_step in self.timeline.boundaries:
             self._begin_stage(getattr(optimizer, "optimizer", optimizer))  # Lightning wraps the optimiser
         optimizer.step(closure=optimizer_closure)
         if self.objective.learns:
             # Seeded alike on every rank: an objective that learns does so from the global batch, on all of them.
             random = generator(self.seed, Stream.OBJECTIVE, self.global_step, device=self.sample.device)
-            self._learned = self.objective.update(self.sample, random)
+            self._update_log = self.objective.update(self.sample, random)
 
     def _begin_stage(self, optimizer: Optimizer) -> None:
-        """Let Adam forget what the options of the groups want forgotten when a stage begins."""
+        """Reset Adam's state at a stage boundary, as `groups.adam_at_switch` and `groups.inactive` require."""
         if self.groups.adam_at_switch == "reset":
             optimizer.state.clear()
         elif self.groups.inactive == "prior":
-            # The waking group has had gradients of zero: Adam's moments are 0 but its step count is not, and the first
-            # step would be three times the learning rate.
+            # The group whose stage begins has had gradients of zero: Adam's moments are 0 but its step count is not,
+            # and its first step would be three times the learning rate.
             for parameter in self.encoder.groups[self.groups.active(self.stage.index)].parameters():
                 optimizer.state.pop(parameter, None)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log what the objective has to say of its own learning."""
+        """Log the values that the objective returned from its own learning."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self._learned and every and self.global_step % every == 0:
-            self.log_dict({f"train/{name}": value for name, value in _scalars(self._learned)})
+        if self._update_log and every and self.global_step % every == 0:
+            self.log_dict({f"train/{name}": value for name, value in _scalars(self._update_log)})
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:
@@ -261,9 +265,8 @@ def _scalars(parts: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
     """Vectors [D] become one scalar a latent: kl/latent becomes kl/latent_00, kl/latent_01, ..."""
     rows: list[tuple[str, Tensor]] = []
     for name, value in parts.items():
-        values = value.detach()
-        if values.dim() == 0:
-            rows.append((name, values))
+        if value.dim() == 0:
+            rows.append((name, value))
         else:
-            rows += [(f"{name}_{i:02d}", v) for i, v in enumerate(values)]
+            rows += [(f"{name}_{i:02d}", v) for i, v in enumerate(value)]
     return rows

@@ -6,10 +6,10 @@ thresholds of single factors (Fig. 6) and pressures proposed without labels. `py
 
 from typing import Any
 
-from deft_lightning.thresholds.auto import auto
+from deft_lightning.thresholds.auto import Auto
 from deft_lightning.thresholds.crossing import Curve, first_stays_above, smooth
 
-__all__ = ["AnnealRecorder", "Curve", "auto", "first_stays_above", "smooth"]
+__all__ = ["AnnealRecorder", "Auto", "Curve", "first_stays_above", "smooth"]
 
 
 def __getattr__(name: str) -> Any:

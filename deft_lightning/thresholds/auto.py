@@ -7,57 +7,49 @@ from pathlib import Path
 from typing import Any
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.model.schedules.base import Piecewise
-from deft_lightning.thresholds import record as file
+from deft_lightning.model.schedules.base import Piecewise, Schedule, Timeline
+from deft_lightning.thresholds import record
 
 
-class Auto(Piecewise):
+class Auto(Schedule):
     """Stages from a thresholds.json of kind "proposal".
 
     Raises `DeftError` when the file is missing, damaged, unfinished or of another kind.
     """
 
-    def __init__(self, path: str | Path, fraction: float = 1.0) -> None:
-        content = file.read(path, "proposal")
+    def __init__(self, path: str | Path | None, fraction: float = 1.0) -> None:
+        if path is None:
+            raise DeftError("schedule.path is null: give the thresholds.json that holds the proposal.")
+        content = record.read(path, "proposal")
         try:
             epochs, pressures = content["proposal"]["epochs"], content["proposal"]["pressures"]
         except (KeyError, TypeError) as error:
             raise DeftError(f"{path} is damaged (no proposal in it): measure the thresholds again.") from error
-        super().__init__(epochs, pressures, fraction)
-        object.__setattr__(self, "path", path)
-        object.__setattr__(self, "measured_on", content["data"])
+        self._piecewise = Piecewise(epochs, pressures, fraction)
+        self._path, self._measured_on = path, content["data"]
+        self.fraction = fraction
+
+    @property
+    def stages(self) -> int:
+        return self._piecewise.stages
+
+    def timeline(self, steps_per_epoch: int) -> Timeline:
+        return self._piecewise.timeline(steps_per_epoch)
 
     def check(self, data: Mapping[str, Any]) -> None:
-        """Refuse thresholds that were measured on another data set."""
+        """Raise `DeftError` for thresholds that were measured on another data set."""
         compared = [("name", "data set"), ("images", "number of images"), ("shape", "shape")]
-        if data["name"] == "custom":  # as every set of the user's own is called
+        if data["name"] == "custom":  # every data set of the user's own has this name
             compared.append(("digest", "set of images"))
         for key, what in compared:
-            measured = self.measured_on.get(key)  # type: ignore[attr-defined]
+            measured = self._measured_on.get(key)
             if measured != data.get(key):
                 raise DeftError(
-                    f"{self.path} was measured on another {what} ({measured}) than this run trains on "  # type: ignore[attr-defined]
+                    f"{self._path} was measured on another {what} ({measured}) than this run trains on "
                     f"({data.get(key)}): measure the thresholds of these images, or choose another schedule."
                 )
 
     def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """With the stages of the file, so that a run is not resumed under others."""
-        return {**fields, "epochs": list(self.epochs), "pressures": list(self.pressures)}
-
-
-def auto(
-    fraction: float = 1.0, epochs: object = None, pressures: object = None, pressure: object = None, **source: Any
-) -> Auto:
-    """`Auto` from a configuration, whose field `from` names the file; `from` is no name for a Python argument.
-
-    An experiment sets `epochs` and `pressures`, or `pressure`, for a schedule of its own; on top of one they are
-    there and without effect.
-    """
-    path = source.pop("from", None)
-    if source:
-        raise DeftError(
-            f"schedule.{next(iter(source))} is not a field of schedule=auto: its fields are from, fraction."
-        )
-    if path is None:
-        raise DeftError("schedule.from should say where the thresholds.json is that holds the proposal.")
-    return Auto(path, fraction)
+        stages = self._piecewise
+        return {**fields, "epochs": list(stages.epochs), "pressures": list(stages.pressures)}

@@ -68,10 +68,7 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                     members = range(first, min(first + counts["population"], counts["repeats"]))
                     bar.update(task, description=f"{name}, subsets {first + 1} to {members[-1] + 1}")
                     populations = _populations(cfg, dataset, space, name, members, schedule, device)
-                    every = cfg.trainer.log_every_n_steps
-                    curves = anneal(
-                        populations, schedule.length, every, lambda steps: bar.advance(task, steps), checkpoints
-                    )
+                    curves = anneal(populations, schedule.length, lambda steps: bar.advance(task, steps), checkpoints)
                     found[name] += [_threshold(curve, rule) for curve in curves]
                     record.write(folder, content)
         for path in checkpoints.glob("*population_*"):
@@ -102,7 +99,7 @@ def _populations(
     device: torch.device,
 ) -> list[Population]:
     modules, data = [], []
-    choices = config.check(cfg)
+    choices = config.build_choices(cfg)
     for member in members:
         place = (space.names.index(factor), member)
         index = derive_seed(cfg.seed, Stream.SUBSET, *place, 0) % len(dataset)
@@ -110,7 +107,16 @@ def _populations(
         batch, seed = min(cfg.batch_size, len(subset)), derive_seed(cfg.seed, Stream.SUBSET, *place, 1)
         data.append(FactorDataModule(subset, batch, seed))
         modules.append(
-            DEFT(choices.groups, schedule, choices.objective, dataset.shape, cfg.lr, seed, len(subset) // batch)
+            DEFT(
+                choices.groups,
+                schedule,
+                choices.objective,
+                choices.networks,
+                image_shape=dataset.shape,
+                lr=cfg.lr,
+                seed=seed,
+                steps_per_epoch=len(subset) // batch,
+            )
         )
     return divide(modules, data, device)
 

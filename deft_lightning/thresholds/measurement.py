@@ -1,10 +1,9 @@
-"""The frame of a measurement that is more than one run: its folder, its record in results.json, its resuming."""
+"""The frame of a measurement that is more than one run: its settings, its folder, and how it ends on a signal."""
 
 from __future__ import annotations
 
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,15 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deft_lightning.common import memory, results
+from deft_lightning.common import checks, results
 from deft_lightning.common.errors import DeftError, Interrupted
+from deft_lightning.common.results import Status
+from deft_lightning.common.signals import stop_signals
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds.crossing import check_rule, check_size
-from deft_lightning.training import config, record, run_folder
+from deft_lightning.training import config
+from deft_lightning.training.record import recorded, require_same_data
 
 
 def take_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, int]]:
@@ -30,10 +32,7 @@ def take_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, in
     plain = cfg.copy()
     counts = {}
     for field in fields:
-        value = cfg[field]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise DeftError(f"{field} is {value!r}: give a whole number above 0.")
-        counts[field] = value
+        counts[field] = checks.whole(field, cfg[field], 1)
         with open_dict(plain):
             del plain[field]
     return plain, counts
@@ -41,65 +40,66 @@ def take_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, in
 
 @contextmanager
 def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dict[str, Any]) -> Iterator[FactorDataset]:
-    """Claim the folder, keep results.json while the block runs, and give it the data set.
+    """Keep results.json while the block runs, and pass the data set to it.
 
-    `counts` and `rule`, see `take_counts` and `settings`, decide the outcome beside what a run's configuration does; a
+    `counts` and `rule`, see `take_counts` and `settings`, decide the outcome in addition to a run's settings; a
     measurement is only resumed with the same.
     """
-    decisive = {"rule": rule | {"log_every_n_steps": cfg.trainer.log_every_n_steps}}
-    choices = config.check(cfg)
-    training = config.training_part(cfg, choices.schedule) | counts | decisive
-    run_folder.claim(folder, training, resume=bool(cfg.resume))
-    known = results.read(folder)
+    choices = config.build_choices(cfg)
+    training = config.training_part(cfg, choices.schedule) | counts | {"rule": rule}
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
-    run_folder.write_config(folder, whole)
-    run_id = known.get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **record.header(cfg, training, run_id, cfg.method or choices.method))
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    terminate = signal.signal(signal.SIGTERM, _interrupt)
-    begin, before = time.monotonic(), known.get("timings", {}).get("train_seconds", 0.0)
-    try:
+    with recorded(cfg, folder, training, choices.method(cfg.method), whole), _stopping_on_signals(), _timed(folder):
+        if cfg.threads is not None:
+            torch.set_num_threads(cfg.threads)
         dataset: FactorDataset = config.build(cfg, "data")
         check_size(len(dataset))
-        record.check_same_pixels(folder, dataset, resumed=bool(known))
-        results.update(folder, status="running", data=dataset.description)
+        if cfg.resume:
+            require_same_data(folder, dataset)
+        results.update(folder, status=Status.RUNNING, data=dataset.description)
         yield dataset
-    except BaseException as error:
-        record.record_failure(folder, error)
-        raise
+
+
+@contextmanager
+def _timed(folder: Path) -> Iterator[None]:
+    """Add the seconds of this session to those of earlier ones."""
+    begin, before = time.monotonic(), results.read(folder).get("timings", {}).get("train_seconds", 0.0)
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, terminate)
-        memory.give_back()
         results.update(folder, timings={"train_seconds": round(before + time.monotonic() - begin, 1)})
-    results.update(folder, status="finished")
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[None]:
+    """Raise `Interrupted` on the signals that ask a run to stop; Ctrl-C stays a `KeyboardInterrupt`."""
+    numbers = [number for number in stop_signals() if number != signal.SIGINT]
+    previous = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
-    raise Interrupted(f"the measurement was stopped by {name}: resume=true goes on with it.", number)
+    raise Interrupted(f"the measurement was stopped by {name}: resume=true continues it.", number)
 
 
 def anneal_of(cfg: DictConfig) -> Anneal:
-    """The schedule of `cfg`, which must be an anneal test's; raises `DeftError` for another."""
-    schedule = config.check(cfg).schedule
+    """The schedule of `cfg`, which must be that of the anneal test; raises `DeftError` for another."""
+    schedule = config.build_choices(cfg).schedule
     if not isinstance(schedule, Anneal):
         raise DeftError("thresholds are measured by the anneal test: leave schedule=anneal as it is.")
     return schedule
 
 
 def settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
-    """`settings` of thresholds.json, with the recorder's rule. Raises `DeftError` where that has been taken out."""
+    """`settings` of thresholds.json, with the recorder's rule. Raises `DeftError` where the recorder was removed."""
     recorder = OmegaConf.select(cfg, "callbacks.anneal_recorder")
     if recorder is None:
         raise DeftError("callbacks.anneal_recorder is missing, and its limit and window are needed: leave it in.")
     check_rule(recorder.limit, recorder.window)
-    every = cfg.trainer.log_every_n_steps
-    if not isinstance(every, int) or isinstance(every, bool) or not 0 < every <= schedule.length:
-        raise DeftError(
-            f"trainer.log_every_n_steps is {every!r}: give a whole number from 1 to the {schedule.length} steps of the "
-            "test, which records what is logged."
-        )
     return {
         "beta_high": schedule.beta_high,
         "steps": schedule.length,

@@ -25,7 +25,7 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
 from deft_lightning.model.networks import Posterior
 from deft_lightning.model.objectives import BetaVAE
-from deft_lightning.model.schedules.base import Schedule
+from deft_lightning.model.schedules.base import Timeline
 
 
 class Parts(NamedTuple):
@@ -53,7 +53,7 @@ class Population:
         if len({part.batch_size for part in data}) > 1:
             raise DeftError("the members of a population need batches of one size.")
         self.device = torch.device(device)
-        self.schedule: Schedule = modules[0].schedule
+        self.timeline: Timeline = modules[0].timeline
         self.seeds = [module.seed for module in modules]
         self.latents = sum(modules[0].groups.latents)
         self._layers = len(modules[0].encoder.groups[0].convolutions)  # type: ignore[union-attr,arg-type]
@@ -111,7 +111,7 @@ class Population:
     def draw(self) -> tuple[Tensor, Tensor, float]:
         """Images [M, B, C, 64, 64], noise [M, B, D] and pressure of the next step."""
         images = torch.stack([next(batches) for batches in self._batches])
-        return images, self._noise(images.shape[1]), self.schedule.at(self.step_count, 1).pressure
+        return images, self._noise(images.shape[1]), self.timeline.at(self.step_count).pressure
 
     def evaluate(self, images: Tensor, noise: Tensor) -> Parts:
         """The parts of the loss of `images` [M, B, C, 64, 64] with `noise` [M, B, D]."""

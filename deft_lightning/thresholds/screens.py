@@ -68,7 +68,7 @@ def proposal(folder: Path) -> None:
         console.print(notice)
     latents = rule.groups_for(len(found["latent_thresholds"][0]), len(stages))
     console.print(
-        f"\nThresholds: {folder / record.FILE}\nTo train under it: schedule=auto schedule.from={folder / record.FILE} "
-        f"groups.count={len(latents)} groups.latents={latents}".replace("'", "").replace(", ", ","),
+        f"\nThresholds: {folder / record.FILE}\nTo train under it: schedule=auto schedule.path={folder / record.FILE} "
+        f"groups.latents={latents}".replace("'", "").replace(", ", ","),
         markup=False,
     )

@@ -1,9 +1,11 @@
-"""Module and data of a run, from its configuration."""
+"""Module, data, callbacks and trainer of a run, from its configuration."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from deft_lightning.common.errors import DeftError
@@ -12,11 +14,13 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import config, distributed
+from deft_lightning.training.callbacks import DEFTCallback, Evaluation, EvaluationPart
 
 
-def build(
+def module_and_data(
     cfg: DictConfig, choices: config.Choices, dataset: FactorDataset | None = None
 ) -> tuple[DEFT, FactorDataModule]:
+    """The module with fresh weights, and the data; `dataset`, where it is loaded already, is not loaded again."""
     dataset = dataset or config.build(cfg, "data")
     assert dataset is not None
     data = FactorDataModule(dataset, cfg.batch_size, cfg.seed)
@@ -31,22 +35,50 @@ def build(
     return module, data
 
 
-def rebuild(cfg: DictConfig, checkpoint: Path, dataset: FactorDataset | None = None) -> tuple[DEFT, FactorDataModule]:
-    """The module with the weights of `checkpoint`, and the data, of a run with configuration `cfg`.
+def trained_module_and_data(
+    cfg: DictConfig, checkpoint: Path, dataset: FactorDataset | None = None
+) -> tuple[DEFT, FactorDataModule]:
+    """The module with the weights of `checkpoint`, in eval mode, and the data of a run with configuration `cfg`.
 
-    `dataset`, where it is loaded already, is taken instead of a second one. Raises `DeftError` when the checkpoint is
-    damaged or of another model.
+    Raises `DeftError` when the checkpoint is damaged or of another model.
     """
-    module, data = build(cfg, config.check(cfg), dataset)
+    module, data = module_and_data(cfg, config.build_choices(cfg), dataset)
     load_weights(module, checkpoint)
     return module.eval(), data
 
 
 def load_weights(module: DEFT, checkpoint: Path) -> None:
+    """Load the weights of `checkpoint`; raises `DeftError` when it is damaged or of another model."""
     try:
         module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     except (KeyError, RuntimeError) as error:
         raise DeftError(
             f"the checkpoint {checkpoint} is of another model than the configuration: give one with the same groups, "
-            "objective and image channels."
+            "networks, objective and image shape."
         ) from error
+
+
+def trainer(cfg: DictConfig, folder: Path, loggers: list[Any], max_steps: int) -> pl.Trainer:
+    """The trainer of `cfg`, which writes to `folder` and stops after `max_steps`."""
+    return config.build(
+        cfg,
+        "trainer",
+        default_root_dir=str(folder),
+        callbacks=callbacks(cfg),
+        logger=loggers,
+        max_steps=max_steps,
+        max_epochs=-1,
+        enable_checkpointing=True,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """The callbacks of `cfg`, in the order in which they act after a step; parts of the evaluation share one pass."""
+    entries = [config.build(cfg.callbacks, name) for name in cfg.callbacks if cfg.callbacks[name] is not None]
+    parts = [entry for entry in entries if isinstance(entry, EvaluationPart)]
+    others: list[pl.Callback] = [entry for entry in entries if not isinstance(entry, EvaluationPart)]
+    if parts:
+        others.append(Evaluation(parts, cfg.metrics.num_points, cfg.metrics.bins))
+    return sorted(others, key=lambda callback: getattr(callback, "phase", DEFTCallback.phase))

@@ -1,101 +1,74 @@
-"""Configuration: where conf/ is, what is checked when it is composed, how two configurations are compared."""
+"""The configuration of a run: its choices built and checked, and what of it decides the weights."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deft_lightning.common.checks import is_number, is_whole
+from deft_lightning.common import checks
+from deft_lightning.common.conf import choice_names, config_folder
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.method import Method
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.schedules.base import Schedule
 
-if TYPE_CHECKING:  # torch is not needed to find or compare configurations
+if TYPE_CHECKING:  # torch is not needed to compare configurations
+    from deft_lightning.model.networks import Networks
     from deft_lightning.model.objectives import Objective
 
-TRAINING_KEYS = ("data", "groups", "schedule", "objective", "scale", "seed", "batch_size", "lr", "init_from", "trunk")
-"""What decides the weights; a run is only resumed with the same values of all of these."""
+CHOICES = ("data", "groups", "schedule", "objective", "networks")
+"""Config groups whose file names a class with `_target_`."""
+
+TRAINING_KEYS = (*CHOICES, "scale", "seed", "batch_size", "lr", "init_from", "shared_stages")
+"""What decides the weights: a run is resumed only with the same values of all of these."""
 
 TRAINER_KEYS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
 """Options of the trainer that decide the weights as well."""
 
-KNOWN_KEYS = (
-    *TRAINING_KEYS,
-    "name",
-    "method",
-    "tags",
-    "compile",
-    "threads",
-    "resume",
-    "metrics",
-    "callbacks",
-    "trainer",
-    "logger",
-    "table1",
-    "sweep",
-)
+FIXED = {"likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
+"""Recorded beside the choices, though there is only one value of each."""
+
+LENGTHS_AND_PRESSURES = ("epochs", "pressures", "pressure")
+"""An experiment sets these for its own schedule; with another, such as the anneal test's, they have no effect."""
 
 
 class Choices(NamedTuple):
-    """The three choices of the design, built from a configuration."""
+    """The choices of the design, built from a configuration."""
 
     groups: Groups
     schedule: Schedule
     objective: Objective
+    networks: Networks
 
-    @property
-    def method(self) -> str:
-        """The method's name in tables and figures: "beta-VAE", "DEFT", "DEFT (FactorVAE)", "beta-VAE, piecewise"."""
-        label, many, staged = self.objective.label, len(self.groups) > 1, self.schedule.stages > 1
-        if many and staged:
-            name = label if label.startswith("DEFT") else "DEFT" if label == "beta-VAE" else f"DEFT ({label})"
-            return ", ".join([name, *self.groups.variants])
-        return f"{label}, {len(self.groups)} groups" if many else f"{label}, piecewise" if staged else label
+    def method(self, name: str | None = None) -> Method:
+        """What tables and figures call the method; `name` is the user's own name for it."""
+        return Method(self.objective.label, len(self.groups), self.schedule.stages, self.groups.variants, name=name)
 
 
-def check(cfg: DictConfig) -> Choices:
-    """Build groups, schedule and objective, checked against each other and with every scalar of the right kind.
+def build_choices(cfg: DictConfig) -> Choices:
+    """Check every scalar, then build groups, schedule, objective and networks and check them against each other.
 
-    Raises `DeftError` with one sentence naming the field.
+    Raises `DeftError` with one sentence that names the field.
     """
-    for key in map(str, cfg):
-        if key not in KNOWN_KEYS:
-            raise DeftError(f"{key} is not a field of the configuration: the fields are {', '.join(KNOWN_KEYS)}.")
-    _check_number(cfg, "seed", int, low=0)
-    _check_number(cfg, "batch_size", int, low=1)
-    _check_number(cfg, "lr", float, low=0, above=True)
+    _check_scalars(cfg)
     check_metrics(cfg)
-    if not isinstance(cfg.name, str) or not cfg.name:
-        raise DeftError(f"name is {cfg.name!r}: give a word that is not a number, as in name=first_try.")
-    if not isinstance(cfg.tags, ListConfig) or not all(isinstance(tag, str) for tag in cfg.tags):
-        raise DeftError(f"tags is {to_plain(cfg, 'tags')!r}: give a list of words, as in tags=[paper,gamma].")
-    for key in ("method", "init_from"):
-        if cfg[key] is not None and not isinstance(cfg[key], str):
-            raise DeftError(f"{key} is {cfg[key]!r}: give a word, or null.")
-    if cfg.trainer.get("accumulate_grad_batches", 1) != 1:
-        raise DeftError(
-            "trainer.accumulate_grad_batches is not 1: a step of the schedule is a batch; set batch_size instead."
-        )
-    if not isinstance(cfg.compile, bool):
-        raise DeftError(f"compile is {cfg.compile!r}: give true or false.")
-    if cfg.threads is not None:
-        _check_number(cfg, "threads", int, low=1)
-    if not isinstance(cfg.resume, bool | str):
-        raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
-    groups, schedule, objective = (build(cfg, key) for key in ("groups", "schedule", "objective"))
-    groups.check(schedule.stages)
-    objective.check(schedule)
-    return Choices(groups, schedule, objective)
+    choices = Choices(*(build(cfg, key) for key in Choices._fields))
+    choices.groups.check(choices.schedule.stages)
+    choices.objective.check(choices.schedule)
+    choices.networks.check(len(choices.groups))
+    return choices
 
 
 def build(cfg: DictConfig, key: str, **extra: Any) -> Any:
-    """Instantiate `cfg[key]`; lists arrive as lists. Raises `DeftError` for fields its target does not have."""
+    """Instantiate `cfg[key]`; lists arrive as lists. Raises `DeftError` for fields that its target does not have."""
     try:
-        return instantiate(cfg[key], _convert_="all", **extra)
+        part = OmegaConf.create(_fields(cfg, key)) if key == "schedule" else cfg[key]
+        return instantiate(part, _convert_="all", **extra)
     except Exception as error:
         raise _sentence(error, key) from error
 
@@ -103,10 +76,33 @@ def build(cfg: DictConfig, key: str, **extra: Any) -> Any:
 def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
     """The resolved fields that decide the weights, without the place of the data on this machine."""
     part: dict[str, Any] = {key: to_plain(cfg, key) for key in TRAINING_KEYS}
-    part["data"] = {key: value for key, value in part["data"].items() if key != "root"}
+    for key in CHOICES:
+        part[key] = _named(key, _fields(cfg, key))
+    part |= FIXED
+    part["data"].pop("root", None)
     part["schedule"] = schedule.record(part["schedule"])
     part["trainer"] = {key: cfg.trainer[key] for key in TRAINER_KEYS if key in cfg.trainer}
     return part
+
+
+def _fields(cfg: DictConfig, key: str) -> dict[str, Any]:
+    """The fields of a choice; of a schedule without those that only another kind of schedule has."""
+    fields = to_plain(cfg, key)
+    if key == "schedule":
+        accepted = inspect.signature(get_object(fields["_target_"])).parameters
+        unused = [name for name in LENGTHS_AND_PRESSURES if name not in accepted]
+        fields = {name: value for name, value in fields.items() if name not in unused}
+    return fields
+
+
+def _named(group: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with the public name of the choice in place of `_target_`; module:name for a class from elsewhere."""
+    target = fields.get("_target_", "")
+    module, _, name = target.rpartition(".")
+    rest = {key: value for key, value in fields.items() if key != "_target_"}
+    if target in choice_names(group):
+        return {"name": choice_names(group)[target], **rest}
+    return rest if module == "deft_lightning" else {"name": f"{module}:{name}", **rest}
 
 
 def to_plain(cfg: DictConfig, key: str) -> Any:
@@ -126,25 +122,49 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 def check_metrics(cfg: DictConfig) -> None:
-    """Raise `DeftError`, naming the field, unless the metrics part of `cfg` is one that can be scored."""
+    """Raise `DeftError`, naming the field, unless the metrics part of `cfg` can be scored."""
     from deft_lightning.evaluation.scores import Settings  # noqa: PLC0415  # needs torch
 
-    fields = to_plain(cfg, "metrics")
-    known = [field.name for field in dataclasses.fields(Settings)]
-    for field in fields:
-        if field not in known:
-            raise DeftError(f"metrics.{field} is not a field of the configuration: the fields are {', '.join(known)}.")
-    Settings(**fields)
+    values = to_plain(cfg, "metrics")
+    names = [field.name for field in dataclasses.fields(Settings)]
+    for field in values:
+        if field not in names:
+            raise DeftError(f"metrics.{field} is not a field of the configuration: the fields are {', '.join(names)}.")
+    Settings(**values)
 
 
-def _check_number(cfg: DictConfig, field: str, kind: type, low: float, above: bool = False) -> None:
-    value = OmegaConf.select(cfg, field)
-    good = is_whole(value) if kind is int else is_number(value)
-    if not good or value < low or (above and value == low):
-        what = "whole number" if kind is int else "number"
+def _check_scalars(cfg: DictConfig) -> None:
+    names = _field_names()
+    for key in map(str, cfg):
+        if key not in names:
+            raise DeftError(f"{key} is not a field of the configuration: the fields are {', '.join(names)}.")
+    checks.whole("seed", cfg.seed)
+    checks.whole("batch_size", cfg.batch_size, 1)
+    checks.number("lr", cfg.lr, above=True)
+    checks.flag("compile", cfg.compile)
+    if cfg.threads is not None:
+        checks.whole("threads", cfg.threads, 1)
+    if not isinstance(cfg.name, str) or not cfg.name:
+        raise DeftError(f"name is {cfg.name!r}: give a word that is not a number, as in name=first_try.")
+    if not isinstance(cfg.tags, ListConfig) or not all(isinstance(tag, str) for tag in cfg.tags):
+        raise DeftError(f"tags is {to_plain(cfg, 'tags')!r}: give a list of words, as in tags=[paper,gamma].")
+    for key in ("method", "init_from"):
+        if cfg[key] is not None and not isinstance(cfg[key], str):
+            raise DeftError(f"{key} is {cfg[key]!r}: give a word, or null.")
+    if not isinstance(cfg.resume, bool | str):
+        raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
+    if cfg.trainer.get("accumulate_grad_batches", 1) != 1:
         raise DeftError(
-            f"{field} is {value!r}: give a {what} {'above' if above else 'from'} {low}{'' if above else ' up'}."
+            "trainer.accumulate_grad_batches is not 1: a step of the schedule is a batch; set batch_size instead."
         )
+
+
+def _field_names() -> list[str]:
+    """The top-level fields of conf/config.yaml: its own, and its config groups."""
+    content = OmegaConf.load(config_folder() / "config.yaml")
+    assert isinstance(content, DictConfig)
+    groups = [str(key).split()[-1] for entry in content.defaults if isinstance(entry, DictConfig) for key in entry]
+    return [*(group for group in groups if group != "hydra"), *(str(key) for key in content if key != "defaults")]
 
 
 def _sentence(error: BaseException, key: str) -> DeftError:

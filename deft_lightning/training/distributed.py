@@ -18,9 +18,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from deft_lightning.common import console, results
-from deft_lightning.common.errors import DeftError, Interrupted
+from deft_lightning.common.errors import DeftError, Diverged, Incomplete, Interrupted
+from deft_lightning.common.signals import stop_signals
 
 Fit = Callable[..., None]
+
+ENDS = (Interrupted, Incomplete, Diverged, DeftError)
+"""Exceptions that a process may end with, those whose reason counts most first."""
 
 
 def processes(cfg: DictConfig) -> int:
@@ -46,15 +50,13 @@ def is_main() -> bool:
 def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: Any) -> None:
     """Call `function(cfg, folder, *arguments)` in `count` processes at once, which find each other as torchrun's do.
 
-    A signal is passed on to all of them. Raises `Interrupted` once they have stopped after it, and what one has said
-    when it failed, as `DeftError`; the others are stopped then.
+    A signal is passed on to all of them. Raises `Interrupted` once they have stopped after it, and the `DeftError`
+    that one of them raised; the others are stopped then.
     """
     log_files = [str(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # their account of a failure is a screenful
-    listened = [signal.SIGTERM, signal.SIGINT]
-    if callable(signal.getsignal(signal.SIGUSR2)):  # as submitit does, to queue the job again
-        listened.append(signal.SIGUSR2)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their report of a failure fills a screen
+    listened = stop_signals()
     before = {number: signal.getsignal(number) for number in listened}
     launch = LaunchConfig(
         min_nodes=1,
@@ -72,7 +74,7 @@ def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: An
     try:
         elastic_launch(launch, _process)(function, container, folder, log_files, arguments)
     except ChildFailedError as error:
-        raise _failure(folder, error) from error
+        raise _failure(error) from error
     except SignalException as error:
         raise Interrupted(results.read(folder).get("reason") or str(error), error.sigval) from error
     finally:
@@ -82,9 +84,9 @@ def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: An
 
 @record
 def _process(function: Fit, container: Any, folder: Path, log_files: list[str], arguments: tuple[Any, ...]) -> None:
-    """One of the processes: the first speaks and writes, the others are silent."""
-    os.setpgrp()  # Ctrl-C is for the process that watches, which passes it on once
-    signal.signal(signal.SIGUSR2, lambda number, frame: None)  # until training listens to it
+    """One of the processes: the first prints and writes files, the others do neither."""
+    os.setpgrp()  # Ctrl-C goes to the watching process, which passes it on once
+    signal.signal(signal.SIGUSR2, lambda number, frame: None)  # until training handles it
     console.quieten()
     if is_main():
         file_handlers = [logging.FileHandler(path) for path in log_files]
@@ -97,17 +99,15 @@ def _process(function: Fit, container: Any, folder: Path, log_files: list[str], 
     function(OmegaConf.create(container), folder, *arguments)
 
 
-def _failure(folder: Path, error: ChildFailedError) -> DeftError:
-    """What the process that failed has said; that the others lost it is no reason. Kept in results.json."""
-    _, first = error.get_first_failure()
+def _failure(error: ChildFailedError) -> DeftError:
+    """What the process that failed has raised; that the others lost contact with it is no reason."""
     messages = [_message(failure) for failure in error.failures.values()]
-    interrupted = [message for message in messages if message.startswith("Interrupted: ")]
-    if interrupted:
-        return Interrupted(interrupted[0].removeprefix("Interrupted: "))
-    said = [message.removeprefix("DeftError: ") for message in messages if message.startswith("DeftError: ")]
-    reason = said[0] if said else f"{_message(first)} (process {first.local_rank})"
-    results.update(folder, status="failed", reason=reason)
-    return DeftError(reason)
+    for kind in ENDS:
+        for message in messages:
+            if message.startswith(f"{kind.__name__}: "):
+                return kind(message.removeprefix(f"{kind.__name__}: "))
+    _, first = error.get_first_failure()
+    return DeftError(f"{_message(first)} (process {first.local_rank})")
 
 
 def _message(failure: ProcessFailure) -> str:

@@ -1,29 +1,70 @@
-"""What results.json says of a run: when it begins, and why it ended."""
+"""The frame around a run: its folder, its settings, and in results.json when it began and why it ended."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from deft_lightning.common import results
-from deft_lightning.common.errors import DeftError, Interrupted
+from deft_lightning.common import memory, results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.method import Method
+from deft_lightning.common.results import Status
 from deft_lightning.data.base import FactorDataset
+from deft_lightning.training import run_folder
 
 log = logging.getLogger(__name__)
 
 
-def header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Session:
+    """One session of a run: `run_id` is the same in all of them, `checkpoint` is the one to resume from, if any."""
+
+    run_id: str
+    checkpoint: Path | None
+
+
+@contextmanager
+def recorded(
+    cfg: DictConfig, folder: Path, training: dict[str, Any], method: Method, whole: DictConfig | None = None
+) -> Iterator[Session]:
+    """Check the folder, write config.yaml and the header of results.json, and afterwards how the run ended.
+
+    `training` are the settings that a resumed run must have again; `whole` is what config.yaml holds where that is
+    more than `cfg`. Raises `DeftError` as `run_folder.checkpoint_to_resume` does, before anything is written, and
+    passes on what the block raises.
+    """
+    checkpoint = run_folder.checkpoint_to_resume(folder, training, resume=bool(cfg.resume))
+    run_folder.write_config(folder, cfg if whole is None else whole)
+    run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
+    results.update(folder, **_header(cfg, training, run_id, method))
+    try:
+        yield Session(run_id, checkpoint)
+        results.update(folder, status=Status.FINISHED, reason=None)
+    except BaseException as error:
+        _record_end(folder, error)
+        raise
+    finally:
+        gc.collect()  # trainer and module refer to each other and to the data: free them before a sweep's next job
+        memory.trim()
+
+
+def _header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: Method) -> dict[str, Any]:
     """What results.json says of a run before it begins."""
     return {
-        "status": "starting",
+        "status": Status.STARTING,
         "reason": None,
         "name": cfg.name,
-        "method": method,
+        "method": method.record(),
         "seed": cfg.seed,
         "run_id": run_id,
         "config_digest": results.digest(training),
@@ -36,25 +77,23 @@ def header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: str) 
     }
 
 
-def check_same_pixels(folder: Path, dataset: FactorDataset, resumed: bool) -> None:
-    """A file that was prepared since the run began must not change the data under it."""
-    before = results.read(folder).get("data", {})
-    for key, value in dataset.provenance.items():
-        if resumed and before.get(key, value) != value:
-            raise DeftError(
-                f"the run in {folder} began on images whose {key} is {before[key]}, and now it is {value}: put back "
-                "what it began on, or start a new run."
-            )
-
-
-def record_failure(folder: Path, error: BaseException) -> None:
-    """Say in results.json why the run ended, unless the callbacks have; never hide the error itself."""
+def _record_end(folder: Path, error: BaseException) -> None:
+    """Write why the run ended; a file that cannot be written does not hide the error itself."""
     try:
-        if results.read(folder).get("status") in ("starting", "running"):
-            status = "interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed"
-            results.update(folder, status=status, reason=str(error) or type(error).__name__)
+        results.record_end(folder, error)
     except (DeftError, OSError):
         log.warning("results.json in %s could not be updated.", folder)
+
+
+def require_same_data(folder: Path, dataset: FactorDataset) -> None:
+    """Raise `DeftError` if source or digest of the data differ from those recorded in `folder` when its run started."""
+    recorded_data = results.read(folder).get("data", {})
+    for key, value in dataset.provenance.items():
+        if recorded_data.get(key, value) != value:
+            raise DeftError(
+                f"the run in {folder} began on images whose {key} is {recorded_data[key]}, and now it is {value}: "
+                "restore the data it began on, or start a new run."
+            )
 
 
 def membership(cfg: DictConfig) -> dict[str, Any] | None:

@@ -1,10 +1,9 @@
-"""One run, read top to bottom: seed, data, module, trainer, fit, scores, results.json."""
+"""One run, from top to bottom: choices, folder, data, module, trainer, fit, summary."""
 
 from __future__ import annotations
 
-import gc
 import logging
-import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,105 +12,112 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from deft_lightning.common import memory, results
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError, Incomplete
+from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.model.module import DEFT
-from deft_lightning.training import build, config, distributed, loggers, record, run_folder, summary, warm_start
+from deft_lightning.training import build, config, distributed, loggers, summary, warm_start
+from deft_lightning.training.record import recorded, require_same_data
 
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Train what `cfg` says in the run folder `folder`, and return its results.
+@dataclass(frozen=True)
+class Start:
+    """Where a session of a run begins.
 
-    Raises `DeftError` for everything a user can mend; results.json then holds the reason.
+    `checkpoint` is None for fresh weights; `resumed` tells the run's own checkpoint from that of another run.
     """
-    choices = config.check(cfg)
-    warm_start.check_trunk(cfg)
+
+    run_id: str
+    checkpoint: Path | None
+    first_step: int
+    resumed: bool
+
+
+def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Train what `cfg` describes in the run folder `folder`, and return its results.
+
+    Raises `DeftError` for everything that a user can fix; results.json then holds the reason.
+    """
+    choices = config.build_choices(cfg)
+    warm_start.check(cfg)
     processes = distributed.processes(cfg)
     training = config.training_part(cfg, choices.schedule)
-    own = run_folder.claim(folder, training, resume=bool(cfg.resume))
-    if own is not None:
-        read_checkpoint(own)  # a damaged one is refused before anything is written
-    run_folder.write_config(folder, cfg)
-    run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **record.header(cfg, training, run_id, cfg.method or choices.method))
-    try:
-        checkpoint = own or warm_start.starting_point(cfg, train)
+    with recorded(cfg, folder, training, choices.method(cfg.method)) as session:
+        checkpoint = session.checkpoint or warm_start.checkpoint(cfg, train)
+        first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
+        start = Start(session.run_id, checkpoint, first_step, resumed=session.checkpoint is not None)
         if processes == 1:
-            _fit(cfg, folder, checkpoint, run_id, own is not None)
+            _fit(cfg, folder, choices, start)
         else:
-            distributed.fit(_fit, processes, cfg, folder, checkpoint, run_id, own is not None)
-    except BaseException as error:
-        record.record_failure(folder, error)
-        raise
-    finally:
-        gc.collect()  # trainer and module refer to each other, and to the data: a sweep's next job loads its own
-        memory.give_back()
+            distributed.fit(_fit, processes, cfg, folder, choices, start)
     outcome = results.read(folder)
     summary.end(outcome, folder)
     return outcome
 
 
-def _fit(cfg: DictConfig, folder: Path, checkpoint: Path | None, run_id: str, resumed: bool) -> None:
+def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -> None:
     """Data, module, trainer and fit, in each process of the run; the first of them writes."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    failed, main = True, distributed.is_main()
+    module, data = build.module_and_data(cfg, choices)
+    choices.schedule.check(data.dataset.description)
+    _check_start(module, data.dataset, folder, start)
+    failed = True
     try:
-        first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
-        choices = config.check(cfg)
-        module, data = build.build(cfg, choices)
-        dataset = data.dataset
-        choices.schedule.check(dataset.description)
-        record.check_same_pixels(folder, dataset, resumed)
-        if checkpoint is not None:
-            build.load_weights(module, checkpoint)
-            if not resumed:
-                _check_something_is_left(module, checkpoint, first_step)
-            record.check_same_pixels(checkpoint.parent.parent, dataset, resumed=not resumed)
         run_loggers: list[Logger] = []
-        if main:
-            results.update(folder, data=dataset.description, boundaries=list(module.boundaries))
-            wandb = config.to_plain(cfg, "logger")["wandb"]
-            resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
-            method = cfg.method or choices.method
-            resolved |= {"method": method, "data_set": f"{dataset.name}, {dataset.source}"}  # W&B groups runs by these
-            run_loggers = loggers.make_loggers(folder, wandb, folder.name, run_id, resolved, first_step)
-        trainer = _trainer(cfg, folder, run_loggers, module.boundaries[-1])
-        summary.start(cfg, module, dataset, trainer, folder, first_step)
-        nothing_left = first_step == module.boundaries[-1]
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-        if nothing_left:  # killed after its last step, of which Lightning has nothing to say
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                callback.on_train_start(trainer, module)
-                callback.on_train_end(trainer, module)
+        if distributed.is_main():
+            boundaries = list(module.timeline.boundaries)
+            results.update(folder, data=data.dataset.description, boundaries=boundaries)
+            run_loggers = _loggers(cfg, folder, choices, data.dataset, start)
+        trainer = build.trainer(cfg, folder, run_loggers, module.timeline.length)
+        summary.start(cfg, module, data.dataset, trainer, folder, start.first_step)
+        _fit_or_finish(trainer, module, data, start)
         failed = False
     finally:
         loggers.finish_wandb(failed)
 
 
-def _check_something_is_left(module: DEFT, checkpoint: Path, first_step: int) -> None:
-    end = module.boundaries[-1]
-    if first_step >= end:
+def _check_start(module: DEFT, dataset: FactorDataset, folder: Path, start: Start) -> None:
+    """Check the data and the checkpoint that the session begins with, before anything is written."""
+    if start.checkpoint is None:
+        return
+    build.load_weights(module, start.checkpoint)
+    if start.resumed:
+        require_same_data(folder, dataset)
+        return
+    require_same_data(start.checkpoint.parent.parent, dataset)
+    end = module.timeline.length
+    if start.first_step >= end:
         raise DeftError(
-            f"{checkpoint} is at step {first_step:,} and the schedule ends at {end:,}: there is nothing left to train; "
-            "lengthen the schedule."
+            f"{start.checkpoint} is at step {start.first_step:,} and the schedule ends at {end:,}: there is nothing "
+            "left to train; lengthen the schedule."
         )
 
 
-def _trainer(cfg: DictConfig, folder: Path, run_loggers: list[Any], max_steps: int) -> pl.Trainer:
-    callbacks = [config.build(cfg.callbacks, name) for name in cfg.callbacks]
-    return config.build(
-        cfg,
-        "trainer",
-        default_root_dir=str(folder),
-        callbacks=callbacks,
-        logger=run_loggers,
-        max_steps=max_steps,
-        max_epochs=-1,
-        enable_checkpointing=True,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+def _loggers(
+    cfg: DictConfig, folder: Path, choices: config.Choices, dataset: FactorDataset, start: Start
+) -> list[Logger]:
+    resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
+    # W&B groups runs by these two
+    resolved |= {"method": choices.method(cfg.method).label, "data_set": f"{dataset.name}, {dataset.source}"}
+    wandb = config.to_plain(cfg, "logger")["wandb"]
+    return loggers.make_loggers(folder, wandb, folder.name, start.run_id, resolved, start.first_step)
+
+
+def _fit_or_finish(trainer: pl.Trainer, module: DEFT, data: pl.LightningDataModule, start: Start) -> None:
+    """Train to the end of the schedule; raises `Incomplete` where the trainer stops before."""
+    nothing_left = start.first_step == module.timeline.length
+    trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
+    if nothing_left:
+        # The run was killed after its last step: `fit` returns without calling any hook, so they are called here.
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_train_start(trainer, module)
+            callback.on_train_end(trainer, module)
+    if trainer.global_step < module.timeline.length:
+        raise Incomplete(
+            f"the trainer stopped at step {trainer.global_step:,} of {module.timeline.length:,} (a limit such as "
+            "trainer.max_time, or a callback): resume=true continues from there."
+        )

@@ -1,4 +1,4 @@
-"""The folder of a run: a fresh one, or that of a run to go on with."""
+"""The folder of a run: a new one, or that of a run to resume."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from deft_lightning.common import files, results
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.results import Status
 from deft_lightning.training.config import differences
 
 log = logging.getLogger(__name__)
@@ -25,17 +26,17 @@ NOTHING_TO_RESUME = "nothing-to-resume"
 def choose(name: str, seed: int, resume: bool | str) -> str:
     """Hydra's `run_folder` resolver: outputs/<name>/<time>_seed<seed>, or with `resume` the folder of that run.
 
-    resume=true takes the latest unfinished run of this name and seed. Whether the folder can be used is
-    checked later, in `claim`: a resolver has no good way to say a sentence.
+    resume=true takes the latest unfinished run of this name and seed. Whether the folder can be used is checked later,
+    in `checkpoint_to_resume`: a resolver cannot end in a sentence.
     """
     name = str(name)  # one that is not a word is refused later, with a sentence
     if isinstance(resume, str):
         return resume
     if resume:
-        ours = re.compile(rf".*_seed{seed}(_\d+)?")
-        folders = [folder for folder in OUTPUTS.glob(f"{name}/*") if ours.fullmatch(folder.name)]
-        unfinished = [folder for folder in folders if _status(folder) not in ("finished", None)]
-        if unfinished:  # one that has taken steps before one that never came so far, then the latest
+        pattern = re.compile(rf".*_seed{seed}(_\d+)?")
+        folders = [folder for folder in OUTPUTS.glob(f"{name}/*") if pattern.fullmatch(folder.name)]
+        unfinished = [folder for folder in folders if (status := results.status(folder)) and not status.final]
+        if unfinished:  # one that has taken steps before one that has not, then the latest
             return str(max(unfinished, key=lambda folder: (last_checkpoint(folder).exists(), folder.name)))
         return str(OUTPUTS / name / NOTHING_TO_RESUME)
     fresh = OUTPUTS / name / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_seed{seed}"
@@ -43,29 +44,32 @@ def choose(name: str, seed: int, resume: bool | str) -> str:
     return str(next(folder for folder in chain([fresh], twins) if not folder.exists()))
 
 
-def claim(folder: Path, training: dict[str, Any], resume: bool) -> Path | None:
-    """The checkpoint to go on from, None for a fresh run. Nothing is written.
+def checkpoint_to_resume(folder: Path, training: dict[str, Any], resume: bool) -> Path | None:
+    """The checkpoint that the run in `folder` resumes from, None for a new run. Nothing is written.
 
-    `training` is what decides the weights. Raises `DeftError` when a fresh run would land on another's folder,
-    when there is no run to resume, when it is finished, or when it was started with other settings.
+    `training` are the settings that decide the weights. Raises `DeftError` when a new run would land in another's
+    folder, when there is no run to resume, when it is finished or has diverged, or when it was started with other
+    settings.
     """
-    known = results.read(folder)
+    previous = results.read(folder)
     if not resume:
-        if known:
-            raise DeftError(
-                f"{folder} already holds a run: add resume=true to go on with it, or choose another folder."
-            )
+        if previous:
+            raise DeftError(f"{folder} already holds a run: add resume=true to continue it, or choose another folder.")
         return None
-    if not known:
+    if not previous:
         if folder.name == NOTHING_TO_RESUME:
             raise DeftError(
                 f"there is no unfinished run of this name and seed under {folder.parent}: start one without resume, "
                 "or give resume=<run folder>."
             )
         raise DeftError(f"{folder} holds no run to resume: give the folder that has its results.json.")
-    if known.get("status") == "finished":
+    if previous.get("status") == Status.FINISHED:
         raise DeftError(f"the run in {folder} is finished: there is nothing to resume.")
-    changed = differences(known.get("training", {}), training)
+    if previous.get("status") == Status.DIVERGED:
+        raise DeftError(
+            f"the run in {folder} has diverged, and would again: start a new run with a lower lr, or look at the data."
+        )
+    changed = differences(previous.get("training", {}), training)
     if changed:
         raise DeftError(
             f"the run in {folder} was started with other settings ({'; '.join(changed)}): resume it with the same, "
@@ -87,18 +91,11 @@ def write_config(folder: Path, cfg: Any) -> None:
         ) from error
 
 
-def _status(folder: Path) -> str | None:
-    try:
-        return results.read(folder).get("status")
-    except DeftError:
-        return None
-
-
 def remove_unused(folder: Path) -> None:
-    """Take away a folder that holds nothing but an empty log: Hydra makes it before anything can be checked."""
-    files = list(folder.iterdir())
-    if all(path.suffix == ".log" and path.stat().st_size == 0 for path in files):
-        for path in files:
+    """Remove a folder that holds nothing but an empty log: Hydra makes it before anything can be checked."""
+    contents = list(folder.iterdir())
+    if all(path.suffix == ".log" and path.stat().st_size == 0 for path in contents):
+        for path in contents:
             path.unlink()
         folder.rmdir()
 
@@ -109,7 +106,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def set_damaged_aside(folder: Path) -> None:
-    """Rename a last.ckpt that cannot be read to damaged.ckpt: the run then begins anew."""
+    """Rename a last.ckpt that cannot be read to damaged.ckpt, so that the run starts from the beginning."""
     from deft_lightning.model.checkpoint import read_checkpoint  # noqa: PLC0415  # needs torch
 
     path = last_checkpoint(folder)
@@ -118,5 +115,5 @@ def set_damaged_aside(folder: Path) -> None:
     try:
         read_checkpoint(path)
     except DeftError as error:
-        log.warning("%s It is kept as damaged.ckpt, and the run begins anew.", error)
+        log.warning("%s It is kept as damaged.ckpt, and the run starts from the beginning.", error)
         path.replace(path.with_name("damaged.ckpt"))

@@ -1,4 +1,4 @@
-"""What the console says: one screen before a run, one table after it."""
+"""What a run prints: one screen before the training, the scores and a picture of the run after it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from deft_lightning.common.console import new_table
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.module import DEFT
+from deft_lightning.training import summary_picture
 
 
 def start(
@@ -38,11 +39,11 @@ def start(
     table.add_row("device", f"{trainer.strategy.root_device}, {trainer.world_size} process(es)")
     table.add_row("folder", str(folder))
     if first_step:
-        table.add_row("resumed", f"at step {first_step:,} of {module.boundaries[-1]:,}")
+        table.add_row("resumed", f"at step {first_step:,} of {module.timeline.boundaries[-1]:,}")
     stages = new_table("stage", module.schedule.quantity, "steps", "ends at", "active group")
     begin = 0
-    for index, end in enumerate(module.boundaries):
-        pressure = module.schedule.at(begin, module.steps_per_epoch).pressure
+    for index, end in enumerate(module.timeline.boundaries):
+        pressure = module.timeline.at(begin).pressure
         active = groups.active(index) + 1
         stages.add_row(str(index + 1), f"{pressure:g}", f"{end - begin:,}", f"{end:,}", str(active))
         begin = end
@@ -52,7 +53,7 @@ def start(
 
 
 def end(outcome: dict[str, Any], folder: Path) -> None:
-    """The scores of every stage, and where the pictures are."""
+    """Print the scores of every stage and where the pictures are; draw the summary picture, whose path comes last."""
     stages = {name: stage for name, stage in outcome.get("stages", {}).items() if "scores" in stage}
     names = list(dict.fromkeys(name for stage in stages.values() for name in stage["scores"]))
     factors = outcome.get("data", {}).get("factors", [])
@@ -71,3 +72,5 @@ def end(outcome: dict[str, Any], folder: Path) -> None:
         console.print("\n[bold]Max-1 minus max-2 NMI of every factor[/]")
         console.print(gaps)
     console.print(f"\nPictures: {folder / 'figures'}\nNumbers:  {folder / 'results.json'}, {folder / 'metrics.csv'}")
+    if stages:
+        console.print(f"Summary:  {summary_picture.draw(folder, outcome)}")

@@ -1,4 +1,4 @@
-"""Where a run begins that goes on from another run's checkpoint: `init_from`, or a trunk that many runs share."""
+"""Where a run starts that begins from another run's checkpoint: `init_from`, or stages that several runs share."""
 
 from __future__ import annotations
 
@@ -11,63 +11,64 @@ from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning.common import results
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.results import Status
 from deft_lightning.data import cache
 from deft_lightning.training import config, run_folder
 
 Train = Callable[[DictConfig, Path], dict[str, Any]]
 
 
-def starting_point(cfg: DictConfig, train: Train) -> Path | None:
-    """The checkpoint that a fresh run branches from, None where it begins anew.
+def checkpoint(cfg: DictConfig, train: Train) -> Path | None:
+    """The checkpoint that a new run starts from; None where it starts with fresh weights.
 
-    `cfg.init_from` is a checkpoint, or a run folder, whose last one is meant. `cfg.trunk` names stages that are
-    trained once, with `train`, by whichever run needs them first. Raises `DeftError` when both are given, when
-    there is no such checkpoint, or when the trunk was trained with other settings.
+    `cfg.init_from` is a checkpoint, or a run folder, whose last one is meant. `cfg.shared_stages` names stages that are
+    trained once, with `train`, by whichever run needs them first. Raises `DeftError` when there is no such checkpoint,
+    or when the shared stages were trained with other settings.
     """
-    if cfg.trunk is not None:
-        if cfg.init_from is not None:
-            raise DeftError("init_from and trunk both say where the run begins: give one of them.")
-        return _trunk(cfg, train)
+    if cfg.shared_stages is not None:
+        return _shared_stages(cfg, train)
     if cfg.init_from is None:
         return None
     path = Path(cfg.init_from).expanduser()
     return run_folder.last_checkpoint(path) if path.is_dir() else path
 
 
-def _trunk(cfg: DictConfig, train: Train) -> Path:
-    folder, stages = Path(str(cfg.trunk.folder)), cfg.trunk.stages
-    alone = deepcopy(cfg)
-    OmegaConf.set_struct(alone, False)
-    alone.update(trunk=None, name=f"{cfg.name}_trunk")
-    alone.groups.gamma = cfg.trunk.gamma
+def _shared_stages(cfg: DictConfig, train: Train) -> Path:
+    folder, stages = Path(str(cfg.shared_stages.folder)), cfg.shared_stages.stages
+    first = deepcopy(cfg)
+    OmegaConf.set_struct(first, False)
+    first.update(shared_stages=None, name=f"{cfg.name}_shared_stages")
+    first.groups.gamma = cfg.shared_stages.gamma
     for field in ("epochs", "pressures"):
-        alone.schedule[field] = list(cfg.schedule[field])[:stages]
+        first.schedule[field] = list(cfg.schedule[field])[:stages]
     with cache.lock(folder):  # the other runs of a sweep wait for it
-        known = results.read(folder)
-        if known.get("status") == "finished":
-            training = config.training_part(alone, config.check(alone).schedule)
-            changed = config.differences(known["training"], training)
+        previous = results.read(folder)
+        if previous.get("status") == Status.FINISHED:
+            training = config.training_part(first, config.build_choices(first).schedule)
+            changed = config.differences(previous["training"], training)
             if changed:
                 raise DeftError(
-                    f"the trunk in {folder} was trained with other settings ({'; '.join(changed)}): choose another "
-                    "trunk.folder, or move that one away."
+                    f"the shared stages in {folder} were trained with other settings ({'; '.join(changed)}): choose "
+                    "another shared_stages.folder, or move that one away."
                 )
         else:
-            alone.resume = bool(known)
-            train(alone, folder)
+            first.resume = bool(previous)
+            train(first, folder)
     return folder / "checkpoints" / f"stage_{stages}.ckpt"
 
 
-def check_trunk(cfg: DictConfig) -> None:
-    """Raise `DeftError` unless `cfg.trunk` is null or names fewer stages than a piecewise schedule has."""
-    trunk = config.to_plain(cfg, "trunk")
-    if trunk is None:
+def check(cfg: DictConfig) -> None:
+    """Raise `DeftError` unless `cfg.shared_stages` is null or names fewer stages than a piecewise schedule has."""
+    shared = config.to_plain(cfg, "shared_stages")
+    if shared is None:
         return
-    if not isinstance(trunk, dict) or set(trunk) != {"stages", "gamma", "folder"}:
-        raise DeftError(f"trunk is {trunk!r}: give its stages, gamma and folder, or null.")
+    if cfg.init_from is not None:
+        raise DeftError("init_from and shared_stages both say where the run starts: give one of them.")
+    if not isinstance(shared, dict) or set(shared) != {"stages", "gamma", "folder"}:
+        raise DeftError(f"shared_stages is {shared!r}: give its stages, gamma and folder, or null.")
     lengths = config.to_plain(cfg, "schedule").get("epochs")
     most = len(lengths) - 1 if isinstance(lengths, list) else 0
-    if not isinstance(trunk["stages"], int) or not 1 <= trunk["stages"] <= most:
+    if not isinstance(shared["stages"], int) or not 1 <= shared["stages"] <= most:
         raise DeftError(
-            f"trunk.stages is {trunk['stages']!r}: a trunk is the first of several piecewise stages, here 1 to {most}."
+            f"shared_stages.stages is {shared['stages']!r}: give the number of first stages to share, here 1 to {most}."
         )

@@ -45,13 +45,13 @@ thread = threading.Thread(target=faults)
 thread.start()
 thread.join()
 before = resident()
-memory.give_back()
+memory.trim()
 print(*counts, before - resident())
 """
 
 
 def _measure(keep: bool, **environment: str) -> list[int]:
-    script = SCRIPT.replace("{keep}", "memory.keep_freed()" if keep else "")
+    script = SCRIPT.replace("{keep}", "memory.retain_freed()" if keep else "")
     unset = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
         [sys.executable, "-c", script], env=unset | environment, capture_output=True, text=True, check=True

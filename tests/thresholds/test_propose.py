@@ -14,7 +14,6 @@ from deft_lightning import DeftError
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.thresholds import propose, record, screens
-from deft_lightning.thresholds.auto import auto
 from deft_lightning.training import build, run
 from tests.helpers import PLAIN, TwoSquares, compose_run, correlation_eigenvalues
 from tests.thresholds.test_anneal import ANNEAL
@@ -174,7 +173,7 @@ def test_thresholds_of_other_data_are_refused(finished: Path, tmp_path: Path) ->
 def test_custom_images_are_told_apart_by_their_digest(finished: Path, tmp_path: Path) -> None:
     """All of them are called custom."""
     data = {"name": "custom", "images": 96, "shape": [3, 64, 64], "digest": "a"}
-    schedule = auto(**{"from": _write(tmp_path, finished, data=data)})
+    schedule = Auto(_write(tmp_path, finished, data=data))
     schedule.check(data)
     with pytest.raises(DeftError, match=r"measured on another set of images \(a\) than this run trains on \(b\)"):
         schedule.check(data | {"digest": "b"})
@@ -186,15 +185,15 @@ def test_auto_refuses_what_it_cannot_read(finished: Path, tmp_path: Path) -> Non
     with pytest.raises(DeftError, match=r"schedule.form is not a field of schedule=auto"):
         auto(form="x")
     with pytest.raises(DeftError, match="there is no "):
-        auto(**{"from": tmp_path / "nowhere.json"})
+        Auto(tmp_path / "nowhere.json")
     with pytest.raises(DeftError, match="a file of kind proposal is needed"):
-        auto(**{"from": finished / "seed_0"})
+        Auto(finished / "seed_0")
     _write(tmp_path, finished, proposal=None)
     with pytest.raises(DeftError, match="no proposal in it"):
-        auto(**{"from": tmp_path})
+        Auto(tmp_path)
     (tmp_path / record.FILE).write_text("{")
     with pytest.raises(DeftError, match="is damaged"):
-        auto(**{"from": tmp_path})
+        Auto(tmp_path)
 
 
 def test_another_schedule_is_refused(tmp_path: Path) -> None:

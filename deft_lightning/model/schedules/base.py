@@ -1,20 +1,20 @@
-"""Pressure schedules: which stage a step belongs to, and the pressure it trains under. Pure, no torch."""
+"""Pressure schedules: to which stage a step belongs, and the pressure it trains under. Pure Python, no torch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deft_lightning.common.checks import is_number
+from deft_lightning.common import checks
 from deft_lightning.common.errors import DeftError
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A moment of Algorithm 1: the index of its stage, counted from 0, and its pressure beta.
+    """The stage of one step: its index, counted from 0, and its pressure beta.
 
     Of a schedule whose `quantity` is "capacity", `pressure` is the capacity C in nats.
     """
@@ -23,28 +23,51 @@ class Stage:
     pressure: float
 
 
-class Schedule(ABC):
-    """Maps a training step to its `Stage`; a function of the step alone, so a resumed run is in the right stage.
+class Timeline:
+    """A schedule whose lengths are counted in steps: a function of the step, so a resumed run is in the right stage.
 
-    `fraction` shortens every stage in proportion; 1 is the schedule as the paper has it. `quantity` is what
-    `Stage.pressure` holds: "pressure", the weight of the KL term, or "capacity", its target in nats.
+    `boundaries` are the steps at which the stages end; the last is the length of the training. `pressure_at(index,
+    step)` is the pressure of the stage `index` at `step`.
+    """
+
+    def __init__(self, boundaries: Sequence[int], pressure_at: Callable[[int, int], float]) -> None:
+        self._boundaries, self._pressure_at = tuple(boundaries), pressure_at
+
+    @property
+    def boundaries(self) -> tuple[int, ...]:
+        """The step at which each stage ends."""
+        return self._boundaries
+
+    @property
+    def length(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.boundaries[-1]
+
+    def at(self, step: int) -> Stage:
+        """The stage of `step`, counted from 0; the last stage continues after the schedule has ended."""
+        index = min(bisect_right(self.boundaries, step), len(self.boundaries) - 1)
+        return Stage(index, self._pressure_at(index, step))
+
+
+class Schedule(ABC):
+    """The stages of a training and their pressures, with lengths in epochs or steps.
+
+    `timeline` counts them in steps. `fraction` shortens every stage in proportion; 1 is the schedule as the paper has
+    it. `quantity` is what `Stage.pressure` holds: "pressure", the weight of the KL term, or "capacity", its target in
+    nats.
     """
 
     quantity: ClassVar[str] = "pressure"
     fraction: float
 
     @abstractmethod
-    def boundaries(self, steps_per_epoch: int) -> tuple[int, ...]:
-        """The step at which each stage ends, in optimiser steps; the last is the length of the training."""
-
-    @abstractmethod
-    def at(self, step: int, steps_per_epoch: int) -> Stage:
-        """The stage of `step`, counted from 0; the last stage goes on after the schedule has ended."""
+    def timeline(self, steps_per_epoch: int) -> Timeline:
+        """The schedule in optimiser steps, of which an epoch has `steps_per_epoch`."""
 
     @property
     @abstractmethod
     def stages(self) -> int:
-        """How many stages there are."""
+        """The number of stages."""
 
     def check(self, data: Mapping[str, Any]) -> None:  # noqa: B027  # most schedules fit any data
         """Raise `DeftError` when the schedule was made for other data than `data`, their entry in results.json."""
@@ -58,8 +81,8 @@ class Schedule(ABC):
 class Piecewise(Schedule):
     """Piecewise constant pressures, one stage after another (Algorithm 1 and Table 1).
 
-    `epochs` is the length of each stage, `pressures` its beta. Raises `DeftError` when their numbers differ,
-    or a length, pressure or fraction is out of range.
+    `epochs` is the length of each stage, `pressures` its beta. Raises `DeftError` when there are not as many of one as
+    of the other, or when a length, pressure or fraction is out of range.
     """
 
     epochs: Sequence[float]
@@ -85,23 +108,19 @@ class Piecewise(Schedule):
     def stages(self) -> int:
         return len(self.pressures)
 
-    def boundaries(self, steps_per_epoch: int) -> tuple[int, ...]:
+    def timeline(self, steps_per_epoch: int) -> Timeline:
         ends: list[int] = []
         epochs = 0.0
         for length in self.epochs:
             epochs += length
             end = round(epochs * steps_per_epoch * self.fraction)
             ends.append(max(end, (ends[-1] if ends else 0) + 1))  # however short, no stage is skipped
-        return tuple(ends)
-
-    def at(self, step: int, steps_per_epoch: int) -> Stage:
-        index = min(bisect_right(self.boundaries(steps_per_epoch), step), self.stages - 1)
-        return Stage(index, self.pressures[index])
+        return Timeline(ends, lambda index, step: self.pressures[index])
 
 
 @dataclass(frozen=True)
 class OneStage(Schedule):
-    """A schedule of one stage, `epochs` long or, where those are None, `steps`."""
+    """A schedule of one stage, `epochs` long or, where that is None, `steps`."""
 
     epochs: float | None = None
     steps: int | None = None
@@ -109,8 +128,8 @@ class OneStage(Schedule):
 
     def __post_init__(self) -> None:
         for field, length in (("epochs", self.epochs), ("steps", self.steps)):
-            if length is not None and (not is_number(length) or length <= 0):
-                raise DeftError(f"schedule.{field} is {length!r}: give one number above 0, as in schedule.{field}=23.")
+            if length is not None:
+                checks.number(f"schedule.{field}", length, above=True, example=f"schedule.{field}=23")
         if self.epochs is None and self.steps is None:
             raise DeftError("schedule.epochs and schedule.steps are both null: give the length of the training in one.")
         check_fraction(self.fraction)
@@ -119,10 +138,14 @@ class OneStage(Schedule):
     def stages(self) -> int:
         return 1
 
-    def boundaries(self, steps_per_epoch: int) -> tuple[int, ...]:
+    def timeline(self, steps_per_epoch: int) -> Timeline:
         length = self.steps if self.epochs is None else self.epochs * steps_per_epoch
         assert length is not None  # checked above
-        return (max(1, round(length * self.fraction)),)
+        return Timeline((max(1, round(length * self.fraction)),), lambda index, step: self.pressure_at(step))
+
+    @abstractmethod
+    def pressure_at(self, step: int) -> float:
+        """The pressure, or the capacity, at `step`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,21 +159,18 @@ class Constant(OneStage):
     pressure: float
 
     def __post_init__(self) -> None:
-        if not is_number(self.pressure) or self.pressure < 0:
-            raise DeftError(
-                f"schedule.pressure is {self.pressure!r}: give one number from 0 up, as in schedule.pressure=6."
-            )
+        checks.number("schedule.pressure", self.pressure, example="schedule.pressure=6")
         super().__post_init__()
 
-    def at(self, step: int, steps_per_epoch: int) -> Stage:
-        return Stage(0, self.pressure)
+    def pressure_at(self, step: int) -> float:
+        return self.pressure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity(OneStage):
     """AnnealedVAE's capacity (Burgess et al. 2018): C(t) = min(c_max, c_max t / T) nats at step t.
 
-    `c_max` in nats; `increase_steps` is T, which `fraction` shortens as it does the training. Raises `DeftError`
+    `c_max` is in nats; `increase_steps` is T, which `fraction` shortens as it does the training. Raises `DeftError`
     when either is not above 0.
     """
 
@@ -160,24 +180,22 @@ class Capacity(OneStage):
 
     def __post_init__(self) -> None:
         for field in ("c_max", "increase_steps"):
-            if not is_number(getattr(self, field)) or getattr(self, field) <= 0:
-                raise DeftError(f"schedule.{field} is {getattr(self, field)!r}: give one number above 0.")
+            checks.number(f"schedule.{field}", getattr(self, field), above=True)
         super().__post_init__()
 
-    def at(self, step: int, steps_per_epoch: int) -> Stage:
-        return Stage(0, self.c_max * min(1.0, step / (self.increase_steps * self.fraction)))
+    def pressure_at(self, step: int) -> float:
+        return self.c_max * min(1.0, step / (self.increase_steps * self.fraction))
 
 
 def _numbers(field: str, values: object) -> tuple[float, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise DeftError(f"{field} is {values!r}: give a list of numbers, one a stage, as in {field}=[70,30,12,1].")
     for value in values:
-        if not is_number(value):
+        if not checks.is_number(value):
             raise DeftError(f"{field} holds {value!r}, which is not a number: give one number a stage.")
     return tuple(values)
 
 
 def check_fraction(fraction: float) -> None:
     """Raise `DeftError` unless a schedule can be shortened to `fraction`."""
-    if not is_number(fraction) or not 0 < fraction <= 1:
-        raise DeftError(f"scale.fraction is {fraction!r}: give a number above 0 and at most 1.")
+    checks.number("scale.fraction", fraction, 0, 1, above=True)

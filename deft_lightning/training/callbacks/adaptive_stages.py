@@ -1,85 +1,87 @@
-"""Tells an adaptive schedule what the active group learns, and the trainer when the last stage is over."""
+"""Passes the KL of the active group to an adaptive schedule, and stops the trainer after the last stage."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from deft_lightning.common import results
-from deft_lightning.common.errors import DeftError
 from deft_lightning.model.module import DEFT
-from deft_lightning.model.schedules.adaptive import Adaptive
+from deft_lightning.model.schedules.adaptive import AdaptiveTimeline
+from deft_lightning.training.callbacks.base import DEFTCallback, Phase, as_deft
 
 log = logging.getLogger(__name__)
 
 
-class AdaptiveStages(pl.Callback):
-    """Feeds the KL of the active group to `schedule=adaptive`; does nothing under another schedule.
+class AdaptiveStages(DEFTCallback):
+    """Passes the KL of the active group to `schedule=adaptive`; does nothing under another schedule.
 
-    It stands before the callbacks that act at the end of a stage. The KL is known at the steps that the module logs,
-    every `log_every_n_steps` of the trainer. The schedule's state is in the checkpoint, so that a resumed run ends
-    its stages where an uninterrupted one does. Raises `DeftError` when nothing would be logged in a window.
+    The KL of every step is added up on the device and read once a window. The state of the schedule and of the window
+    is in the checkpoint, so that a resumed run ends its stages where an uninterrupted one does.
     """
 
+    phase = Phase.STAGES
+
     def __init__(self) -> None:
-        self._schedule: Adaptive | None = None
+        self._timeline: AdaptiveTimeline | None = None
+        self._sum: torch.Tensor | None = None  # of the KL in this window, in nats
+        self._count = 0  # steps in this window
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the schedule, before the state of a checkpoint is given to it."""
-        schedule = cast(DEFT, pl_module).schedule
-        self._schedule = schedule if isinstance(schedule, Adaptive) else None
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self._schedule is not None and not 0 < every <= self._schedule.window:
-            raise DeftError(
-                f"schedule.window is {self._schedule.window} steps and trainer.log_every_n_steps {every}, so that "
-                "no KL is seen in a window: lower log_every_n_steps, or widen the window."
-            )
+        timeline = as_deft(pl_module).timeline if trainer.training else None
+        self._timeline = timeline if isinstance(timeline, AdaptiveTimeline) else None
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedule has learnt."""
-        return {} if self._schedule is None else self._schedule.state
+        """What the schedule has learnt, and the window so far."""
+        if self._timeline is None:
+            return {}
+        return {**self._timeline.state, "sum": self._sum, "count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what the schedule had learnt."""
-        if self._schedule is not None:
-            self._schedule.state = state_dict
+        """Continue with what the schedule had learnt."""
+        if self._timeline is not None:
+            self._timeline.state = state_dict
+            self._sum, self._count = state_dict["sum"], state_dict["count"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where stages have ended before, and take no step after the last: a run may be killed right at its end."""
-        if self._schedule is None:
+        """Write where stages have ended; take no step after the last, as when a run was killed right at its end."""
+        if self._timeline is None:
             return
         if trainer.is_global_zero:
-            results.update(trainer.default_root_dir, boundaries=list(cast(DEFT, pl_module).boundaries))
-        if self._schedule.finished:
+            results.update(trainer.default_root_dir, boundaries=list(self._timeline.boundaries))
+        if self._timeline.finished:
             trainer.should_stop = True
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: DEFT, stage: int | None) -> None:
         """End the stage where its group has settled; stop after the last."""
-        schedule, module, step = self._schedule, cast(DEFT, pl_module), trainer.global_step
-        if schedule is None:
+        timeline, step = self._timeline, int(trainer.global_step)
+        if timeline is None:
             return
-        stage = schedule.at(step - 1, module.steps_per_epoch)
-        bound = schedule.boundaries(module.steps_per_epoch)[stage.index]
-        logged = step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-        kl = _active_kl(trainer, module, stage.index) if logged else None
-        if not schedule.observe(step, kl, module.steps_per_epoch):
+        index = timeline.at(step - 1).index
+        bound = timeline.boundaries[index]
+        mean = self._add(trainer, module, index, timeline.window_ends(step))
+        if not timeline.observe(step, mean):
             return
+        self._sum, self._count = None, 0
         if trainer.is_global_zero:
             why = "its time was over" if step == bound else "the KL of its group has settled"
-            log.info("Stage %d of %d ended at step %s: %s.", stage.index + 1, schedule.stages, f"{step:,}", why)
-            results.update(trainer.default_root_dir, boundaries=list(module.boundaries))
-        if stage.index + 1 == schedule.stages:
+            log.info("Stage %d of %d ended at step %s: %s.", index + 1, module.schedule.stages, f"{step:,}", why)
+            results.update(trainer.default_root_dir, boundaries=list(timeline.boundaries))
+        if timeline.finished:
             trainer.should_stop = True
 
-
-def _active_kl(trainer: pl.Trainer, module: DEFT, stage: int) -> float:
-    """KL of the active group in nats, averaged over the processes: all of them must end a stage at the same step."""
-    active, latents = module.groups.active(stage), module.groups.latents
-    first = sum(latents[:active])
-    values = [trainer.callback_metrics[f"train/kl/latent_{j:02d}"] for j in range(first, first + latents[active])]
-    return float(trainer.strategy.reduce(torch.stack(values).sum(), reduce_op="mean"))
+    def _add(self, trainer: pl.Trainer, module: DEFT, stage: int, window_ends: bool) -> float | None:
+        """Add the KL of the step's active group, in nats; at the end of a window its mean over steps and processes."""
+        latents = module.groups.latent_slice(module.groups.active(stage))
+        kl = module.last_loss.parts["kl/latent"][latents].sum()
+        self._sum = kl if self._sum is None else self._sum.to(kl.device) + kl
+        self._count += 1
+        if not window_ends:
+            return None
+        mean = trainer.strategy.reduce(self._sum / self._count, reduce_op="mean")
+        self._sum, self._count = None, 0
+        return float(mean)

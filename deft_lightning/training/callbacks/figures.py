@@ -1,11 +1,14 @@
-"""Pictures from arrays: nothing here knows of models or runs. Figures are matplotlib's, animations Pillow's."""
+"""Figures of a run, from arrays: matplotlib's figures and Pillow's animations. Knows no model and no trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -40,6 +43,43 @@ def nmi_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str) 
     axes.set_title(title, fontsize=9)
     figure.colorbar(image, ax=axes, label="NMI")
     return figure
+
+
+def nmi_over_training(history: Mapping[str, Mapping[str, Any]], boundaries: Sequence[int]) -> Figure:
+    """Max-1 and max-2 NMI of every factor over the steps of a run, the ends of stages marked (Fig. 2).
+
+    `history` is that of results.json: {step: {max1: {factor: value}, max2: {factor: value}}}.
+    """
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    draw_nmi_over_training(figure.add_subplot(), history, boundaries)
+    return figure
+
+
+def draw_nmi_over_training(axes: Axes, history: Mapping[str, Mapping[str, Any]], boundaries: Sequence[int]) -> None:
+    """`nmi_over_training` on axes of another figure."""
+    steps = sorted(history, key=int)
+    for k, name in enumerate(history[steps[-1]]["max1"]):
+        for key, style in (("max1", "-"), ("max2", ":")):
+            label = name if key == "max1" else None
+            values = [history[step][key][name] for step in steps]
+            axes.plot([int(step) for step in steps], values, style, color=f"C{k}", label=label)
+    mark_stages(axes, boundaries)
+    axes.set(xlabel="step", ylabel="NMI", ylim=(0, 1), title="max-1 (solid) and max-2 (dotted) NMI of every factor")
+    axes.title.set_fontsize(9)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def mark_stages(axes: Axes, boundaries: Sequence[int]) -> None:
+    """Thin lines where stages end, except at the end of the training."""
+    for boundary in boundaries[:-1]:
+        axes.axvline(boundary, color="0.7", lw=0.8, ls="--")
+
+
+def as_image(figure: Figure) -> Image.Image:
+    """A figure as a picture in memory."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120, bbox_inches="tight")
+    return Image.open(buffer)
 
 
 def traversal_grid(images: Array, rows: Sequence[str], span: float, title: str) -> Figure:

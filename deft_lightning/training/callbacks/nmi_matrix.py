@@ -1,48 +1,49 @@
-"""The NMI matrix, latents x factors, over training: as numbers and as a heat map."""
+"""The NMI matrix, latents x factors, over training: numbers, heat maps and one figure of the whole run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 from numpy.typing import NDArray
 
-from deft_lightning.common import results
-from deft_lightning.evaluation.codes import codes_now, data_of
+from deft_lightning.common import checks, results
 from deft_lightning.metrics import factor_entropy, max_nmi, nmi
 from deft_lightning.metrics.mutual_information import gap
 from deft_lightning.model.module import DEFT
 from deft_lightning.training.callbacks import figures
-from deft_lightning.training.callbacks._common import finished_stage, log_image, log_numbers, save_figure, scaled_epoch
+from deft_lightning.training.callbacks.base import log_image, log_numbers, picture_loggers, save_figure, scaled_epoch
+from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapshot
 
 
-class NMIMatrix(pl.Callback):
+class NMIMatrix(EvaluationPart):
     """Logs NMI(z_j; v_k), max-1 and max-2 NMI (Eq. 5) every epoch, or every `every_n_steps` steps.
 
-    Computed on `num_points` images with `bins` bins a latent, and kept in results.json by step. Does nothing for a
-    data set without labels.
+    The numbers are kept in results.json by step. `heat_maps` says when a heat map is saved: at the end of every
+    "stage", or at every "epoch" as well; loggers that take pictures get one every time. Max-1 and max-2 over training
+    are drawn in figures/nmi.png (Fig. 2). Does nothing for a data set without labels. Raises `DeftError` for another
+    `heat_maps`, or a period that is not above 0.
     """
 
-    def __init__(self, every_n_steps: int | None = None, num_points: int = 10_000, bins: int = 20) -> None:
-        self.every_n_steps, self.num_points, self.bins = every_n_steps, num_points, bins
+    def __init__(self, every_n_steps: int | None = None, heat_maps: str = "stage") -> None:
+        if every_n_steps is not None:
+            checks.whole("callbacks.nmi_matrix.every_n_steps", every_n_steps, 1)
+        self.every_n_steps = every_n_steps
+        self.heat_maps = checks.choice("callbacks.nmi_matrix.heat_maps", heat_maps, ("stage", "epoch"))
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Log the matrix where a multiple of the period, or the end of a stage, was reached."""
-        every = self.every_n_steps or scaled_epoch(cast(DEFT, pl_module))
-        due = trainer.global_step % every == 0 or finished_stage(pl_module) is not None
-        data = data_of(trainer)
-        names = data.dataset.factor_names
-        if not due or not names or not trainer.is_global_zero:
+    def due(self, module: DEFT, stage: int | None) -> bool:
+        return stage is not None or module.global_step % (self.every_n_steps or scaled_epoch(module)) == 0
+
+    def evaluate(self, snapshot: Snapshot) -> None:
+        """Log the matrix and draw it."""
+        names, encoding, trainer = snapshot.data.dataset.factor_names, snapshot.encoding, snapshot.trainer
+        if not names:
             return
-        table = codes_now(trainer, self.num_points)
-        assert table.factors is not None  # there are factor names
-        matrix = nmi(table.codes, table.factors, self.bins)  # [D, K]
+        assert encoding.factors is not None  # there are factor names
+        matrix = nmi(encoding.codes, encoding.factors, snapshot.bins)  # [D, K]
         first, second = max_nmi(matrix, 1), max_nmi(matrix, 2)  # [K]
-        mig = gap(matrix, factor_entropy(table.factors)).score
+        mig = gap(matrix, factor_entropy(encoding.factors)).score
         numbers = {"nmi/mig": mig}
         for k, name in enumerate(names):
             numbers |= {f"nmi/max1/{name}": first[k], f"nmi/max2/{name}": second[k]}
@@ -53,12 +54,23 @@ class NMIMatrix(pl.Callback):
             "max1": _by_name(names, first),
             "max2": _by_name(names, second),
             "first_latent": _by_name(names, matrix[0]),
+            "loss": round(float(snapshot.module.last_loss.total), 3),
         }
-        if "train/loss" in trainer.callback_metrics:
-            record["loss"] = round(float(trainer.callback_metrics["train/loss"]), 3)
-        results.update(trainer.default_root_dir, history={"nmi": {str(trainer.global_step): record}})
-        figure = figures.nmi_heat_map(matrix, names, f"step {trainer.global_step:,}")
-        log_image(trainer, "nmi/matrix", save_figure(figure, trainer, f"nmi_step_{trainer.global_step:07d}"))
+        results.update(snapshot.folder, history={"nmi": {str(snapshot.step): record}})
+        self._draw(snapshot, matrix, names)
+
+    def _draw(self, snapshot: Snapshot, matrix: NDArray[np.float64], names: Sequence[str]) -> None:
+        saved = snapshot.stage is not None or self.heat_maps == "epoch"
+        if saved or picture_loggers(snapshot.trainer):
+            heat_map = figures.nmi_heat_map(matrix, names, f"step {snapshot.step:,}")
+            if saved:
+                save_figure(heat_map, snapshot.folder, f"nmi_step_{snapshot.step:07d}")
+            if picture_loggers(snapshot.trainer):
+                log_image(snapshot.trainer, "nmi/matrix", figures.as_image(heat_map))
+        if snapshot.stage is not None:
+            history = results.read(snapshot.folder)["history"]["nmi"]
+            boundaries = snapshot.module.timeline.boundaries
+            save_figure(figures.nmi_over_training(history, boundaries), snapshot.folder, "nmi")
 
 
 def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:

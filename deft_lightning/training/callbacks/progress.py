@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
-import rich
 from pytorch_lightning.callbacks import ProgressBar
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Column
 
-from deft_lightning.model.module import DEFT
+from deft_lightning.common.console import new_progress
+from deft_lightning.training.callbacks.base import as_deft
 
 log = logging.getLogger(__name__)
 WARM_UP = 20  # steps before the speed is worth measuring: compilation is over
@@ -40,18 +40,10 @@ class RunProgress(ProgressBar):
         self._clock, self._drawn, self._first_step = None, 0.0, trainer.global_step
         if not trainer.is_global_zero:
             return
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[numbers]}", table_column=Column()),  # a narrow terminal wraps these, and no other
-            TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
-            console=rich.get_console(),
-            auto_refresh=False,
-            speed_estimate_period=120,
-        )
+        numbers = TextColumn("{task.fields[numbers]}", table_column=Column())  # a narrow terminal wraps only these
+        self._progress = new_progress(numbers, auto_refresh=False)
         self._progress.start()
-        total = cast(DEFT, pl_module).boundaries[-1]
+        total = as_deft(pl_module).timeline.length
         self._task = self._progress.add_task("", total=total, completed=trainer.global_step, numbers="")
 
     def on_train_batch_end(
@@ -60,29 +52,26 @@ class RunProgress(ProgressBar):
         """Move the bar, if it was last moved long enough ago."""
         if self._progress is None:
             return
-        module, now, step = cast(DEFT, pl_module), time.monotonic(), trainer.global_step
+        module, now, step = as_deft(pl_module), time.monotonic(), trainer.global_step
         if step == self._first_step + WARM_UP:
             self._clock = step, now
         if self._clock is not None and step == self._first_step + WARM_UP + MEASURE:
-            self._announce(step, now, module.boundaries[-1], len(batch) * trainer.world_size)
-        last = step == module.boundaries[-1]
+            self._announce(step, now, module.timeline.length, len(batch) * trainer.world_size)
+        last = step == module.timeline.length
         if not last and now - self._drawn < self.refresh_seconds:
             return
         self._drawn = now
         schedule = module.schedule
-        stage = schedule.at(step - 1, module.steps_per_epoch)
-        parts = [
-            f"{name} {float(trainer.callback_metrics[f'train/{name}']):.1f}"
-            for name in ("reconstruction", "kl")
-            if f"train/{name}" in trainer.callback_metrics
-        ]
+        stage = module.timeline.at(step - 1)
+        loss = module.last_loss.parts
+        parts = [f"{name} {float(loss[name]):.1f}" for name in ("reconstruction", "kl") if name in loss]
         if self._clock is not None and step > self._clock[0]:
             rate = (step - self._clock[0]) * len(batch) * trainer.world_size / (now - self._clock[1])
             parts.append(f"{rate:,.0f} images/s")
         self._progress.update(
             self._task,
             completed=step,
-            total=module.boundaries[-1],  # stages may end early
+            total=module.timeline.length,  # stages may end early
             description=f"stage {stage.index + 1}/{schedule.stages}  {schedule.quantity} {stage.pressure:g}",
             numbers="  ".join(parts),
             refresh=True,

@@ -6,51 +6,62 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
-
 from deft_lightning.common import results
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.evaluation import scores as scoring
-from deft_lightning.evaluation.codes import codes_now, data_of, reconstruction_errors
+from deft_lightning.evaluation.codes import MIN_KL, reconstruction_errors
+from deft_lightning.evaluation.scores import Settings, score
 from deft_lightning.metrics import max_nmi, nmi
-from deft_lightning.model.module import DEFT
-from deft_lightning.training.callbacks._common import AtStageEnd, log_numbers
+from deft_lightning.training.callbacks.base import log_numbers
+from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapshot
 
 log = logging.getLogger(__name__)
 
 
-class Scores(AtStageEnd):
+class Scores(EvaluationPart):
     """Scores the model at every stage end (section 3.2) and keeps the scores in results.json.
 
-    `settings` is the `metrics` part of a configuration, or a `scoring.Settings`. Reconstruction error and KL are
-    always scored; without labels the metrics that need them are not. Raises `DeftError` for settings that cannot be.
+    `settings` is the `metrics` part of a configuration, or an `evaluation.scores.Settings`. Reconstruction error and KL
+    are always scored; without labels the metrics that need them are not. Raises `DeftError` for settings out of range.
     """
 
-    def __init__(self, settings: scoring.Settings | Mapping[str, Any] | None = None) -> None:
-        self.settings = settings if isinstance(settings, scoring.Settings) else scoring.Settings(**(settings or {}))
+    def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
+        self.settings = settings if isinstance(settings, Settings) else Settings(**(settings or {}))
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say once for the whole fit what is not scored."""
-        if trainer.is_global_zero and not data_of(trainer).dataset.factor_names:
-            log.info("No labels: the scores that need them are skipped.")
+    def start(self, data: FactorDataModule) -> None:
+        """Say once for the whole fit which scores are left out."""
+        if not data.dataset.factor_names:
+            log.info("The data have no labels: the scores that need them are skipped.")
 
-    def at_stage_end(self, trainer: pl.Trainer, module: DEFT, data: FactorDataModule, stage: int) -> None:
-        """Score on the fixed sample; log the scores and keep them in results.json."""
-        settings, last = self.settings, stage == module.schedule.stages - 1
-        table = codes_now(trainer, settings.num_points)
+    def evaluate(self, snapshot: Snapshot) -> None:
+        """Score the evaluation sample; log the scores and keep them in results.json."""
+        settings, encoding, module, data = self.settings, snapshot.encoding, snapshot.module, snapshot.data
+        assert snapshot.stage is not None
         record: dict[str, Any] = {
-            "step": trainer.global_step,
-            "pressure": module.schedule.at(trainer.global_step - 1, module.steps_per_epoch).pressure,
-            "kl_per_latent": table.kl.tolist(),
+            "step": snapshot.step,
+            "pressure": snapshot.pressure,
+            "kl_per_latent": encoding.kl.tolist(),
         }
-        if table.factors is not None and data.dataset.factor_names:
-            names, matrix = data.dataset.factor_names, nmi(table.codes, table.factors, settings.bins)  # [D, K]
+        if encoding.factors is not None and data.dataset.factor_names:
+            names, matrix = data.dataset.factor_names, nmi(encoding.codes, encoding.factors, settings.bins)  # [D, K]
             record |= {
                 "nmi": matrix.tolist(),
                 "max1_nmi": dict(zip(names, max_nmi(matrix, 1).tolist(), strict=True)),
                 "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
             }
-        scored = scoring.score(settings.names if last else settings.each_stage, settings, table, module, data)
-        scored.add_means(settings, reconstruction=reconstruction_errors(module, data, table), kl=table.kl_of_images())
-        log_numbers(trainer, {f"score/{key}": value for key, value in scored.scores.items()})
-        results.update(trainer.default_root_dir, stages={f"stage_{stage + 1}": record | scored.record()})
+        names_now = settings.names if snapshot.is_last else settings.each_stage
+        scored = score(names_now, settings, encoding, module, data)
+        errors = reconstruction_errors(module, data, encoding)
+        scored.add_means(settings, reconstruction=errors, kl=encoding.kl_of_images())
+        log_numbers(snapshot.trainer, {f"score/{key}": value for key, value in scored.scores.items()})
+        stage = f"stage_{snapshot.stage + 1}"
+        results.update(snapshot.folder, stages={stage: record | scored.record()})
+        if encoding.kl.max() < MIN_KL:
+            log.warning(
+                "Stage %d: no latent passes information at %s %g (every KL is below %g nats): lower the %s; "
+                "`python -m deft_lightning.thresholds` measures where information begins to pass.",
+                snapshot.stage + 1,
+                module.schedule.quantity,
+                snapshot.pressure,
+                MIN_KL,
+                module.schedule.quantity,
+            )

@@ -1,33 +1,32 @@
-"""Announces and logs every switch of stage: pressure, active group, learning rate of every group."""
+"""Announces and logs every change of stage: pressure, active group, learning rate of every group."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 
-from deft_lightning.model.module import DEFT
-from deft_lightning.training.callbacks._common import log_numbers
+from deft_lightning.training.callbacks.base import DEFTCallback, as_deft, log_numbers
 
 log = logging.getLogger(__name__)
 
 
-class StagePressure(pl.Callback):
-    """Says and logs which stage of Algorithm 1 begins; the module sets pressure and rates from the step itself."""
+class StagePressure(DEFTCallback):
+    """Prints and logs which stage of Algorithm 1 begins; the module sets pressure and rates from the step itself."""
 
     def __init__(self) -> None:
         self._announced: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A fit that goes on from a checkpoint says anew where it is."""
+        """A resumed fit announces its stage again."""
         self._announced = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Announce the stage of this step if it is a new one."""
-        module = cast(DEFT, pl_module)
+        module = as_deft(pl_module)
         stage = module.stage
         if stage.index == self._announced:
             return

@@ -1,0 +1,6 @@
+"""Encoders and decoders: the contract in `base`, one family a file."""
+
+from deft_lightning.model.networks.base import Encoders, Networks, Posterior, initialise
+from deft_lightning.model.networks.convolutional import Burgess, Convolutional, Locatello
+
+__all__ = ["Burgess", "Convolutional", "Encoders", "Locatello", "Networks", "Posterior", "initialise"]

@@ -1,0 +1,100 @@
+"""What the callbacks share: when they act, what they are given, and where they write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from matplotlib.figure import Figure
+
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.model.module import DEFT
+
+
+class Phase(IntEnum):
+    """The order in which the callbacks of a run act after a step; `build.callbacks` sorts them by it."""
+
+    CHECK = 0
+    """The loss is checked before anything relies on it."""
+    STAGES = 1
+    """A stage may end, which the others must see."""
+    EVALUATE = 2
+    RECORD = 3
+    SAVE = 4
+
+
+class DEFTCallback(pl.Callback):
+    """A callback that acts after every step of a DEFT module, in its `phase`."""
+
+    phase: ClassVar[Phase] = Phase.RECORD
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning's hook: calls `after_step`."""
+        module = as_deft(pl_module)
+        self.after_step(trainer, module, finished_stage(module))
+
+    def after_step(self, trainer: pl.Trainer, module: DEFT, stage: int | None) -> None:
+        """Called after every step; `stage` is the index of the stage that the step has ended, None inside a stage."""
+
+
+def as_deft(module: pl.LightningModule) -> DEFT:
+    """`module`, which must be a DEFT module; raises `DeftError` otherwise."""
+    if not isinstance(module, DEFT):
+        raise DeftError(f"the callbacks of deft_lightning work on a DEFT module, not on {type(module).__name__}.")
+    return module
+
+
+def finished_stage(module: DEFT) -> int | None:
+    """The index of the stage that the latest step has ended; None inside a stage."""
+    boundaries, step = module.timeline.boundaries, module.global_step
+    return boundaries.index(step) if step in boundaries else None
+
+
+def scaled_epoch(module: DEFT) -> int:
+    """Steps of an epoch, shortened as the schedule is but not below 50: the paper's "each epoch" at every scale."""
+    return max(50, round(module.steps_per_epoch * module.schedule.fraction))
+
+
+def data_of(trainer: pl.Trainer) -> FactorDataModule:
+    """The trainer's data module; raises `DeftError` when it trains on something else, which cannot be scored."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, FactorDataModule):
+        raise DeftError("scores and pictures need a FactorDataModule: pass one to fit, or leave these callbacks out.")
+    return data
+
+
+def log_numbers(trainer: pl.Trainer, numbers: Mapping[str, float]) -> None:
+    """Send numbers to every logger at the current step."""
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(numbers), step=trainer.global_step)
+
+
+def log_image(trainer: pl.Trainer, key: str, image: Any) -> None:
+    """Send a picture, a file or a PIL image, to the loggers that take pictures, at the current step."""
+    for logger in picture_loggers(trainer):
+        logger.log_image(key, [str(image) if isinstance(image, Path) else image], step=trainer.global_step)
+
+
+def picture_loggers(trainer: pl.Trainer) -> list[Any]:
+    """The loggers that take pictures."""
+    return [logger for logger in trainer.loggers if hasattr(logger, "log_image")]
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> Path:
+    """Write a figure to figures/ of a run folder as PNG."""
+    path = figures_folder(folder) / f"{name}.png"
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    return path
+
+
+def figures_folder(folder: Path | str) -> Path:
+    """figures/ of a run folder, made when first needed."""
+    path = Path(folder) / "figures"
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,89 @@
+"""figures/summary.png: a whole run in one picture, from metrics.csv, results.json and the traversals drawn before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from deft_lightning.training.callbacks.base import save_figure
+from deft_lightning.training.callbacks.figures import draw_nmi_over_training, mark_stages
+
+SMOOTHING = 200  # windows over a run that logged losses are averaged in, so that the curves stay readable
+
+
+def draw(folder: Path, outcome: dict[str, Any]) -> Path:
+    """Draw the run in `folder`, whose results are `outcome`: losses, pressure, NMI, last traversals and scores."""
+    figure = Figure(figsize=(12, 8.5), layout="constrained")
+    figure.suptitle(_title(outcome), fontsize=11)
+    grid = figure.add_gridspec(3, 2, width_ratios=(1, 1.1), height_ratios=(1, 1, 0.9))
+    boundaries = outcome["boundaries"]
+    losses = figure.add_subplot(grid[0, 0])
+    _draw_losses(losses, folder / "metrics.csv", boundaries)
+    history = outcome.get("history", {}).get("nmi")
+    nmi = figure.add_subplot(grid[1, 0], sharex=losses)
+    if history:
+        draw_nmi_over_training(nmi, history, boundaries)
+    else:
+        nmi.set_axis_off()
+    _draw_scores(figure.add_subplot(grid[2, 0]), outcome)
+    _draw_traversals(figure.add_subplot(grid[:, 1]), folder, outcome)
+    return save_figure(figure, folder, "summary")
+
+
+def _title(outcome: dict[str, Any]) -> str:
+    data = outcome["data"]
+    return f"{outcome['name']}, seed {outcome['seed']}: {data['name']} ({data['source']}), {outcome['steps']:,} steps"
+
+
+def _draw_losses(axes: Axes, path: Path, boundaries: list[int]) -> None:
+    """Reconstruction and KL on one side, the pressure (or capacity) on the other, on logarithmic axes."""
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame({"step": []})
+    for name, colour in (("reconstruction", "tab:blue"), ("kl", "tab:orange")):
+        if f"train/{name}" in table:
+            steps, values = _averaged(table, f"train/{name}")
+            axes.plot(steps, values, color=colour, label=f"{name.replace('kl', 'KL')} (nats)")
+    axes.set(yscale="log", title="loss parts and pressure")
+    axes.title.set_fontsize(9)
+    quantity = "capacity" if "capacity" in table else "pressure"
+    if quantity in table:
+        rows = table[table[quantity].notna()]
+        other = axes.twinx()
+        other.step(rows["step"], rows[quantity], where="post", color="0.4", lw=1, label=quantity)
+        other.set(yscale="log" if (rows[quantity] > 0).all() else "linear", ylabel=quantity)
+        axes.plot([], [], color="0.4", lw=1, label=quantity)
+    mark_stages(axes, boundaries)
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _averaged(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a column, averaged over equal parts of the run."""
+    rows = table[table[column].notna()]
+    part = np.arange(len(rows)) * SMOOTHING // max(len(rows), SMOOTHING)
+    means = rows[["step", column]].groupby(part).mean()
+    return means["step"].to_numpy(), means[column].to_numpy()
+
+
+def _draw_scores(axes: Axes, outcome: dict[str, Any]) -> None:
+    """A table: one row a score, one column a stage."""
+    axes.set_axis_off()
+    stages = [stage for stage in outcome["stages"].values() if "scores" in stage]
+    names = list(stages[-1]["scores"])
+    cells = [[f"{stage['scores'][name]:.3g}" if name in stage["scores"] else "" for stage in stages] for name in names]
+    columns = [f"stage {index}" for index in range(1, len(stages) + 1)]
+    table = axes.table(cells, rowLabels=names, colLabels=columns, loc="center", cellLoc="right", edges="horizontal")
+    table.auto_set_font_size(False)
+    table.set_fontsize(8)
+
+
+def _draw_traversals(axes: Axes, folder: Path, outcome: dict[str, Any]) -> None:
+    axes.set_axis_off()
+    pictures = [stage["pictures"] for stage in outcome["stages"].values() if "pictures" in stage]
+    path = folder / pictures[-1]["traversals"] if pictures else None
+    if path is not None and path.exists():
+        axes.imshow(Image.open(path))
