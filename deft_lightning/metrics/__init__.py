@@ -1,4 +1,7 @@
-"""Disentanglement scores: pure functions of codes [N, D] and factors [N, K], numpy or torch, from any model."""
+"""Disentanglement scores: pure functions of codes [N, D] and factors [N, K], as numpy arrays or torch tensors.
+
+They work on the codes of any model. N is the number of points, D of latents, K of factors.
+"""
 
 from deft_lightning.metrics.active_units import ActiveUnits, active_units
 from deft_lightning.metrics.beta_vae import BetaVAEScore, beta_vae_of_batches, beta_vae_score

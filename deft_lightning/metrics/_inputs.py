@@ -1,4 +1,4 @@
-"""What every metric checks and converts first: codes [N, D] and factors [N, K] as numpy arrays."""
+"""Input checks that all metrics share: codes [N, D] and factors [N, K] become numpy arrays."""
 
 from __future__ import annotations
 
@@ -9,41 +9,45 @@ from numpy.typing import NDArray
 
 from deft_lightning.common.errors import DeftError
 
-Codes = NDArray[np.float64]
-Factors = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
-def as_codes(codes: Any) -> Codes:
-    """Float64 [N, D] from numpy or torch; raises `DeftError` unless it is a finite matrix."""
+def as_codes(codes: Any) -> FloatArray:
+    """Convert numpy or torch codes to float64 [N, D]; raises `DeftError` if they are not a finite matrix."""
     try:
-        array = np.asarray(as_numpy(codes), dtype=np.float64, order="F")  # metrics go latent by latent
+        # Column order, because the metrics read one latent at a time.
+        array = np.asarray(as_numpy(codes), dtype=np.float64, order="F")
     except (TypeError, ValueError) as error:
-        raise DeftError("codes are not numbers: give a matrix [N, D] of N points and D latents.") from error
+        raise DeftError("codes are not numbers: pass a matrix [N, D] of N points and D latents.") from error
     if array.ndim != 2 or 0 in array.shape:
-        raise DeftError(f"codes have shape {list(array.shape)}: give a matrix [N, D] of N points and D latents.")
+        raise DeftError(f"codes have shape {list(array.shape)}: pass a matrix [N, D] of N points and D latents.")
     if not np.isfinite(array).all():
-        raise DeftError("codes hold NaN or infinite values: no score is defined on them.")
+        raise DeftError("codes contain NaN or infinite values: remove those points, or check the encoder.")
     return array
 
 
-def as_factors(factors: Any, count: int) -> Factors:
-    """Int64 [N, K], the values of each column numbered from 0; raises `DeftError` unless N is `count`."""
+def as_factors(factors: Any, count: int) -> IntArray:
+    """Convert factors to int64 [N, K] and number the values of each column from 0.
+
+    Raises `DeftError` if they are not a matrix of `count` rows, or contain NaN or infinite values.
+    """
     array = np.asarray(as_numpy(factors))
     if array.ndim != 2 or len(array) != count or not array.shape[1]:
         raise DeftError(
-            f"factors have shape {list(array.shape)} and there are {count} codes: give a matrix [N, K] with one "
-            "row for every code."
+            f"factors have shape {list(array.shape)} and there are {count} codes: pass a matrix [N, K] with one "
+            "row per code."
         )
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        raise DeftError("factors hold NaN or infinite values: leave those points out.")
-    return np.stack([_numbered(column) for column in np.ascontiguousarray(array.T)]).T
+        raise DeftError("factors contain NaN or infinite values: remove those points.")
+    return np.stack([_ranks(column) for column in np.ascontiguousarray(array.T)]).T
 
 
-def _numbered(column: NDArray[Any]) -> NDArray[np.int64]:
-    """The values of a column by their rank, from 0; counted where they are whole and close together, else sorted."""
+def _ranks(column: NDArray[Any]) -> IntArray:
+    """Replace each value of a column by its rank, from 0."""
     if np.issubdtype(column.dtype, np.integer):
         low, high = int(column.min()), int(column.max())
-        if high - low <= len(column):
+        if high - low <= len(column):  # integers in a narrow range: counting is faster than sorting
             shifted = (column - low if low else column).astype(np.int64, copy=False)
             present = np.bincount(shifted) > 0
             return shifted if present.all() else (np.cumsum(present) - 1)[shifted]
@@ -51,7 +55,7 @@ def _numbered(column: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def as_numpy(values: Any) -> Any:
-    """A torch tensor, wherever it is, as a numpy array; anything else as it comes."""
+    """Convert a torch tensor on any device to a numpy array; return anything else unchanged."""
     if not hasattr(values, "detach"):
         return values
     tensor = values.detach().cpu()

@@ -1,4 +1,4 @@
-"""The metrics as `torchmetrics.Metric`: batches of codes and factors in, one score over all ranks out."""
+"""The metrics as `torchmetrics.Metric`: they collect batches of codes and factors and score them over all ranks."""
 
 from __future__ import annotations
 
@@ -26,22 +26,32 @@ from deft_lightning.metrics.total_correlation import total_correlation
 
 
 class TableMetric(Metric):
-    """Any metric function of a table, over all batches of all ranks.
+    """A metric function as a `torchmetrics.Metric`, computed on the rows of all batches and ranks.
 
-    `function`, given here or by a subclass, is `f(codes)`, `f(codes, factors)` or `f(codes, factors,
-    codes_test, factors_test)`, the last scored on a third of the gathered rows, drawn by `seed`, after a fit
-    on the others. Keyword arguments that the function has are its options, all others `torchmetrics.Metric`'s.
+    `update` stores the rows of a batch. `compute` returns a scalar tensor if the result of the function has a
+    `score`, and otherwise a dict of scalar tensors, ready for `log_dict`. The full result, including matrices,
+    is then in the attribute `result`. Rows are gathered from all ranks, so each rank computes the score of the
+    same table; each rank needs at least one batch. The named subclasses set the function.
 
-    `update(codes [B, D], factors [B, K])` keeps the rows (with `compute_on_cpu=True` in main memory);
-    `compute()` gives a scalar tensor for a result with a `score`, and else a dict of scalar tensors, ready
-    for `log_dict`; the function's own dataclass, matrices included, is then in `result`. Rows are gathered
-    rank by rank, so that every rank computes the score of the same table; each rank needs one batch at least.
-    Raises `DeftError` for batches that do not fit together, and as the function does.
+    Args:
+        function: `f(codes)`, `f(codes, factors)` or `f(codes, factors, codes_test, factors_test)`. In the last
+            case a third of the gathered rows is the test table.
+        seed: seed that draws the test rows; also passed to a function with a `seed`.
+        kwargs: the options of the function; all others are passed to `torchmetrics.Metric`, such as
+            `compute_on_cpu=True`, which stores the rows in main memory.
 
-    >>> metric = MIGMetric(bins=10)
-    >>> metric.update(torch.tensor([[0.0], [1.0], [0.0], [1.0]]), torch.tensor([[0], [1], [0], [1]]))
-    >>> metric.compute()
-    tensor(1.)
+    Raises:
+        DeftError: without a function, for batches of wrong shape, for `compute` without a batch; and as the
+            function does.
+
+    Examples:
+        >>> import torch
+        >>> from deft_lightning.metrics import MIGMetric
+        >>> metric = MIGMetric(bins=10)
+        >>> metric.update(torch.tensor([[0.0], [1.0]]), torch.tensor([[0], [1]]))
+        >>> metric.update(torch.tensor([[1.0], [0.0]]), torch.tensor([[1], [0]]))
+        >>> metric.compute()
+        tensor(1.)
     """
 
     function: Callable[..., Any]
@@ -53,9 +63,9 @@ class TableMetric(Metric):
 
     def __init__(self, function: Callable[..., Any] | None = None, seed: int = 0, **kwargs: Any) -> None:
         if function is None and not hasattr(self, "function"):
-            raise DeftError("TableMetric has no function: give one, such as TableMetric(mig).")
+            raise DeftError("TableMetric has no function: pass one, such as TableMetric(mig).")
         if function is not None:
-            vars(self)["function"] = function  # before nn.Module is ready to set attributes itself
+            vars(self)["function"] = function  # nn.Module cannot set attributes before its __init__
         parameters = inspect.signature(self.function).parameters
         self.options = {name: kwargs.pop(name) for name in list(kwargs) if name in parameters}
         super().__init__(**kwargs)
@@ -73,13 +83,13 @@ class TableMetric(Metric):
         if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
             raise DeftError(
                 f"{type(self).__name__} got codes of shape {list(codes.shape)} and factors of shape "
-                f"{list(factors.shape)}: give [B, D] and [B, K], a row for each image of the batch."
+                f"{list(factors.shape)}: pass [B, D] and [B, K], one row per image of the batch."
             )
         self.codes.append(codes.detach() if codes.dtype == torch.float64 else codes.detach().float())
         self.factors.append(factors.detach())
 
     def compute(self) -> Tensor | dict[str, Tensor]:
-        """The score of all rows so far: a scalar, or a dict of scalars by name."""
+        """The score of all rows so far: a scalar tensor, or a dict of scalar tensors by name."""
         if not len(self.codes):
             raise DeftError(f"{type(self).__name__} has no codes yet: call update with a batch first.")
         table = [_numpy(self.codes), _numpy(self.factors)][: 1 + self.labelled]
@@ -105,61 +115,71 @@ def _scalars(result: Any) -> dict[str, float]:
     parts = parts or {"score": result}
     scalars = {name: float(part) for name, part in parts.items() if isinstance(part, int | float | np.number)}
     if not scalars:
-        raise DeftError("the function gives no score but an array: call it on the table itself.")
+        raise DeftError("the result of the function has no number: call the function on the table instead.")
     return scalars
 
 
 class MIGMetric(TableMetric):
-    """`mig` over all batches and ranks."""
+    """`mig` of all batches and ranks."""
 
     function = staticmethod(mig)
 
 
 class InfoMECMetric(TableMetric):
-    """`infomec` over all batches and ranks: a dict of modularity, compactness and explicitness."""
+    """`infomec` of all batches and ranks: a dict of modularity, compactness and explicitness.
+
+    Examples:
+        >>> import torch
+        >>> from deft_lightning.metrics import InfoMECMetric
+        >>> metric = InfoMECMetric(mi="binned")
+        >>> factors = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+        >>> metric.update(factors.float(), factors)
+        >>> {name: round(score.item(), 2) for name, score in metric.compute().items()}
+        {'modularity': 1.0, 'compactness': 1.0, 'explicitness': 1.0}
+    """
 
     function = staticmethod(infomec)
 
 
 class ActiveUnitsMetric(TableMetric):
-    """`active_units` over all batches and ranks."""
+    """`active_units` of all batches and ranks."""
 
     function = staticmethod(active_units)
     higher_is_better = None
 
 
 class TotalCorrelationMetric(TableMetric):
-    """`total_correlation` over all batches and ranks."""
+    """`total_correlation` of all batches and ranks."""
 
     function = staticmethod(total_correlation)
     higher_is_better = False
 
 
 class ModularityMetric(TableMetric):
-    """`modularity` over all batches and ranks."""
+    """`modularity` of all batches and ranks."""
 
     function = staticmethod(modularity)
 
 
 class IRSMetric(TableMetric):
-    """`irs` over all batches and ranks."""
+    """`irs` of all batches and ranks."""
 
     function = staticmethod(irs)
 
 
 class DCIMetric(TableMetric):
-    """`dci` over all batches and ranks, tested on a third of the rows: a dict of its four scores."""
+    """`dci` of all batches and ranks, tested on a third of the rows: a dict of its four scores."""
 
     function = staticmethod(dci)
 
 
 class SAPMetric(TableMetric):
-    """`sap` over all batches and ranks, tested on a third of the rows."""
+    """`sap` of all batches and ranks, tested on a third of the rows."""
 
     function = staticmethod(sap)
 
 
 class ExplicitnessMetric(TableMetric):
-    """`explicitness` over all batches and ranks, tested on a third of the rows: a dict of train and test."""
+    """`explicitness` of all batches and ranks, tested on a third of the rows: a dict of `train` and `test`."""
 
     function = staticmethod(explicitness)

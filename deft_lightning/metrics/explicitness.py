@@ -1,4 +1,4 @@
-"""Explicitness: can a linear classifier read the factors off the code?"""
+"""Explicitness: can a linear classifier predict the factors from the codes?"""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
+from deft_lightning.metrics._inputs import FloatArray, IntArray
 from deft_lightning.metrics._splits import as_split, varied
 
 
 @dataclass(frozen=True)
 class Explicitness:
-    """Mean area under the ROC curve on the training and on the test part, 0.5 (chance) to 1."""
+    """Result of `explicitness`.
+
+    Attributes:
+        train: mean area under the ROC curve on the training table, 0.5 (chance) to 1.
+        test: the same on the test table.
+    """
 
     train: float
     test: float
@@ -26,16 +31,36 @@ class Explicitness:
 
 
 def explicitness(codes: Any, factors: Any, codes_test: Any, factors_test: Any) -> Explicitness:
-    """Explicitness (Ridgeway and Mozer 2018) of codes [N, D], [M, D] for factors [N, K], [M, K].
+    """Explicitness (Ridgeway and Mozer 2018): can a linear classifier predict the factors from the codes?
 
-    A logistic regression predicts each factor from the codes, standardised by the training part's mean and
-    deviation (a dead latent stays 0); the area under the ROC curve of each value against the others is averaged
-    over values, then over factors. 1 when the factors can be read off linearly, 0.5 for a random representation.
-    Factors that are constant in training, and values that a part lacks, are left out; 0.5 when nothing is left.
+    A logistic regression predicts each factor from the codes, which are standardised by mean and standard
+    deviation of the training table (a dead latent stays 0). For each value of the factor the area under the
+    ROC curve of this value against all others is computed; the score is the mean over values, then over
+    factors. It is 1 if the factors can be predicted linearly, and 0.5 for a random representation. Factors
+    that are constant in training, and values that a table lacks, are left out; the score is 0.5 if nothing
+    is left.
 
-    Known weakness: any invertible linear mixture of perfect codes is perfect too, so it says nothing of
-    disentanglement; and a code that has a factor in a nonlinear form counts as if it lacked it, in part.
-    Raises `DeftError` for NaN codes or shapes that do not fit.
+    Known weakness: any invertible linear mixture of perfect codes is perfect too, so the score does not
+    measure disentanglement. A factor that is encoded in a nonlinear form counts as partly missing.
+
+    Args:
+        codes: [N, D], training codes.
+        factors: [N, K], training factors, any labels.
+        codes_test: [M, D], test codes.
+        factors_test: [M, K], test factors.
+
+    Raises:
+        DeftError: for NaN codes or shapes that do not match.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deft_lightning.metrics import explicitness
+        >>> factors = np.indices((2, 2)).reshape(2, -1).T  # all combinations of two binary factors, [4, 2]
+        >>> codes = factors @ [[1, 1], [1, -1]]  # an invertible linear mixture
+        >>> print(explicitness(codes, factors, codes, factors))
+        Explicitness 1.000 (train 1.000)
+        >>> print(explicitness(0 * codes, factors, 0 * codes, factors))  # no information: chance
+        Explicitness 0.500 (train 0.500)
     """
     split = as_split(codes, factors, codes_test, factors_test)
     scaler = StandardScaler().fit(split.codes)
@@ -53,8 +78,8 @@ def explicitness(codes: Any, factors: Any, codes_test: Any, factors_test: Any) -
     return Explicitness(*(float(area) for area in np.mean(areas, axis=0))) if areas else Explicitness(0.5, 0.5)
 
 
-def _area(values: NDArray[np.int64], probability: NDArray[np.float64], classes: NDArray[np.int64]) -> float:
-    """Mean area under the curve over the classes that have both members and others in `values`."""
+def _area(values: IntArray, probability: FloatArray, classes: IntArray) -> float:
+    """Mean area under the ROC curve over the classes that some, but not all, of `values` [N] belong to."""
     members = values[:, None] == classes  # [N, classes]
     scored = members.any(axis=0) & ~members.all(axis=0)
     if not scored.any():

@@ -1,4 +1,4 @@
-"""Interventional Robustness Score: does a latent stay put while all factors but its own change?"""
+"""Interventional Robustness Score: does a latent stay constant while all factors but one change?"""
 
 from __future__ import annotations
 
@@ -6,42 +6,69 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.metrics._inputs import as_codes, as_factors
+from deft_lightning.metrics._inputs import FloatArray, as_codes, as_factors
 from deft_lightning.metrics._splits import varied
 
 
 @dataclass(frozen=True)
 class IRS:
-    """`score`, the mean over latents weighted by their range, in [0, 1]; `per_code` [D], 0 for a dead latent."""
+    """Result of `irs`.
+
+    Attributes:
+        score: mean over the latents, weighted by each latent's largest distance from its mean, in [0, 1].
+        per_code: [D], score of each latent; 0 for a dead latent.
+    """
 
     score: float
-    per_code: NDArray[np.float64]
+    per_code: FloatArray
 
     def __str__(self) -> str:
         return f"IRS {self.score:.3f} (per latent {', '.join(f'{value:.3f}' for value in self.per_code)})"
 
 
 def irs(codes: Any, factors: Any, quantile: float = 0.99) -> IRS:
-    """IRS (Suter et al. 2019) of latents [N, D] and factors [N, K].
+    """Interventional Robustness Score (Suter et al. 2019): is each latent robust to changes of other factors?
 
-    For a factor k, the points are split by its value; within each part, the `quantile` of the latent's distance
-    from the part's mean, averaged over parts and divided by the latent's largest distance from its overall mean,
-    is how far the other factors move it. A latent scores 1 minus that for its best factor, and the score is the
-    mean weighted by the largest distances. In [0, 1]: 1 when each latent is a function of one factor. Dead
-    latents weigh nothing, constant factors are left out; 0 when nothing is left.
+    For factor k and latent j, the points are split by the value of the factor. The effect of all other
+    factors on the latent is
+
+        e_jk = mean over values of quantile(|z_j - mean of z_j for that value|) / max |z_j - mean of z_j|
+
+    A latent scores
+
+        1 - min_k e_jk
+
+    and the score is the mean over latents, weighted by their largest distance max |z_j - mean of z_j|. It is
+    in [0, 1], and 1 if each latent is a function of one factor. Dead latents have weight 0, constant factors
+    are left out, and the score is 0 if nothing is left.
 
     Known weakness: latents of pure noise do not score 0, but 1 minus the ratio of the quantile to the largest
-    distance, 0.3 to 0.4 for 10,000 points of Gaussian noise; a factor in many latents, or unknown to all, costs
-    nothing; and the largest distance hangs on one point.
-    Raises `DeftError` for NaN codes, shapes that do not fit or a quantile outside (0, 1].
+    distance: 0.3 to 0.4 for 10,000 points of Gaussian noise. A factor that many latents encode, or none, does
+    not lower the score. The largest distance depends on a single point.
+
+    Args:
+        codes: [N, D].
+        factors: [N, K], any labels.
+        quantile: quantile of the distances from the mean, in (0, 1].
+
+    Raises:
+        DeftError: for NaN codes, shapes that do not match, or a quantile outside (0, 1].
+
+    Examples:
+        >>> import numpy as np
+        >>> from deft_lightning.metrics import irs
+        >>> factors = np.indices((2, 2)).reshape(2, -1).T  # all combinations of two binary factors, [4, 2]
+        >>> print(irs(factors, factors))  # each latent is a function of one factor
+        IRS 1.000 (per latent 1.000, 1.000)
+        >>> print(irs(factors @ [[1, 1], [1, -1]], factors))  # each latent mixes both factors
+        IRS 0.500 (per latent 0.500, 0.500)
     """
     codes = as_codes(codes)
     factors = as_factors(factors, len(codes))
     if not 0 < quantile <= 1:
-        raise DeftError(f"quantile is {quantile}: give a number above 0 and at most 1.")
+        raise DeftError(f"quantile is {quantile}: use a number above 0 and at most 1.")
     alive = codes.min(axis=0) < codes.max(axis=0)  # [D]
     scores = np.zeros(len(alive))
     kept = varied(factors)
@@ -49,10 +76,10 @@ def irs(codes: Any, factors: Any, quantile: float = 0.99) -> IRS:
         return IRS(0.0, scores)
     codes = codes[:, alive]
     largest = np.abs(codes - codes.mean(axis=0)).max(axis=0)
-    moved = []
+    effects = []
     for values in factors.T[kept]:
         parts = [codes[values == value] for value in np.unique(values)]
         distances = [np.quantile(np.abs(part - part.mean(axis=0)), quantile, axis=0) for part in parts]
-        moved.append(np.mean(distances, axis=0) / largest)
-    scores[alive] = 1.0 - np.min(moved, axis=0)
+        effects.append(np.mean(distances, axis=0) / largest)
+    scores[alive] = 1.0 - np.min(effects, axis=0)
     return IRS(float(np.average(scores[alive], weights=largest)), scores)

@@ -1,4 +1,4 @@
-"""Made-up representations and what a public reference implementation scores on them."""
+"""Synthetic representations and their scores by a public reference implementation."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def points(case: str) -> tuple[np.ndarray, ...]:
 
 
 def reference(case: str) -> dict[str, Any]:
-    """The reference's scores on a case."""
+    """The scores of the reference implementation on a case."""
     return json.loads((FOLDER / "reference_scores.json").read_text())[case]
 
 
 def grid(sizes: tuple[int, ...]) -> np.ndarray:
-    """Every combination of factor values once, [N, K]."""
+    """All combinations of factor values, [N, K]."""
     return np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))

@@ -16,7 +16,7 @@ FEW = {"num_train": 500, "num_eval": 500}
 
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_the_reference(case: str) -> None:
-    """Pairs from the rows of the table, as its codes are known there alone."""
+    """The pairs are rows of the table, because no encoder is available."""
     codes, factors, _, _ = points(case)
     rows, fixed = pairs_of_rows(factors, 8000, 64, seed=0)
     result, expected = beta_vae_of_batches(codes[rows], fixed, num_train=4000), reference(case)["beta_vae"]
@@ -36,14 +36,14 @@ def test_identity_duplicates_flips_and_dead_latents_are_perfect() -> None:
 
 
 def test_a_rotation_scores_high_too() -> None:
-    """The known weakness: mean differences of rotated codes still tell the factor, where MIG sees the mixture."""
+    """The known weakness: mean differences of rotated codes still identify the factor, although MIG is low."""
     rotation = special_ortho_group(3, seed=0).rvs() / np.array(SIZES)[:, None]
     factors = grid(SIZES)
     assert mig(factors @ rotation, factors).score < 0.3
     assert beta_vae_score(lambda v: v @ rotation, SIZES, num_train=2000, num_eval=1000).eval > 0.8
 
 
-def test_noise_and_dead_codes_are_right_as_often_as_chance() -> None:
+def test_noise_and_dead_codes_have_the_accuracy_of_chance() -> None:
     random = np.random.default_rng(0)
     for encode in (lambda v: random.normal(size=(len(v), 4)), lambda v: np.zeros((len(v), 4))):
         assert beta_vae_score(encode, SIZES, batch_size=8, num_train=3000, num_eval=3000).eval == pytest.approx(
@@ -51,19 +51,19 @@ def test_noise_and_dead_codes_are_right_as_often_as_chance() -> None:
         )
 
 
-def test_one_factor_needs_no_telling() -> None:
+def test_a_single_factor_is_always_predicted() -> None:
     result = beta_vae_score(np.asarray, (5, 1), **FEW)
     assert (result.train, result.eval) == (1.0, 1.0)
 
 
-def test_a_seed_gives_the_same_twice() -> None:
+def test_a_seed_reproduces_the_result() -> None:
     def encode(values: np.ndarray) -> np.ndarray:
         return values @ np.ones((3, 2))
 
     assert beta_vae_score(encode, SIZES, seed=1, **FEW) == beta_vae_score(encode, SIZES, seed=1, **FEW)
 
 
-def test_faults_are_one_sentence() -> None:
+def test_invalid_input_is_one_sentence() -> None:
     with pytest.raises(DeftError, match="NaN or infinite"):
         beta_vae_score(lambda v: v * np.nan, SIZES, **FEW)
     codes, fixed = np.zeros((10, 4, 2, 3)), np.zeros(10, dtype=int)

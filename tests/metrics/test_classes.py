@@ -1,4 +1,4 @@
-"""The torchmetrics classes: batches and ranks together give the score of the whole table."""
+"""The torchmetrics classes: the score over batches and ranks is that of the whole table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _table(count: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def accuracy(codes, factors, codes_test, factors_test, threshold: float = 0.5) -> float:
-    """Share of test rows on the same side of the threshold as their label: needs a test table."""
+    """Share of test rows on the same side of the threshold as their label; needs a test table."""
     assert not set(codes[:, 0]) & set(codes_test[:, 0])
     assert len(codes) == 2 * len(codes_test)
     return float(((codes_test[:, 0] > threshold) == (factors_test[:, 0] > threshold)).mean())
@@ -63,7 +63,7 @@ def test_batches_are_one_table() -> None:
 @pytest.mark.parametrize(
     "metric", [ModularityMetric(), IRSMetric(), SAPMetric(seed=3), DCIMetric(estimator="fast"), ExplicitnessMetric()]
 )
-def test_every_class_gives_what_its_function_gives(metric: TableMetric) -> None:
+def test_each_class_equals_its_function(metric: TableMetric) -> None:
     random = np.random.default_rng(0)
     factors = random.integers(0, 3, size=(240, 2))
     codes = factors @ random.normal(size=(2, 3)) + 0.1 * random.normal(size=(240, 3))
@@ -75,9 +75,9 @@ def test_every_class_gives_what_its_function_gives(metric: TableMetric) -> None:
         rows = np.random.default_rng(metric.seed).permutation(240)
         table = [codes[rows[80:]], factors[rows[80:]], codes[rows[:80]], factors[rows[:80]]]
     expected = metric.function(*table, **metric.options)
-    found = score if isinstance(score, dict) else {"score": score}
-    assert found
-    for name, value in found.items():
+    scores = score if isinstance(score, dict) else {"score": score}
+    assert scores
+    for name, value in scores.items():
         assert float(value) == pytest.approx(getattr(expected, name), abs=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_several_scores_are_a_dict_and_join_a_collection() -> None:
         assert scores[name].item() == pytest.approx(getattr(expected, name), abs=1e-6)
 
 
-def test_functions_with_a_test_table_get_a_third_of_the_rows() -> None:
+def test_a_third_of_the_rows_is_the_test_table() -> None:
     codes, factors = _table()
     metric = TableMetric(accuracy, threshold=1.5)
     metric.update(codes, factors)
@@ -112,11 +112,11 @@ def _score_a_part(rank: int, folder: Path) -> None:
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
     )
     codes, factors = _table()
-    mine = slice(0, 100) if rank == 0 else slice(100, 300)  # parts of different sizes
+    rows = slice(0, 100) if rank == 0 else slice(100, 300)  # different sizes per rank
     metrics = MetricCollection([MIGMetric(), TotalCorrelationMetric(), InfoMECMetric(mi="binned")])
-    metrics.update(codes[mine], factors[mine])
+    metrics.update(codes[rows], factors[rows])
     scores = metrics.compute()
-    assert len(metrics["MIGMetric"].codes[0]) == len(codes[mine])  # its own rows are back after the sync
+    assert len(metrics["MIGMetric"].codes[0]) == len(codes[rows])  # the rank's rows are restored after the sync
     torch.save({name: score.item() for name, score in scores.items()}, folder / f"scores_{rank}")
     distributed.destroy_process_group()
 
@@ -138,7 +138,7 @@ def test_two_processes_have_the_score_of_the_whole_table(tmp_path) -> None:
     assert not np.isclose(mig(codes[:100], factors[:100]).score, expected["MIGMetric"], atol=1e-3)
 
 
-def test_faults_are_one_sentence() -> None:
+def test_invalid_input_is_one_sentence() -> None:
     with pytest.raises(DeftError, match="TableMetric has no function"):
         TableMetric()
     with pytest.raises(DeftError, match=r"MIGMetric got codes of shape \[3, 2\] and factors of shape \[2, 2\]"):

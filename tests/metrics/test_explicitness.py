@@ -19,7 +19,7 @@ def test_agrees_with_the_reference(case: str) -> None:
 
 
 def test_a_rotation_of_one_hot_codes_is_fully_explicit() -> None:
-    """Every value is linearly separable from the others, and stays so when rotated and with duplicates."""
+    """Each value is linearly separable from the others, also after a rotation and with duplicated latents."""
     factors = grid((3, 4))
     one_hot = np.hstack([np.eye(3)[factors[:, 0]], np.eye(4)[factors[:, 1]]])
     for codes in (one_hot, one_hot @ special_ortho_group(7, seed=0).rvs(), np.hstack([one_hot, one_hot])):
@@ -38,7 +38,7 @@ def test_degenerate_parts() -> None:
     dead = np.zeros((12, 2))
     assert explicitness(dead, factors, dead, factors).test == 0.5
     assert explicitness(factors, np.ones((12, 1)), factors, np.ones((12, 1))).test == 0.5
-    # A constant factor is left out, and so are values that only one part has.
+    # Constant factors, and values that occur in one table only, are left out.
     with_constant = np.column_stack([factors[:, 0], np.ones(12)])
     few = factors[:, 0] < 2
     whole = explicitness(factors, factors[:, :1], factors[few], factors[few, :1])
@@ -47,7 +47,7 @@ def test_degenerate_parts() -> None:
     assert explicitness(factors[few], factors[few, :1], factors, factors[:, :1]).train == 1.0
 
 
-def test_parts_that_do_not_fit_are_one_sentence() -> None:
+def test_tables_of_different_shapes_are_one_sentence() -> None:
     factors = grid((3, 4))
     with pytest.raises(DeftError, match="2 and 1 latents"):
         explicitness(factors, factors, factors[:, :1], factors)

@@ -17,7 +17,7 @@ FEW = {"num_train": 500, "num_eval": 500, "num_variance": 1000}
 
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_the_reference(case: str) -> None:
-    """Batches from the rows of the table, as its codes are known there alone."""
+    """The batches are rows of the table, because no encoder is available."""
     codes, factors, _, _ = points(case)
     rows, fixed = batches_of_rows(factors, 8000, 64, seed=0)
     result, expected = factor_vae_of_batches(codes[rows], fixed, codes, num_train=4000), reference(case)["factor_vae"]
@@ -31,14 +31,14 @@ def test_identity_duplicates_and_flips_are_perfect() -> None:
         assert (result.train, result.eval) == (1.0, 1.0)
 
 
-def test_noise_is_right_as_often_as_chance() -> None:
+def test_noise_has_the_accuracy_of_chance() -> None:
     random = np.random.default_rng(0)
     result = factor_vae_score(lambda v: random.normal(size=(len(v), 4)), (3, 6, 8, 5), num_train=4000, num_eval=4000)
     assert result.eval == pytest.approx(1 / 4, abs=0.03)
 
 
-def test_one_latent_finds_one_of_the_factors() -> None:
-    """It always votes for the same, which is right once in K times."""
+def test_a_single_latent_identifies_one_factor() -> None:
+    """All votes go to the same latent, so 1 of K factors is identified."""
     result = factor_vae_score(lambda v: v[:, :1], SIZES, num_train=3000, num_eval=3000)
     assert result.eval == pytest.approx(1 / 3, abs=0.03)
     assert result.active == 1
@@ -54,7 +54,7 @@ def test_dead_and_weak_latents_never_vote() -> None:
     assert (dead.eval, dead.active) == (0.0, 0)
 
 
-def test_the_votes_are_those_of_a_plain_loop() -> None:
+def test_votes_equal_those_of_a_plain_loop() -> None:
     random = np.random.default_rng(0)
     codes, fixed = (
         random.normal(size=(300, 8, 4)) * random.uniform(0.5, 2, size=(300, 1, 4)),
@@ -92,7 +92,7 @@ def test_torch_encoders_seeds_and_large_calls() -> None:
     assert factor_vae_score(encode, SIZES, seed=2, **FEW) != first
 
 
-def test_faults_are_one_sentence() -> None:
+def test_invalid_input_is_one_sentence() -> None:
     with pytest.raises(DeftError, match="NaN or infinite"):
         factor_vae_score(lambda v: v * np.nan, SIZES, **FEW)
     with pytest.raises(DeftError, match=r"codes of shape \[8192\] for 8192 points"):
@@ -104,5 +104,5 @@ def test_faults_are_one_sentence() -> None:
         factor_vae_of_batches(codes, fixed, codes[0], num_train=10)
     with pytest.raises(DeftError, match=r"fixed factors \[9\]"):
         factor_vae_of_batches(codes, fixed[:9], codes[0], num_train=5)
-    with pytest.raises(DeftError, match="2 latents, the points overall 3"):
+    with pytest.raises(DeftError, match="codes have 2 latents and codes_overall 3"):
         factor_vae_of_batches(codes, fixed, np.zeros((5, 3)), num_train=5)

@@ -1,4 +1,4 @@
-"""Batches with one factor fixed: what is fixed is fixed, and all else is uniform."""
+"""Batches with one fixed factor: its value is constant, and everything else is uniform."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIED = ((0, 3), (2, 8), (3, 5))
 
 
 def _uniform(values: np.ndarray, size: int) -> bool:
-    """Whether counts of `values` are within five deviations of uniform ones."""
+    """Whether the counts of `values` are within five standard deviations of uniform counts."""
     counts, expected = np.bincount(values.ravel(), minlength=size), values.size / size
     return len(counts) == size and bool((np.abs(counts - expected) < 5 * np.sqrt(expected)).all())
 
@@ -23,7 +23,7 @@ def test_batches_fix_one_factor_and_draw_the_rest() -> None:
     values, fixed = draw_batches(SIZES, 3000, 16, seed=0)
     assert values.shape == (3000, 16, 4)
     assert (values[..., 1] == 0).all()
-    assert set(fixed) == {0, 2, 3}  # never the one with a single value
+    assert set(fixed) == {0, 2, 3}  # never the factor with a single value
     for k, size in VARIED:
         assert (values[fixed == k, :, k] == values[fixed == k, :1, k]).all()
         assert _uniform(values[fixed == k, 0, k], size)
@@ -31,7 +31,7 @@ def test_batches_fix_one_factor_and_draw_the_rest() -> None:
     assert _uniform(np.unique(fixed, return_inverse=True)[1], 3)
 
 
-def test_pairs_share_one_factor_afresh_and_draw_the_rest() -> None:
+def test_pairs_share_one_factor_and_draw_the_rest() -> None:
     values, fixed = draw_pairs(SIZES, 1000, 16, seed=0)
     assert values.shape == (1000, 16, 2, 4)
     for k, size in VARIED:
@@ -66,7 +66,7 @@ def test_pairs_of_rows_are_two_rows() -> None:
     assert _uniform(rows[..., 1], len(factors))
 
 
-def test_values_of_a_single_row_are_passed_over() -> None:
+def test_values_of_a_single_row_are_skipped() -> None:
     factors = np.array([[0], [0], [1], [1], [1], [2]])
     rows, _ = batches_of_rows(factors, 200, 4, seed=0)
     assert set(rows.ravel()) == {0, 1, 2, 3, 4}
@@ -76,7 +76,7 @@ def test_values_of_a_single_row_are_passed_over() -> None:
         batches_of_rows([[0], [1], [2], [2]], 10, 4, seed=0)
 
 
-def test_a_seed_gives_the_same_twice() -> None:
+def test_a_seed_reproduces_the_result() -> None:
     for first, second in zip(draw_batches(SIZES, 10, 4, seed=5), draw_batches(SIZES, 10, 4, seed=5), strict=True):
         np.testing.assert_array_equal(first, second)
     assert (draw_batches(SIZES, 10, 4, seed=5)[0] != draw_batches(SIZES, 10, 4, seed=6)[0]).any()
@@ -85,13 +85,13 @@ def test_a_seed_gives_the_same_twice() -> None:
 @pytest.mark.parametrize(
     ("sizes", "count", "batch_size", "sentence"),
     [
-        ((1, 1), 10, 4, "one of them at least 2"),
+        ((1, 1), 10, 4, "at least one of them 2 or more"),
         ((3, 0), 10, 4, r"sizes are \[3, 0\]"),
         ((3, 2.5), 10, 4, r"sizes are \[3, 2.5\]"),
         ((3, 2), 0, 4, "0 batches of 4 points"),
         ((3, 2), 10, 1, "10 batches of 1 points"),
     ],
 )
-def test_faults_are_one_sentence(sizes, count: int, batch_size: int, sentence: str) -> None:
+def test_invalid_input_is_one_sentence(sizes, count: int, batch_size: int, sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence):
         draw_batches(sizes, count, batch_size, seed=0)

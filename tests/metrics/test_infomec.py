@@ -1,4 +1,4 @@
-"""InfoMEC against closed forms: shares of information, a binary channel, overlapping uniforms; and its faults."""
+"""InfoMEC against closed forms (shares of information, a binary channel, overlapping uniforms); invalid input."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import infomec
 from deft_lightning.metrics.infomec import concentration
 
-GRID = np.tile(np.array(list(product(range(2), range(3), range(4)))), (20, 1))  # every value often enough for knn
+GRID = np.tile(np.array(list(product(range(2), range(3), range(4)))), (20, 1))  # enough repetitions for knn
 ESTIMATORS = pytest.mark.parametrize("mi", ["knn", "binned"])
 
 
 def binary_channel(flip: int, of: int) -> tuple[np.ndarray, np.ndarray]:
-    """A balanced bit and a code that differs from it in exactly `flip` of every `of` points."""
+    """A code that differs from a balanced bit in exactly `flip` of `of` points, and the bit."""
     bit = np.repeat([0, 1], of)
     wrong = np.tile(np.arange(of) < flip, 2)
     return np.where(wrong, 1 - bit, bit)[:, None].astype(float), bit[:, None]
@@ -46,14 +46,14 @@ def test_order_sign_and_scale_of_all_latents_do_not_matter(mi) -> None:
 
 
 def test_duplicated_latents_share_by_hand() -> None:
-    """Each factor's information stands in 2 of 6 latents: (1/2 - 1/6) / (1 - 1/6) = 0.4; no latent is mixed."""
+    """Each factor is encoded in 2 of 6 latents: (1/2 - 1/6) / (1 - 1/6) = 0.4; no latent is mixed."""
     result = infomec(np.repeat(GRID, 2, axis=1), GRID, "binned")
     assert result.compactness == pytest.approx(0.4)
     assert result.modularity == pytest.approx(1.0)
 
 
-def test_a_latent_that_tells_two_factors_by_hand() -> None:
-    """One latent knows two factors wholly, of three: (1/2 - 1/3) / (1 - 1/3) = 1/4, and 1 for the pure one."""
+def test_a_latent_of_two_factors_by_hand() -> None:
+    """A latent that encodes two of three factors: (1/2 - 1/3) / (1 - 1/3) = 1/4; the other latent is pure: 1."""
     codes = np.column_stack([GRID[:, 0] * 3 + GRID[:, 1], GRID[:, 2]])
     result = infomec(codes, GRID, "binned")
     assert result.modularity == pytest.approx((1 / 4 + 1) / 2)
@@ -68,7 +68,7 @@ def test_explicitness_of_a_binary_channel_is_its_capacity() -> None:
 
 
 def test_explicitness_is_linear() -> None:
-    """Of a code shaped like v^2 about its mean no line tells the sign, though the information is all there."""
+    """A code (v - mean)^2 carries information about v, but no linear predictor can use it."""
     values = np.tile(np.arange(5), 40)[:, None]
     bent = (values - 2.0) ** 2
     assert infomec(bent, values, "binned", continuous=True).explicitness == pytest.approx(0, abs=1e-9)
@@ -76,20 +76,20 @@ def test_explicitness_is_linear() -> None:
 
 
 def test_nearest_neighbours_find_the_information_of_overlapping_uniforms() -> None:
-    """z uniform on [v/2, v/2 + 1]: half of the points tell v for sure, half nothing; the bits sum to 1/2."""
+    """z is uniform on [v/2, v/2 + 1]: half of the points determine v, the others carry no information: 1/2 bit."""
     random = np.random.default_rng(0)
     values = random.integers(0, 2, size=(4000, 1))
     codes = values / 2 + random.uniform(size=(4000, 1))
     assert infomec(codes, values, "knn").nmi[0, 0] == pytest.approx(0.5, abs=0.03)
 
 
-def test_nearest_neighbours_are_those_of_the_published_protocol() -> None:
+def test_nearest_neighbours_follow_the_published_protocol() -> None:
     random = np.random.default_rng(0)
     codes = GRID @ random.normal(size=(3, 4)) + 0.3 * random.normal(size=(len(GRID), 4))
     result = infomec(codes, GRID, "knn")
     for j, k in product(range(4), range(3)):
-        alone = mutual_info_classif(codes[:, [j]], GRID[:, k], n_neighbors=10, random_state=5)
-        assert result.nmi[j, k] == pytest.approx(alone[0] / np.log(k + 2), abs=1e-3)
+        expected = mutual_info_classif(codes[:, [j]], GRID[:, k], n_neighbors=10, random_state=5)
+        assert result.nmi[j, k] == pytest.approx(expected[0] / np.log(k + 2), abs=1e-3)
 
 
 @ESTIMATORS
@@ -100,7 +100,7 @@ def test_noise_explains_nothing(mi) -> None:
     assert result.nmi.max() < 0.3
 
 
-def test_a_latent_that_knows_nothing_exactly_is_left_out() -> None:
+def test_a_latent_without_information_is_left_out() -> None:
     result = infomec(GRID, GRID[:, :2], "binned")  # the third latent is independent of both factors
     assert result.active.all()
     assert result.modularity == pytest.approx(1.0)
@@ -156,8 +156,8 @@ def test_torch_and_numpy_give_the_same() -> None:
     )
 
 
-def test_faults_are_one_sentence() -> None:
+def test_invalid_input_is_one_sentence() -> None:
     with pytest.raises(DeftError, match="NaN"):
         infomec(GRID * np.nan, GRID)
-    with pytest.raises(DeftError, match="choose knn or binned"):
+    with pytest.raises(DeftError, match="mi is 'exact': use"):
         infomec(GRID, GRID, "exact")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: coverage of known truths, agreement of the fast path with plain resampling, faults."""
+"""Bootstrap intervals: coverage of a true value, agreement of the fast path with plain resampling, invalid input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deft_lightning.metrics.intervals import FROM_INFORMATION
 
 
 def channel(values: int, error: float, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A factor of equally likely values, and a code that is another value with probability `error`."""
+    """A code that differs from a uniform factor with probability `error`, and the factor."""
     factor = random.integers(values, size=count)
     wrong = random.random(count) < error
     code = np.where(wrong, (factor + random.integers(1, values, size=count)) % values, factor)
@@ -27,7 +27,7 @@ def capacity(values: int, error: float) -> float:
 
 
 def coverage(values: int, error: float, count: int, trials: int = 100) -> tuple[float, float]:
-    """How often the basic and the percentile interval hold the truth."""
+    """Share of the trials in which the basic and the percentile interval contain the true value."""
     random = np.random.default_rng(0)
     truth, basic, percentile = capacity(values, error), 0, 0
     for seed in range(trials):
@@ -50,8 +50,8 @@ def test_covers_the_truth_although_the_estimate_is_biased() -> None:
 
 
 @pytest.mark.parametrize("metric", list(FROM_INFORMATION))
-def test_counting_all_resamples_at_once_is_plain_resampling(metric) -> None:
-    """Codes on few values keep their range, and so their bins, in every resample."""
+def test_counting_all_resamples_at_once_equals_plain_resampling(metric) -> None:
+    """Codes with few values have the same range, and so the same bins, in every resample."""
     random = np.random.default_rng(0)
     factors = random.integers(0, (3, 4), size=(400, 2))
     codes = np.column_stack([factors @ [1, 2], factors[:, 1], random.integers(0, 3, size=400), np.zeros(400)])
@@ -70,7 +70,7 @@ def test_a_small_batch_of_resamples_changes_nothing(monkeypatch) -> None:
     np.testing.assert_array_equal(bootstrap(nmi, *table, samples=30)["score"], whole)
 
 
-def test_is_reproducible_by_its_seed() -> None:
+def test_a_seed_reproduces_the_result() -> None:
     table = channel(3, 0.2, 300, np.random.default_rng(0))
     first, again, other = (bootstrap(mig, *table, seed=seed)["score"] for seed in (0, 0, 1))
     assert first == again
@@ -89,13 +89,13 @@ def test_the_interval_widens_with_the_level_and_narrows_with_the_table() -> None
 def test_a_perfect_representation_is_certain() -> None:
     factors = np.random.default_rng(0).integers(0, (3, 4), size=(500, 2))
     intervals = bootstrap(mig, factors, factors, bounds=(0, 1))
-    # Another factor's chance information is the only thing that varies.
+    # Only the spurious information about the other factor varies.
     assert 0.97 < intervals["score"].low <= intervals["score"].high <= 1
     assert intervals["per_factor"].low.shape == (2,)
 
 
 def test_metrics_of_codes_alone_and_of_several_parts() -> None:
-    """The standard error of the TC of a Gaussian pair is rho^2-dependent; at rho = 0.6 about rho / sqrt N."""
+    """The standard error of the TC of a Gaussian pair with correlation rho is rho / sqrt(N)."""
     random = np.random.default_rng(0)
     codes = random.normal(size=(2000, 2)) @ np.array([[1, 0.6], [0, 0.8]])
     low, high, estimate = bootstrap(total_correlation, torch.tensor(codes))["score"]
@@ -106,7 +106,7 @@ def test_metrics_of_codes_alone_and_of_several_parts() -> None:
     assert {"modularity", "compactness", "explicitness", "nmi"} == set(parts)
 
 
-def test_a_test_table_is_drawn_on_its_own() -> None:
+def test_a_test_table_is_resampled_separately() -> None:
     seen = []
 
     def score(codes, factors, codes_test, factors_test) -> float:
@@ -123,13 +123,13 @@ def test_a_test_table_is_drawn_on_its_own() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"samples": 1}, {"level": 95}, {"level": 0.0}])
-def test_faults_are_one_sentence(settings) -> None:
-    with pytest.raises(DeftError, match="bootstrap got"):
+def test_invalid_input_is_one_sentence(settings) -> None:
+    with pytest.raises(DeftError, match=r"samples is .* and level is"):
         bootstrap(mig, np.eye(3), np.eye(3), **settings)
 
 
 def test_nearest_neighbours_are_refused() -> None:
-    with pytest.raises(DeftError, match='give mi="binned"'):
+    with pytest.raises(DeftError, match='use mi="binned"'):
         bootstrap(infomec, np.eye(3), np.eye(3))
 
 

@@ -23,12 +23,12 @@ def test_functions_of_one_factor_are_robust() -> None:
 
 
 def test_a_rotation_by_hand() -> None:
-    """z = a + b over signs: with a fixed, z is 1 from its mean, and 2 at most from 0 overall; likewise a - b."""
+    """z = a + b for signs a, b: with a fixed, z is at distance 1 from its mean; overall at most at 2. So is a - b."""
     signs = 2 * grid((2, 2)) - 1
     codes = signs @ np.array([[1, 1], [1, -1]])
     result = irs(codes, signs)
     np.testing.assert_allclose(result.per_code, [0.5, 0.5])
-    # The mean is weighted by the largest distances, 2 and 1: (2 * 0.5 + 1 * 1) / 3.
+    # The weights are the largest distances, 2 and 1: (2 * 0.5 + 1 * 1) / 3.
     assert irs(np.column_stack([codes[:, 0], signs[:, 0]]), signs).score == pytest.approx(2 / 3)
 
 

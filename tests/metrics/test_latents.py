@@ -33,14 +33,14 @@ def test_covariance_of_a_known_pair() -> None:
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, -0.9, 0.999])
 def test_total_correlation_of_a_pair_is_its_mutual_information(rho) -> None:
-    """-log(1 - rho^2) / 2 nats, whatever the latents' scale, sign and order."""
+    """-log(1 - rho^2) / 2 nats for any scale, sign and order of the latents."""
     expected = -0.5 * np.log(1 - rho**2)
     for codes in (correlated(rho), -correlated(rho)[:, ::-1], correlated(rho) * [100, 1e-3] + 7):
         assert total_correlation(codes).score == pytest.approx(expected, abs=1e-9)
 
 
 def test_total_correlation_of_a_rotation() -> None:
-    """Variances 1 and 9 turned by 45 degrees are 5 and 5 with covariance 4."""
+    """Variances 1 and 9, rotated by 45 degrees, become 5 and 5 with covariance 4."""
     rotated = correlated(0.0) @ np.array([[1, 1], [-1, 1]]) / np.sqrt(2)
     assert total_correlation(rotated).score == pytest.approx(-0.5 * np.log(1 - (4 / 5) ** 2))
 
@@ -61,7 +61,7 @@ def test_dead_latents_are_dropped() -> None:
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
 def test_latents_that_determine_each_other_give_a_lower_bound(kind) -> None:
-    """Three latents in a plane: eigenvalues 2, 1 and 0 of the correlations, the 0 counted as 1e-10."""
+    """Three latents in a plane: the correlations have eigenvalues 2, 1 and 0, and the 0 counts as 1e-10."""
     random = np.random.default_rng(0)
     once = random.normal(size=(1000, 2))
     result = total_correlation(np.column_stack([once, -2 * once[:, 0] + 3]).astype(kind))
@@ -79,6 +79,6 @@ def test_fewer_points_than_latents_are_degenerate() -> None:
 
 
 @pytest.mark.parametrize("score", [active_units, covariance, total_correlation])
-def test_faults_are_one_sentence(score) -> None:
+def test_invalid_input_is_one_sentence(score) -> None:
     with pytest.raises(DeftError, match="NaN"):
         score(np.full((4, 2), np.nan))

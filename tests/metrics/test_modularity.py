@@ -18,7 +18,7 @@ def test_agrees_with_the_reference(case: str) -> None:
 
 
 def test_by_hand() -> None:
-    """I = (1, 1/2, 0): 1 - (1/4) / (1 * 2) = 7/8; two factors alike: 1 - 1/2; none: 0."""
+    """I = (1, 1/2, 0): 1 - (1/4) / (1 * 2) = 7/8; two equal factors: 1 - 1/2; no information: 0."""
     information = np.array([[1, 0.5, 0], [1, 1, 0], [0, 0, 0]])
     result = modularity_of(information, np.ones(3))
     np.testing.assert_allclose(result.per_code, [7 / 8, 1 / 2, 0])
@@ -29,7 +29,7 @@ def test_identity_and_duplicates_are_modular_and_a_sum_is_not() -> None:
     factors = grid((4, 4, 4))
     assert modularity(factors, factors).score == pytest.approx(1.0)
     assert modularity(np.repeat(factors, 2, axis=1), factors).score == pytest.approx(1.0)
-    # A latent that tells every factor equally much shares itself out as evenly as can be: 0.
+    # A latent with equal information about all factors scores 0.
     assert modularity(factors.sum(axis=1, keepdims=True), factors).score == pytest.approx(0.0, abs=1e-12)
 
 
@@ -45,5 +45,5 @@ def test_constant_factors_are_left_out() -> None:
     with_constant = modularity(codes, np.column_stack([factors, np.ones(18)]))
     np.testing.assert_allclose(with_constant.per_code, expected.per_code)
     one = modularity(codes, np.column_stack([factors[:, 0], np.ones(18)]))
-    np.testing.assert_allclose(one.per_code, [1.0, 1.0])  # one factor alone cannot be shared
+    np.testing.assert_allclose(one.per_code, [1.0, 1.0])  # a single factor cannot be mixed with others
     assert modularity(codes, np.ones((18, 2))).score == 0

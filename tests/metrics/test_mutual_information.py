@@ -1,4 +1,4 @@
-"""MI, NMI and MIG against closed forms, invariances, faults, and the scores of a public reference."""
+"""MI, NMI and MIG against closed forms, invariances, and the scores of a public reference; invalid input."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_bins_are_those_of_the_histogram_even_on_its_edges(bins: int) -> None:
     np.testing.assert_array_equal(discretise(codes, bins), np.stack(expected, axis=1))
 
 
-def test_a_latent_that_all_but_stands_still_has_bins() -> None:
+def test_a_nearly_constant_latent_has_bins() -> None:
     codes = np.where(np.arange(8) % 2, 1.0, np.nextafter(1.0, 2))[:, None]
     assert mutual_information(codes, np.arange(8)[:, None] % 2) == pytest.approx(np.log(2))
 
 
-def test_values_of_factors_are_names() -> None:
-    """Scores do not depend on what the values of a factor are called, nor on their type."""
+def test_factor_values_are_labels() -> None:
+    """Scores depend neither on the labels of a factor's values nor on their type."""
     factors = grid((3, 6, 8))
     codes = factors @ np.random.default_rng(0).normal(size=(3, 4))
     expected = mutual_information(codes, factors)
@@ -62,7 +62,7 @@ def test_duplicated_codes_have_no_gap() -> None:
 
 
 def test_half_of_the_information_by_hand() -> None:
-    """A latent that tells the upper from the lower half of 4 values knows ln 2 of ln 4."""
+    """A latent that separates the upper from the lower half of 4 values has log 2 of log 4 nats."""
     factors = grid((4, 5))
     assert nmi(factors[:, :1] // 2, factors)[0] == pytest.approx([0.5, 0.0])
 
@@ -73,7 +73,7 @@ def test_permuted_and_flipped_latents_keep_the_scores() -> None:
     codes = factors @ random.normal(size=(3, 5)) + random.normal(size=(180, 5))
     order = random.permutation(5)
     np.testing.assert_allclose(mutual_information(codes, factors)[order], mutual_information(codes[:, order], factors))
-    # Mirrored bins: a value that lies exactly on an edge may change its bin, and none does here.
+    # A sign change mirrors the bins: a value exactly on an edge would change its bin; there is none here.
     assert mig(-codes, factors).score == pytest.approx(mig(codes, factors).score, abs=1e-9)
 
 
@@ -86,7 +86,7 @@ def test_independent_noise_has_the_bias_of_a_finite_sample() -> None:
 
 
 def test_mig_of_independent_noise_is_the_gap_of_two_biases() -> None:
-    """2N I is about chi-squared: in place of 0, MIG is the mean gap of the two largest of D such draws over 2N H."""
+    """2N I is about chi-squared, so MIG is not 0 but the mean gap of the two largest of D draws, over 2N H."""
     random = np.random.default_rng(2)
     factors = random.integers(0, 8, size=(5_000, 150))
     drawn = np.sort(random.chisquare(19 * 7, size=(20_000, 10)), axis=1)
@@ -131,10 +131,10 @@ def test_torch_and_numpy_give_the_same() -> None:
         (np.full((4, 2), np.nan), np.zeros((4, 1)), "NaN or infinite"),
         (np.zeros(4), np.zeros((4, 1)), r"codes have shape \[4\]"),
         (np.zeros((4, 2)), np.zeros((4, 0)), r"factors have shape \[4, 0\]"),
-        (np.zeros((4, 2)), np.full((4, 1), np.nan), "factors hold NaN"),
+        (np.zeros((4, 2)), np.full((4, 1), np.nan), "factors contain NaN"),
         (np.zeros((4, 2)), np.zeros((5, 1)), r"factors have shape \[5, 1\] and there are 4 codes"),
     ],
 )
-def test_faults_are_one_sentence(codes, factors, sentence: str) -> None:
+def test_invalid_input_is_one_sentence(codes, factors, sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence):
         mutual_information(codes, factors)

@@ -31,13 +31,13 @@ def test_continuous_scores_are_squared_correlations() -> None:
 def test_identity_duplicates_and_rotation() -> None:
     factors = grid((2, 2, 2))
     signs = 2.0 * factors - 1
-    # Two values: perfectly predicted by their own latent, by chance (1/2) from another.
+    # A binary factor: accuracy 1 from the latent that encodes it, 1/2 (chance) from another.
     assert sap(signs, factors, signs, factors).score == pytest.approx(0.5)
     assert sap(signs, factors, signs, factors, continuous=True).score == pytest.approx(1.0)
     twice = np.hstack([signs, signs])
     assert sap(twice, factors, twice, factors).score == pytest.approx(0.0)
     assert sap(twice, factors, twice, factors, continuous=True).score == pytest.approx(0.0)
-    pair = signs[:, :2] @ np.array([[1, 1], [1, -1]])  # 45 degrees: both latents know half of either factor
+    pair = signs[:, :2] @ np.array([[1, 1], [1, -1]])  # 45 degrees: both latents encode both factors equally
     assert sap(pair, factors[:, :2], pair, factors[:, :2], continuous=True).score == pytest.approx(0.0)
 
 
@@ -54,8 +54,8 @@ def test_dead_latents_and_constant_factors() -> None:
         assert np.isfinite(sap(np.zeros((4, 2)), factors, np.zeros((4, 2)), factors, continuous).score)
 
 
-def test_labels_are_no_continuous_factors() -> None:
+def test_labels_are_refused_as_continuous_factors() -> None:
     factors = grid((2, 2)).astype(str)
     factors[factors == "0"] = "square"
-    with pytest.raises(DeftError, match="continuous=True needs factors that are numbers"):
+    with pytest.raises(DeftError, match="factors are not numbers: use continuous=False"):
         sap(grid((2, 2)), factors, grid((2, 2)), factors, continuous=True)

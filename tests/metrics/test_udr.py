@@ -1,4 +1,4 @@
-"""UDR against the reference's numbers, closed forms on orthogonal designs, invariances and faults."""
+"""UDR against a reference implementation, closed forms on orthogonal designs, invariances; invalid input."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def test_runs_that_agree_up_to_order_sign_and_scale_are_best(method, best) -> No
 
 
 def test_a_rotated_run_by_hand() -> None:
-    """At 45 degrees both coefficients are 1 / sqrt 2, less the penalty 0.1; max^2 / sum is half of one."""
+    """At 45 degrees both coefficients are 1 / sqrt(2) - 0.1 (the penalty); max^2 / sum is half of that."""
     planar = GRID[:, :2]
     rotated = planar @ np.array([[1, 1], [-1, 1]]) / np.sqrt(2)
     result = udr([planar, rotated], [KL[:2], KL[:2]], "lasso")
-    np.testing.assert_allclose(result.scores, (np.sqrt(0.5) - 0.1) / 2, atol=1e-4)  # the solver's own tolerance
+    np.testing.assert_allclose(result.scores, (np.sqrt(0.5) - 0.1) / 2, atol=1e-4)  # tolerance of the solver
 
 
 def test_duplicated_latents_are_punished() -> None:
-    """Two latents of one run for each of the other: rows keep 1, columns have 1 / 2."""
+    """Each latent of one run has two copies in the other: rows score 1, columns 1 / 2."""
     result = udr([GRID, np.repeat(GRID, 2, axis=1)], [KL, np.ones(6)], "spearman")
     np.testing.assert_allclose(result.scores, (1 + 1 / 2) / 2)
 
@@ -76,15 +76,15 @@ def test_one_latent_and_torch() -> None:
 @pytest.mark.parametrize(
     ("codes", "kl", "method", "sentence"),
     [
-        ([GRID], [KL], "lasso", "give both for two runs or more"),
+        ([GRID], [KL], "lasso", "pass both for two runs or more"),
         ([GRID, GRID], [KL], "lasso", "codes of 2 runs and the KL of 1"),
         ([GRID, GRID[:9]], [KL, KL], "lasso", "encode the same points"),
         ([GRID, GRID], [KL, KL[:2]], "lasso", "3 latents and the KL of 2"),
         ([GRID, GRID * np.nan], [KL, KL], "lasso", "NaN"),
-        ([GRID, GRID], [KL, KL * np.nan], "lasso", "a KL that is NaN"),
-        ([GRID, GRID], [KL, KL], "ridge", "no method 'ridge'"),
+        ([GRID, GRID], [KL, KL * np.nan], "lasso", "the KL of a run is NaN"),
+        ([GRID, GRID], [KL, KL], "ridge", "method is 'ridge'"),
     ],
 )
-def test_faults_are_one_sentence(codes, kl, method, sentence) -> None:
+def test_invalid_input_is_one_sentence(codes, kl, method, sentence) -> None:
     with pytest.raises(DeftError, match=sentence):
         udr(codes, kl, method)
