@@ -2,9 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint types benchmark sweep report clean
+.PHONY: help setup run test test-fast acceptance lint types benchmark sweep report clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,15 +25,19 @@ $(SETUP): pyproject.toml constraints.txt
 run: $(SETUP) ## Train DEFT on Color dSprites at quick scale, on the CPU; scores and pictures at the end
 	$(BIN)/python -m deft_lightning +experiment=color_dsprites scale=quick trainer=cpu
 
-test: $(SETUP) ## Run the whole test suite, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(SETUP) ## Run all tests but the acceptance tests, in two processes
+	$(PYTEST) --durations=15
 
-test-fast: $(SETUP) ## Run the tests that take no more than a few seconds each
-	$(BIN)/python -m pytest -m "not slow"
+test-fast: $(SETUP) ## Run the tests that take no more than a few seconds each, in under a minute
+	$(PYTEST) -m "not slow and not acceptance"
 
-lint: $(SETUP) ## Check style and formatting with ruff
+acceptance: $(SETUP) ## Run what is slow by nature: the notebook, the browser, the commands of the docs
+	$(PYTEST) -m acceptance --durations=15
+
+lint: $(SETUP) ## Check style and formatting with ruff, and that the rooms import only downwards
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(SETUP) ## Check types with mypy
 	$(BIN)/mypy
@@ -41,7 +46,7 @@ benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/thresholds_population.py
 
-sweep: $(SETUP) ## DEFT and a beta-VAE on Color dSprites, two seeds each at quick scale, two jobs at once; resumable
+sweep: $(SETUP) ## DEFT and a beta-VAE on Color dSprites, two seeds each at quick scale, two jobs at once; can be resumed
 	$(BIN)/python -m deft_lightning --multirun +sweep=small trainer=cpu hydra/launcher=joblib \
 		sweep.name=small sweep.resume=$(if $(wildcard multirun_outputs/small/multirun.yaml),true,false)
 
@@ -49,4 +54,4 @@ report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report
 	$(BIN)/python -m deft_lightning.report $(or $(RUNS),multirun_outputs) --open
 
 clean: ## Remove .venv and build files; runs and prepared data stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
