@@ -10,6 +10,8 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from PIL import Image
@@ -68,11 +70,13 @@ def save(plate: Plate, folder: Path) -> None:
         return
     with mpl.rc_context(STYLE):
         figure = plate.picture()
+        figure.set_dpi(DPI)
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
             figure.set_layout_engine("none")  # one layout serves both files
-        figure.savefig(png, dpi=DPI, pil_kwargs={"compress_level": 4})
-        figure.savefig(pdf, metadata={"CreationDate": None})
+        # `savefig` would first draw the figure once more for each file, for a layout that is done already
+        FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 4})
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
 
 
 def row_of_axes(
