@@ -27,7 +27,7 @@ def run_command(command: Callable[[], int | None]) -> int:
         print_error(error)
         return 1
     except KeyboardInterrupt:
-        print_error("interrupted: the same command continues where it stopped.")
+        print_error("interrupted.")
         return 130
 
 
