@@ -37,6 +37,11 @@ lint: $(SETUP) ## Check style and formatting with ruff
 types: $(SETUP) ## Check types with mypy
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(SETUP) ## Build the documentation into site/
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/thresholds_population.py
