@@ -76,7 +76,7 @@ def one_line(error: Exception) -> str:
     wrong_key = re.search(r"Could not override '([\w.]+)'", str(error))
     if missing:
         group, _, name = missing.group(1).rpartition("/")
-        names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+        names = sorted(path.stem for path in (config_folder() / group).glob("[!_]*.yaml"))
         return f"there is no {missing.group(1)!r}: choose one of {', '.join(names)}.{_suggestion(name, names)}"
     if wrong_key:
         return _wrong_key(wrong_key.group(1))
@@ -107,6 +107,6 @@ def _field_names() -> set[str]:
             continue
         content = OmegaConf.load(path)
         if isinstance(content, DictConfig):
-            fields |= {f"{path.parent.name}.{key!s}" for key in content}
+            fields |= {f"{path.parent.name}.{key!s}" for key in content if key not in ("_target_", "defaults")}
     top = OmegaConf.load(config_folder() / "config.yaml")
     return fields | {str(key) for key in top if key != "defaults"}  # type: ignore[union-attr]
