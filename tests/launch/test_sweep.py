@@ -132,7 +132,7 @@ def test_a_folder_depends_on_the_identifying_overrides_alone() -> None:
 
 def test_the_trunk_of_a_sweep_lands_inside_it() -> None:
     branches = ("groups=deft2", "schedule.epochs=[0.1,0.1]", "schedule.pressures=[70,30]")
-    trunk = "+trunk={stages:1,gamma:0.1,folder:'multirun_outputs/${sweep.name}/trunk/seed${seed}'}"
+    trunk = "+shared_stages={stages:1,gamma:0.1,folder:'multirun_outputs/${sweep.name}/trunk/seed${seed}'}"
     status, _, outcomes = sweep(*QUICK, *branches, trunk, "groups.gamma=0,1", "sweep.name=mine")
     assert (status, len(outcomes)) == (0, 2)
     assert Path("multirun_outputs/mine/trunk/seed0/checkpoints/stage_1.ckpt").is_file()
