@@ -16,7 +16,7 @@ PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
 # the third time that 64 MiB are allocated and written in blocks of 8 MiB, then the fall of what is resident, in pages.
 SCRIPT = """
 import ctypes, resource, threading
-from deft_lightning import memory
+from deft_lightning.common import memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
