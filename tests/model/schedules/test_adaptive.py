@@ -63,8 +63,9 @@ def test_two_timelines_of_one_schedule_are_independent() -> None:
 
 
 def test_windows_begin_with_the_stage() -> None:
-    """The first stage settles at step 30, so the second, with the same KL, needs three windows of its own."""
+    """The second stage needs three windows of its own, counted from where the first ended."""
     assert feed(adaptive(), [5.0] * 100) == [30, 60]
+    assert feed(adaptive(epochs=[0.25, 2]), [5.0] * 100) == [25, 55]  # the first is over in its third window
 
 
 def test_bounds() -> None:
