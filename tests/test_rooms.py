@@ -1,4 +1,4 @@
-"""Which commands and rooms do without torch, whose import takes seconds."""
+"""Commands and rooms that import no torch, which would take seconds."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def test_every_file_is_the_one_name_of_the_class_it_builds(group: str) -> None:
     assert len({get_class(target) for target in names}) == len(names)  # they exist, and no two are the same
 
 
-def test_dip_vaes_are_told_apart() -> None:
+def test_the_two_dip_vaes_have_different_names() -> None:
     names = conf.choice_names("objective")
     assert (names["deft_lightning.DIPVAE1"], names["deft_lightning.DIPVAE2"]) == ("dip_vae_i", "dip_vae_ii")
 

@@ -1,4 +1,4 @@
-"""From an error to the screen, and output whose reader has gone."""
+"""How errors are printed, and what happens when the reader of the output has gone."""
 
 from __future__ import annotations
 

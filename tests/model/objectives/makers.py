@@ -54,7 +54,7 @@ def averaged_step(name: str, rank: int, processes: int) -> tuple[list[Tensor], l
     parameters = [torch.ones(LATENTS, requires_grad=True), torch.full((LATENTS,), -0.5, requires_grad=True)]
     share = slice(rank * BATCH // processes, (rank + 1) * BATCH // processes)
     batch = make_batch(mean[share] * parameters[0], mean[share].abs() * parameters[1])
-    sample = batch.posterior.sample(noise[share])  # the share of one noise, where make_batch would draw its own
+    sample = batch.posterior.sample(noise[share])  # a share of the same noise in every process
     objective = make(name)
     # As a capacity 1.7 nats are above the KL of the first half, 1.2, and of the whole, 1.6, and below the other, 2.0.
     batch._replace(sample=sample).regulariser(objective, 1.7).backward()
