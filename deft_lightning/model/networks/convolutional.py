@@ -1,9 +1,8 @@
 """Four convolutions and four transposed convolutions, after Burgess et al. 2018 and section 6 of the paper.
 
-The encoder groups are independent networks with parameters of their own, but they run as one:
-`GroupedEncoder.forward` concatenates their kernels into one dense convolution (the first layer, whose
-input all groups share) and grouped convolutions (the others). That is exact, and about twice as fast
-on a CPU as one small convolution after another.
+Encoder groups are independent networks that share no parameters, but they run as one. `GroupedEncoder.forward`
+concatenates their kernels: into one dense convolution in the first layer, whose input all groups share, and into
+grouped convolutions in the others. The result is the same, and on a CPU it takes about half the time.
 """
 
 from __future__ import annotations
@@ -20,15 +19,17 @@ from torch import Tensor, nn
 from deft_lightning.common.errors import DeftError
 from deft_lightning.model.networks.base import Encoders, Networks, Posterior
 
-IMAGE_SIZE = 64  # four stride-2 layers lead from 64 x 64 to 4 x 4 and back
+IMAGE_SIZE = 64  # four layers of stride 2 turn 64 x 64 into 4 x 4 and back
 
 
 @dataclass(frozen=True)
 class Convolutional(Networks):
-    """Networks of stride-2 convolutions for images of 64 x 64.
+    """Networks of convolutions with stride 2, for images of 64 x 64.
 
-    `encoder_channels` are those of the four convolutions, divided among the groups; `decoder_channels` those of the
-    input of the four transposed convolutions; `hidden` the units of the fully connected layer, which is not divided.
+    Attributes:
+        encoder_channels: output channels of the four convolutions of the encoder, divided among the groups.
+        decoder_channels: input channels of the four transposed convolutions of the decoder.
+        hidden: units of the fully connected layer; every group has as many.
     """
 
     encoder_channels: tuple[int, ...]
@@ -38,8 +39,8 @@ class Convolutional(Networks):
     def check(self, groups: int) -> None:
         if min(self.encoder_channels) < groups:
             raise DeftError(
-                f"groups.latents names {groups} groups, more than the {min(self.encoder_channels)} channels of "
-                "these networks can be divided among: use fewer groups."
+                f"groups.latents has {groups} groups, more than the {min(self.encoder_channels)} channels that these "
+                "networks divide among them: use fewer groups."
             )
 
     def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> GroupedEncoder:
@@ -53,7 +54,7 @@ class Convolutional(Networks):
 
 
 class Burgess(Convolutional):
-    """The networks of the paper (section 6) and of Burgess et al. 2018: 32 channels in every layer."""
+    """The networks of section 6 of the paper and of Burgess et al. 2018, with 32 channels in every layer."""
 
     def __init__(self) -> None:
         super().__init__((32, 32, 32, 32), (32, 32, 32, 32))
@@ -74,7 +75,7 @@ def _channels(image_shape: tuple[int, int, int]) -> int:
 
 
 class Encoder(nn.Module):
-    """One encoder group: image [B, C, 64, 64] to the `Posterior` of its own latents, [B, latents] each."""
+    """One encoder group: images [B, C, 64, 64] to the `Posterior` of its latents, [B, latents] each."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(hidden, 2 * latents)
 
     def forward(self, images: Tensor) -> Posterior:
-        """The plain path, layer after layer; `GroupedEncoder` gives the same numbers for all groups at once."""
+        """One layer after another. `GroupedEncoder` computes the same for all groups at once."""
         x = images
         for convolution in self.convolutions:
             x = F.relu(convolution(x))  # [B, c, 32], [B, c, 16], [B, c, 8], [B, c, 4]
@@ -95,14 +96,14 @@ class Encoder(nn.Module):
 
 
 class GroupedEncoder(Encoders):
-    """G independent encoders run as one: image [B, C, 64, 64] to the concatenated `Posterior` [B, sum(latents)]."""
+    """G independent encoders run as one: images [B, C, 64, 64] to the `Posterior` of all latents, [B, D] each."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
         self.groups = nn.ModuleList(encoders)
 
     def forward(self, images: Tensor) -> Posterior:
-        """Equal to concatenating every group's own `Encoder.forward`."""
+        """Equal to the outputs of `Encoder.forward` of every group, concatenated."""
         groups: list[Encoder] = list(self.groups)  # type: ignore[arg-type]
         if len(groups) == 1:
             return groups[0](images)
@@ -111,7 +112,7 @@ class GroupedEncoder(Encoders):
             convolutions = [cast(nn.Conv2d, group.convolutions[layer]) for group in groups]
             weight = torch.cat([c.weight for c in convolutions])
             bias = torch.cat([cast(Tensor, c.bias) for c in convolutions])
-            shared_input = layer == 0  # every group reads the whole image, then only its own channels
+            shared_input = layer == 0  # every group reads the whole image; later layers read the group's channels
             x = F.relu(
                 F.conv2d(x, weight, bias, stride=2, padding=1, groups=1 if shared_input else len(groups))
             )  # [B, G*c, 32], [B, G*c, 16], [B, G*c, 8], [B, G*c, 4]
@@ -124,7 +125,7 @@ class GroupedEncoder(Encoders):
 
 
 class Decoder(nn.Module):
-    """Latents [B, D] to the logits of a Bernoulli per pixel and channel, [B, C, 64, 64]."""
+    """Latents [B, D] to logits [B, C, 64, 64], one Bernoulli per pixel and channel."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
