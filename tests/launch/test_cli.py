@@ -44,7 +44,7 @@ from tests.launch.running import QUICK, REPOSITORY, command
         (["groups=deft2"], "the schedule has 4 stages and groups.latents has 2 groups"),
         (["trainer.accelerator=abacus", *TINY[1:2]], "trainer"),
         (["trainer.precision=7", *TINY[1:2]], "trainer"),
-        (["data=custom"], "data.path should say where the images are"),
+        (["data=custom"], "data.path is null: give"),
         (["data.source=elsewhere"], "data.source is 'elsewhere'"),
         (["resume=true"], "there is no unfinished run of this name and seed under "),
         (["resume=nowhere"], "nowhere holds no run to resume"),

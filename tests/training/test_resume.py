@@ -155,8 +155,8 @@ def test_resume_on_other_pixels_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
         run.train(*compose_run(folder, *PLAIN, *_send(3, signal.SIGTERM)))
-    results.update(folder, data={"source": "official"})
-    with pytest.raises(DeftError, match="began on images whose source is official, and now it is rendered"):
+    results.update(folder, data={"source": "published"})
+    with pytest.raises(DeftError, match="began on images whose source is published, and now it is rendered"):
         run.train(*compose_run(folder, *PLAIN, "resume=true"))
 
 

@@ -70,7 +70,7 @@ def test_runs_with_another_gamma_share_their_trunk(whole: Path, tmp_path: Path) 
         (("init_from={missing}",), "there is no checkpoint .*missing.ckpt"),
         (("init_from={last}",), "is at step 24 and the schedule ends at 24: there is nothing left to train"),
         (("init_from={stage_1}", "groups=deft4"), "is of another model than the configuration"),
-        (("init_from={stage_1}", "seed=3"), "data order has seed 0, but this run has 3"),
+        (("init_from={stage_1}", "seed=3"), "seed is 3, but the checkpoint.s data order has seed 0"),
         (("init_from={stage_1}", "+trunk={{stages:1,gamma:0.1,folder:x}}"), "init_from and trunk both say"),
         (("+trunk={{stages:2,gamma:0.1,folder:x}}",), "trunk.stages is 2: .* here 1 to 1"),
         (
