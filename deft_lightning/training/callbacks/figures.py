@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from deft_lightning.common.pictures import GAP, Array, mosaic, rgb
+
+DPI = 120
+PNG = {"compress_level": 4}  # twice as fast as the default, and files are hardly larger
 
 
 class Animation:
@@ -78,8 +82,17 @@ def mark_stages(axes: Axes, boundaries: Sequence[int]) -> None:
 def as_image(figure: Figure) -> Image.Image:
     """A figure as a picture in memory."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120, bbox_inches="tight")
+    write_png(figure, buffer)
     return Image.open(buffer)
+
+
+def write_png(figure: Figure, target: Path | io.BytesIO) -> None:
+    """Write a figure as PNG; one that has no layout engine is cropped to all that is drawn."""
+    if figure.get_layout_engine() is None:
+        figure.savefig(target, dpi=DPI, bbox_inches="tight", pil_kwargs=PNG)
+    else:
+        figure.set_dpi(DPI)
+        FigureCanvasAgg(figure).print_png(target, pil_kwargs=PNG)  # `savefig` would draw the figure twice
 
 
 def traversal_grid(images: Array, rows: Sequence[str], span: float, title: str) -> Figure:
@@ -116,7 +129,7 @@ def _labelled_grid(images: Array, rows: Sequence[str], columns: Sequence[str], t
     # One mosaic on one pair of axes: a pair for every image takes seconds to draw.
     height, width = images.shape[-2:]
     figure = Figure(figsize=(0.75 * images.shape[1], 0.75 * images.shape[0]))
-    axes = figure.add_axes((0, 0, 1, 1))  # labels are outside; save_figure crops the file to all that is drawn
+    axes = figure.add_axes((0, 0, 1, 1))  # labels are outside; write_png crops the file to all that is drawn
     axes.imshow(mosaic(images))
     axes.set_yticks([j * (height + GAP) + (height - 1) / 2 for j in range(len(rows))], rows, fontsize=8)
     axes.set_xticks([i * (width + GAP) + (width - 1) / 2 for i in range(len(columns))], columns, fontsize=7)

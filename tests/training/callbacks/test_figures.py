@@ -124,7 +124,7 @@ def test_nothing_is_cut_off_the_file(tmp_path: Path) -> None:
             {"1": {"max1": {"orientation of the object": 0.5}, "max2": {"orientation of the object": 0.1}}}, [1]
         ),
     }.items():
-        figure.savefig(tmp_path / f"{name}.png", bbox_inches="tight")
+        figures.write_png(figure, tmp_path / f"{name}.png")
         pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
         for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
             assert edge.min() > 250
