@@ -1,4 +1,4 @@
-"""The whole study on one page: results.json and thresholds.json files in, figures, tables and HTML out.
+"""The whole study on one page: reads results.json and thresholds.json files; writes figures, tables and HTML.
 
 Nothing here imports torch or reads a checkpoint.
 """

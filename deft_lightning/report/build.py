@@ -1,4 +1,4 @@
-"""From paths to a report: load, draw every plate, write every table, put them on one page."""
+"""From paths to a report: load the records, draw all plates, write all tables, put them on one page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
+import rich
+
+from deft_lightning.common.console import new_progress
 from deft_lightning.common.errors import DeftError
 from deft_lightning.report import page, tables
 from deft_lightning.report.figures import FIGURES, PaperFigure, Plate, save
@@ -19,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
-    """Write index.html, figures/ and tables/ into `out` from the runs under `paths`; returns the page.
+    """Write index.html, figures/ and tables/ into `out` from the runs under `paths`; returns the path of the page.
 
     Raises `DeftError` when there are no runs, or when `out` cannot be written.
     """
@@ -30,7 +33,7 @@ def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
             folder.mkdir(parents=True, exist_ok=True)
         planned = [(figure, plate) for figure in FIGURES for plate in _plan(study, figure)]
         workers = max(1, min(os.cpu_count() or 1, len(planned)))
-        # Figures are cycles throughout: collecting them takes a tenth of the time, and the workers end soon anyway.
+        # Figures are full of reference cycles: collecting them takes a tenth of the time, and the workers end soon.
         with ProcessPoolExecutor(workers, initializer=gc.disable) as pool:
             waiting = [(figure, plate, pool.submit(save, plate, out / "figures")) for figure, plate in planned]
             made = [
@@ -46,16 +49,18 @@ def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
 
 
 def _collect(study: Study, waiting: Sequence[tuple[PaperFigure, Plate, Future[None]]]) -> dict[str, list[Plate]]:
-    """The plates that could be saved, by the number of their figure; the others are reported."""
+    """The plates that were saved, by the number of their figure; the others become problems of the study."""
     drawn: dict[str, list[Plate]] = {figure.number: [] for figure in FIGURES}
-    for figure, plate, outcome in waiting:
-        error = outcome.exception()
-        if isinstance(error, OSError):
-            raise error
-        if error is None:
-            drawn[figure.number].append(plate)
-        else:
-            _report(study, figure, error)
+    # In a pipe the output of the command is the path of the page and nothing else.
+    with new_progress(transient=True, disable=not rich.get_console().is_terminal) as progress:
+        for figure, plate, outcome in progress.track(waiting, description="Figures"):
+            error = outcome.exception()
+            if isinstance(error, OSError):
+                raise error
+            if error is None:
+                drawn[figure.number].append(plate)
+            else:
+                _leave_out(study, figure, error)
     return drawn
 
 
@@ -64,12 +69,12 @@ def _plan(study: Study, figure: PaperFigure) -> list[Plate]:
     for part in figure.parts:
         try:
             plates += part(study)
-        except Exception as error:  # a record nobody foresaw must not cost the page
-            _report(study, figure, error)
+        except Exception as error:  # one unexpected record must not prevent the page
+            _leave_out(study, figure, error)
     return plates
 
 
-def _report(study: Study, figure: PaperFigure, error: BaseException) -> None:
+def _leave_out(study: Study, figure: PaperFigure, error: BaseException) -> None:
     problem = f"A part of {figure.number} cannot be drawn and is left out ({type(error).__name__}: {error})."
     log.warning(problem, exc_info=log.isEnabledFor(logging.DEBUG))
     study.problems.append(problem)

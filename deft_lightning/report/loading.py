@@ -1,4 +1,4 @@
-"""Finds and reads results.json and thresholds.json; what cannot be used becomes a sentence, never an exception."""
+"""Find and read results.json and thresholds.json. A file that cannot be used becomes a sentence, not an exception."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from pathlib import Path
 from typing import Any
 
 from deft_lightning.common import results
-from deft_lightning.common.checks import is_number
+from deft_lightning.common.checks import is_number, is_whole
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.method import Method
 
 log = logging.getLogger(__name__)
 
 THRESHOLDS = "thresholds.json"
+SCHEMA_VERSIONS = {results.FILE: results.SCHEMA_VERSION, THRESHOLDS: 1}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One results.json; whatever is missing or of the wrong kind in it reads as absent."""
+class Record:
+    """The content of one results.json or thresholds.json; a field of the wrong type reads as absent."""
 
     folder: Path
     content: dict[str, Any]
 
     @property
     def status(self) -> str:
-        """starting, running, finished, interrupted or failed."""
+        """A value of `results.Status`, or "unknown"."""
         return self.text("status") or "unknown"
 
     @property
     def finished(self) -> bool:
-        """Whether its last scores are those of the whole schedule."""
-        return self.status == "finished"
+        """Whether every step of the schedule was taken, so that the last scores are the final ones."""
+        return self.status == results.Status.FINISHED
 
-    @property
-    def method(self) -> str:
-        """Label of the method; the experiment's name for a run that recorded none."""
-        return self.text("method") or self.text("name") or "unknown"
+    @cached_property
+    def method(self) -> Method:
+        """The method; where none is recorded, one that is named after the experiment."""
+        record = self.mapping("method")
+        fields = {key: value for key, value in record.items() if _is_method_field(key, value)}
+        return Method.of_record(fields) if fields else Method("unknown", name=self.name or None)
 
     @property
     def name(self) -> str:
-        """Name of the experiment."""
+        """Name of the experiment; "" where it is not recorded."""
         return self.text("name") or ""
 
     @property
@@ -55,14 +59,14 @@ class Run:
 
     @property
     def source(self) -> str:
-        """Where the pixels come from, the background's origin with it where there is one."""
+        """Where the pixels come from; for data with a background, also where that comes from."""
         background = self.text("data", "background")
         source = self.text("data", "source") or "unknown source"
         return f"{source}, {background} background" if background else source
 
     @property
     def scale(self) -> str:
-        """How much of its schedule was run; "" where it is not recorded."""
+        """The fraction of the schedule that was run; "" where it is not recorded."""
         fraction = self.value("training", "scale", "fraction")
         if not is_number(fraction):
             return ""
@@ -72,11 +76,11 @@ class Run:
     def seed(self) -> int | None:
         """The seed; None where it is not recorded."""
         seed = self.content.get("seed")
-        return seed if isinstance(seed, int) else None
+        return seed if is_whole(seed) else None
 
     @cached_property
     def stages(self) -> list[dict[str, Any]]:
-        """The records of the stages that ended, first stage first."""
+        """The records of the stages that ended, in order."""
         stages = self.mapping("stages")
         numbered = {int(key[6:]): key for key in stages if key.startswith("stage_") and key[6:].isdecimal()}
         return [stages[numbered[n]] for n in sorted(numbered) if isinstance(stages[numbered[n]], dict)]
@@ -91,81 +95,105 @@ class Run:
         value = self.value(*keys)
         return value if isinstance(value, str) else None
 
+    def number(self, *keys: str) -> float | None:
+        """The finite number at a path of keys; None where there is none."""
+        value = self.value(*keys)
+        return value if is_number(value) else None
+
     def mapping(self, *keys: str) -> dict[str, Any]:
         """The mapping at a path of keys; empty where there is none."""
         value = self.value(*keys)
         return value if isinstance(value, dict) else {}
 
     def value(self, *keys: str) -> Any:
-        """Whatever is at a path of keys; None where there is nothing."""
+        """The value at a path of keys, of any type; None where there is none."""
         value: Any = self.content
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
     def history(self, kind: str) -> list[tuple[int, dict[str, Any]]]:
-        """(step, record) of what was logged over training under `kind`, by step."""
+        """(step, record) pairs of one kind of `history`, sorted by step."""
         rows = self.mapping("history", kind)
         return sorted((int(k), v) for k, v in rows.items() if k.isdecimal() and isinstance(v, dict))
 
 
 @dataclass
-class Found:
-    """What lies under the paths that were given."""
+class Records:
+    """All records that were read, and the problems with files that could not be."""
 
-    runs: list[Run] = field(default_factory=list)
-    thresholds: list[Run] = field(default_factory=list)
-    """Contents of thresholds.json files; they have the `data` of a run, and their own `kind`."""
+    runs: list[Record] = field(default_factory=list)
+    thresholds: list[Record] = field(default_factory=list)
+    """Records of thresholds.json files, which describe their `data` as runs do."""
     problems: list[str] = field(default_factory=list)
-    """One sentence for every file that cannot be used."""
+    """One sentence for every file that cannot be used; files of an old schema share one."""
 
 
-def load(paths: Sequence[str | Path]) -> Found:
-    """Everything under `paths`: folders, searched to any depth, results.json files, or glob patterns.
+def load(paths: Sequence[str | Path]) -> Records:
+    """Read all records under `paths`: folders, searched to any depth, results.json files, or glob patterns.
 
     Raises `DeftError` when there is no results.json and no thresholds.json at all.
     """
-    found = Found()
-    files: dict[Path, Path] = {}  # a file that two of the paths lead to is one
-    for given in paths:
-        here = {path.resolve(): path for path in _files(given)}
-        files |= here
-        if not here:
-            found.problems.append(f"There is no {results.FILE} or {THRESHOLDS} under {given}.")
+    records = Records()
+    files: dict[Path, Path] = {}  # by resolved path: two of the paths may lead to one file
+    for path in paths:
+        matches = {match.resolve(): match for match in _files(path)}
+        files |= matches
+        if not matches:
+            records.problems.append(f"There is no {results.FILE} or {THRESHOLDS} under {path}.")
     if not files:
         where = ", ".join(map(str, paths))
         raise DeftError(f"no {results.FILE} or {THRESHOLDS} under {where}: give the folder of a sweep or of runs.")
+    outdated = []
     for path in sorted(files.values()):
-        content = _read(path, found.problems)
-        if content is not None and path.name == THRESHOLDS and content.get("finished") is False:
-            found.problems.append(f"{path} is of a measurement that is not finished: it is left out until it is.")
-        elif content is not None:
-            (found.runs if path.name == results.FILE else found.thresholds).append(Run(path.parent, content))
-    for problem in found.problems:
+        content = _read(path, records.problems)
+        if content is None:
+            continue
+        if content.get("schema_version", SCHEMA_VERSIONS[path.name]) < SCHEMA_VERSIONS[path.name]:
+            outdated.append(path)
+        elif path.name == THRESHOLDS and content.get("finished") is False:
+            records.problems.append(f"{path} belongs to a measurement that has not finished: it is left out.")
+        else:
+            (records.runs if path.name == results.FILE else records.thresholds).append(Record(path.parent, content))
+    if outdated:
+        records.problems.append(
+            f"Files with a schema from before the first release are left out ({len(outdated)} of {len(files)}), such "
+            f"as {outdated[0]}: train these runs again."
+        )
+    for problem in records.problems:
         log.warning(problem)
-    return found
+    return records
 
 
 def numbers(mapping: Any) -> dict[str, float]:
-    """The finite numbers of a mapping; everything else in it counts as missing."""
+    """The finite numbers of a mapping; all other values count as missing."""
     if not isinstance(mapping, dict):
         return {}
     return {str(k): float(v) for k, v in mapping.items() if is_number(v)}
 
 
+def _is_method_field(key: str, value: Any) -> bool:
+    if key in ("groups", "stages"):
+        return is_whole(value)
+    if key == "variants":
+        return isinstance(value, list) and all(isinstance(variant, str) for variant in value)
+    return isinstance(value, str)
+
+
 def _files(path: str | Path) -> Iterator[Path]:
     matches = [str(path)] if os.path.exists(path) else glob.glob(str(path), recursive=True)
     for match in map(Path, matches):
-        if match.is_file() and match.name in (results.FILE, THRESHOLDS):
+        if match.is_file() and match.name in SCHEMA_VERSIONS:
             yield match
         for folder, folders, names in os.walk(match):
-            here = [name for name in (results.FILE, THRESHOLDS) if name in names]
+            here = [name for name in SCHEMA_VERSIONS if name in names]
             yield from (Path(folder, name) for name in here)
             if here:
                 folders.clear()  # no run lies inside another
 
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """The content of a file whose schema is not newer than this version's; None, and a problem, for any other."""
     try:
         content = results.read(path.parent) if path.name == results.FILE else json.loads(path.read_text())
     except DeftError as error:
@@ -177,11 +205,12 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         problems.append(f"{path} is not a record of this package: move it away.")
         return None
-    version = content.get("schema_version", results.SCHEMA_VERSION)
-    if not isinstance(version, int) or version > results.SCHEMA_VERSION:
+    newest = SCHEMA_VERSIONS[path.name]
+    version = content.get("schema_version", newest)
+    if not is_whole(version) or version > newest:
         problems.append(
-            f"{path} has schema version {version!r}, and this version of the package reads up to "
-            f"{results.SCHEMA_VERSION}: it is left out; update the package."
+            f"{path} has schema version {version!r} and is left out, since this version of the package reads up to "
+            f"{newest}: update the package."
         )
         return None
     return content

@@ -1,4 +1,4 @@
-"""index.html: one page with everything in it, made from a template beside this file."""
+"""index.html: one page that contains everything, made from templates/index.html."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from deft_lightning.common import files
 from deft_lightning.report import paper
 from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
-from deft_lightning.report.tables import NONE, Table
+from deft_lightning.report.tables import NONE, RUN_NUMBERS, Table
 
 INDEX = "index.html"
 REFERENCE = "DEFT"
-"""The method that the page compares the others with; every other pair is in comparisons.csv."""
+"""The method that the page compares with the others; comparisons.csv has all pairs."""
 
 
 class Section(NamedTuple):
-    """A part of the page: its figures by number; its tables have a place of their own in the template."""
+    """A section of the page with the numbers of its figures; the template places its tables."""
 
     key: str
     title: str
@@ -48,7 +48,7 @@ SECTIONS = (
 
 
 def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[str, Table], out: Path) -> Path:
-    """Write the page into `out`, beside figures/ and tables/, and return its path."""
+    """Write the page into `out`, which has figures/ and tables/; returns its path."""
     environment = Environment(
         loader=PackageLoader("deft_lightning.report"),
         autoescape=True,
@@ -80,7 +80,7 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
 
 
 def _inlined(plate: Plate, out: Path) -> dict[str, Any]:
-    """The picture as a data URI, and its width in percent of the column, so that letters have one size throughout."""
+    """The picture as a data URI, and its width in percent of the column, so that all text has the same size."""
     path = out / "figures" / f"{plate.key}.png"
     with Image.open(path) as image:
         width = min(100, round(100 * image.width / (WIDTH * DPI)))
@@ -88,7 +88,7 @@ def _inlined(plate: Plate, out: Path) -> dict[str, Any]:
 
 
 def _facts(study: Study) -> dict[str, Any]:
-    """What the head of the page says about the runs."""
+    """The numbers and names at the top of the page."""
     started = sorted(day[:10] for run in study.runs if (day := run.text("started")))
     return {
         "runs": len(study.runs),
@@ -104,7 +104,7 @@ def _facts(study: Study) -> dict[str, Any]:
 
 
 def _medians(study: Study, scores: Table) -> pd.DataFrame:
-    """Median MIG and its interval: one row a method, one column a data set."""
+    """Median MIG, its interval and the number of runs: one row a method, one column a data set."""
     rows = scores.printed[scores.printed["Score"] == paper.score_label("mig")]
     cells = {(r["Data"], r["Method"]): (r["Median"], r["95% of median"], r["Runs"]) for _, r in rows.iterrows()}
     methods = [m for m in map(paper.shown, study.methods) if any(m == key[1] for key in cells)]
@@ -113,13 +113,13 @@ def _medians(study: Study, scores: Table) -> pd.DataFrame:
 
 
 def _main_scores(scores: Table) -> pd.DataFrame:
-    """The rows of the five scores of the field."""
+    """The rows of the usual scores and the reconstruction error."""
     wanted = [paper.score_label(s) for s in (*paper.MAIN_SCORES, "reconstruction")]
     return scores.printed[scores.printed["Score"].isin(wanted)]
 
 
 def _comparisons(table: Table) -> dict[str, pd.DataFrame]:
-    """MIG: the pairs of the reference method, or all where it did not run; and the rest."""
+    """The pairs for MIG: those with the reference method, or all where it was not run, and the others."""
     mig = table.frame["Score"] == paper.score_label("mig")
     first = mig & ((table.frame["A"] == REFERENCE) | (table.frame["B"] == REFERENCE))
     if not first.any():
@@ -135,8 +135,8 @@ def _overall(table: Table) -> list[tuple[str, str]]:
 
 
 def _runs(table: Table) -> list[dict[str, Any]]:
-    """Printed cells of every run, with the number that a column is sorted by."""
-    numbers = ("Seed", "MIG", "Reconstruction", "Steps", "Minutes")
+    """The printed cells of every run, and the numbers by which the page sorts its columns."""
+    numbers = ("MIG", "Reconstruction", *RUN_NUMBERS)
     frame, printed = table.frame.to_dict("records"), table.printed.to_dict("records")
     return [
         {**row, "sort": {n: "" if pd.isna(raw.get(n)) else raw[n] for n in numbers}}

@@ -1,14 +1,23 @@
-"""What the report knows beforehand: names, colours, units, the paper's numbers, and the commands behind each figure."""
+"""Names, order, colours and units of methods, data sets and scores, and the numbers of the paper."""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
 from zlib import crc32
 
+import yaml
+
+from deft_lightning.common.conf import config_folder
+from deft_lightning.common.method import Method
+
 FAILED_BELOW = 0.1
-"""A model fails when its MIG is lower (section 6.2 of the paper)."""
+"""A run counts as failed when its MIG is lower (section 6.2 of the paper)."""
 
 METHODS = ("DEFT", "DEFT (TC)", "beta-VAE", "FactorVAE", "DIP-VAE-I", "DIP-VAE-II", "beta-TCVAE", "AnnealedVAE")
-"""Order of methods in tables and figures; others follow in alphabetical order."""
+"""Labels of the paper's methods in the order of tables and figures; others follow alphabetically."""
+NORMAL_ENCODER = Method("beta-VAE", stages=2).label
+"""The ablation of Fig. 10: piecewise pressures with one group."""
 
 DATASETS = {
     "dsprites": "dSprites",
@@ -38,7 +47,7 @@ SCORES = {
     "total_correlation": "Total correlation (nats)",
 }
 MAIN_SCORES = ("mig", "dci_disentanglement", "modularity", "factor_vae", "sap")
-"""The scores of the field that the page shows first; the others are one click away."""
+"""The usual scores, which the page shows first; the others are folded away."""
 
 FAILURE_RATES = {  # Table 2, in percent
     "dsprites": (8.0, 47.7, 11.0, 76.0, 87.0, 18.7, 61.7),
@@ -48,17 +57,10 @@ FAILURE_RATES = {  # Table 2, in percent
 }
 TABLE_2_COLUMNS = ("DEFT", "beta-VAE", "FactorVAE", "DIP-VAE-I", "DIP-VAE-II", "beta-TCVAE", "AnnealedVAE")
 
-SETTINGS = {  # Table 1: groups, epochs, pressures
-    "dsprites": (4, (2, 2, 4, 15), (70, 30, 12, 1)),
-    "color_dsprites": (4, (2, 2, 4, 15), (160, 105, 30, 1)),
-    "scream_dsprites": (2, (4, 15), (140, 1)),
-    "smallnorb": (4, (20, 40, 40, 400), (30, 5, 3, 1)),
-}
-
 GAMMA_STUDY = "fig5_gamma"
-"""Name of the experiment of Fig. 5: its runs branch from one trunk, so that they are in no distribution."""
+"""Name of the experiment of Fig. 5: its runs share their first stage, so no distribution of scores includes them."""
 
-# Okabe and Ito's colours, which differ for every kind of colour vision, and Tol's for the rest.
+# The palette of Okabe and Ito, safe for colour-blind readers, and Tol's palette for the rest.
 _COLOURS = {
     "DEFT": "#0072b2",
     "DEFT (TC)": "#56b4e9",
@@ -74,8 +76,14 @@ _COLOURS = {
 _OTHER_COLOURS = ("#332288", "#117733", "#aa4499", "#661100")
 
 
+@cache
+def table_1() -> dict[str, dict[str, list[Any]]]:
+    """Table 1 of the paper, from conf/table1: {data set: {latents, epochs, pressures}}."""
+    return {path.stem: yaml.safe_load(path.read_text()) for path in (config_folder() / "table1").glob("*.yaml")}
+
+
 def failure_rate(method: str, dataset: str) -> float | None:
-    """Table 2 of the paper: percent of models that fail; None where the paper has no number."""
+    """Table 2 of the paper: percent of runs that fail; None where the paper has no number."""
     rates = FAILURE_RATES.get(dataset)
     return rates[TABLE_2_COLUMNS.index(method)] if rates and method in TABLE_2_COLUMNS else None
 
@@ -85,26 +93,21 @@ def method_order(methods: set[str]) -> list[str]:
     return [m for m in METHODS if m in methods] + sorted(methods - set(METHODS))
 
 
-def is_ablation(method: str) -> bool:
-    """Whether a label such as "beta-VAE, piecewise" names a method with one of its parts replaced."""
-    return ", " in method
-
-
 def colours(methods: list[str]) -> dict[str, str]:
-    """One colour for each method, the same in every figure."""
+    """The colour of each method, the same in every figure."""
     return {m: _COLOURS.get(m) or _OTHER_COLOURS[crc32(m.encode()) % len(_OTHER_COLOURS)] for m in methods}
 
 
 def shown(text: str) -> str:
-    """A method or score as it is printed: Greek letters in place of their names."""
+    """A label as it is printed: with the Greek letter beta."""
     return text.replace("beta-", "β-")
 
 
 def score_label(name: str) -> str:
-    """A score with its unit, as an axis says it."""
+    """The name of a score with its unit, as on an axis."""
     return SCORES.get(name, name.replace("_", " "))
 
 
 def score_order(names: set[str]) -> list[str]:
-    """The known scores in the order of `SCORES`, then the others by name."""
+    """The scores in `SCORES` in that order, then the others by name."""
     return [s for s in SCORES if s in names] + sorted(names - set(SCORES))

@@ -1,4 +1,4 @@
-"""Intervals, rank tests and effect sizes, so that "better" is not read from a mean."""
+"""Confidence intervals, rank tests and effect sizes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
-NOTHING = (float("nan"), float("nan"))
+NO_INTERVAL = (float("nan"), float("nan"))
 
 
 class Comparison(NamedTuple):
-    """Two samples compared by ranks; `superiority` is P(A > B) + P(A = B) / 2, 0.5 when neither tends to be higher."""
+    """Two samples compared by ranks; `superiority` is P(A > B) + P(A = B) / 2: 0.5 when neither tends to be higher."""
 
     superiority: float
     p: float
@@ -36,16 +36,16 @@ def mean_interval(values: ArrayLike) -> tuple[float, float]:
     """95% t interval of the mean; NaN for fewer than two values."""
     x = np.asarray(values, float)
     if len(x) < 2:
-        return NOTHING
+        return NO_INTERVAL
     half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     return float(x.mean() - half), float(x.mean() + half)
 
 
 def median_interval(values: ArrayLike) -> tuple[float, float]:
-    """95% interval of the median between two order statistics, whatever the distribution; NaN below six values."""
+    """95% interval of the median between two order statistics, for any distribution; NaN for fewer than six values."""
     x = np.asarray(values, float)
     if not len(x):
-        return NOTHING
+        return NO_INTERVAL
     interval = stats.quantile_test(x, p=0.5).confidence_interval(LEVEL)
     return float(interval.low), float(interval.high)
 
@@ -53,19 +53,19 @@ def median_interval(values: ArrayLike) -> tuple[float, float]:
 def compare(a: ArrayLike, b: ArrayLike) -> Comparison:
     """Mann-Whitney U test of two samples, two-sided. Reference: Mann & Whitney, 1947."""
     x, y = np.asarray(a, float), np.asarray(b, float)
-    with np.errstate(all="ignore"):  # two samples of one value throughout: no variance, p is NaN
+    with np.errstate(all="ignore"):  # all values equal: no variance, p is NaN
         u, p = stats.mannwhitneyu(x, y)
     return Comparison(float(u) / (len(x) * len(y)), 1.0 if np.isnan(p) else float(p))
 
 
 def compare_all(samples: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], Comparison]:
-    """Every pair of samples of at least two values, in the order of `samples`; p not yet corrected."""
+    """All pairs of samples with at least two values, in the order of `samples`; p is not corrected."""
     usable = [name for name in samples if len(samples[name]) >= 2]
     return {(a, b): compare(samples[a], samples[b]) for a, b in combinations(usable, 2)}
 
 
 def kruskal(samples: Sequence[Sequence[float]]) -> float | None:
-    """p of the Kruskal-Wallis test that all samples are of one distribution; None for fewer than two samples."""
+    """p of the Kruskal-Wallis test that all samples have one distribution; None for fewer than two samples."""
     usable = [s for s in samples if len(s) >= 2]
     if len(usable) < 2:
         return None
@@ -75,7 +75,7 @@ def kruskal(samples: Sequence[Sequence[float]]) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number: the chance of one false rejection among all stays below the level.
+    """p values corrected for their number: the chance of at least one false rejection stays below the level.
 
     Reference: Holm, A simple sequentially rejective multiple test procedure, 1979.
     """

@@ -1,34 +1,29 @@
-"""The runs as one table: which are compared, under which data set, at which swept value."""
+"""The runs as one table: which of them are compared, on which data, and at which swept value."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-from deft_lightning.report import paper
-from deft_lightning.report.loading import Found, Run
-
-NOT_SWEPT = ("seed", "data", "scale")
-"""Parts of `training` that are no setting of a method: data and scale are told apart by the label of the data set."""
-NO_VALUE = "none"
-IMPLIED = ("groups.count",)
-"""Settings that others decide: the number of groups is that of their latents, whether it is written down or not."""
+from deft_lightning.common.results import Status
+from deft_lightning.report import paper, swept
+from deft_lightning.report.loading import Record, Records
 
 
 class Study:
-    """Everything that tables and figures ask of the runs.
+    """Everything that tables and figures need to know about the runs.
 
     `compared` has one row for every finished run that counts, indexed by the run's place in `runs`: `data` (label of
-    the data set), `dataset`, `method`, `value` (the swept settings, as text), `best` (whether that value has the
-    highest mean MIG of its method and data set), and one column a score, NaN where the run has none.
+    the data set), `dataset`, `method` (its label), `value` (the swept settings, as text), `best` (whether that value
+    has the highest mean MIG of its method and data set), and one column a score, NaN where the run has none.
+    `methods` are their labels in the order in which they are shown, each with its `Method`.
     """
 
-    def __init__(self, found: Found) -> None:
-        self.runs, self.thresholds, self.problems = found.runs, found.thresholds, list(found.problems)
-        self.labels = _data_labels([*found.runs, *found.thresholds])
+    def __init__(self, records: Records) -> None:
+        self.runs, self.thresholds, self.problems = records.runs, records.thresholds, list(records.problems)
+        self.labels = _data_labels([*records.runs, *records.thresholds])
         self.notices = [*self._mixtures(), *self._unfinished()]
         counted = self._counted()
         values = self._swept_values(counted)
@@ -36,7 +31,7 @@ class Study:
             i: {
                 "data": self.label(self.runs[i]),
                 "dataset": self.runs[i].dataset,
-                "method": self.runs[i].method,
+                "method": self.runs[i].method.label,
                 "value": values[i],
                 **self.runs[i].scores,
             }
@@ -44,14 +39,15 @@ class Study:
         }
         self.compared = pd.DataFrame.from_dict(rows, orient="index")
         self.scores = paper.score_order({s for i in counted for s in self.runs[i].scores})
-        self.methods = paper.method_order({self.runs[i].method for i in counted})
+        methods = {self.runs[i].method.label: self.runs[i].method for i in counted}
+        self.methods = {label: methods[label] for label in paper.method_order(set(methods))}
         present = {row["data"] for row in rows.values()}
         self.data = [label for label in dict.fromkeys(self.labels.values()) if label in present]
         if rows:
             self.compared["best"] = _best(self.compared)
 
-    def label(self, run: Run) -> str:
-        """The data set of a run as it is printed, with source and scale where the study mixes them."""
+    def label(self, run: Record) -> str:
+        """The name of a run's data set as it is printed, with source and scale where they differ between runs."""
         return self.labels[_data_key(run)]
 
     def cells(self, score: str, best: bool = True) -> dict[tuple[str, str], pd.Series]:
@@ -64,24 +60,24 @@ class Study:
         return {(d, m): groups[d, m] for d in self.data for m in self.methods if (d, m) in groups}
 
     def best_value(self, data: str, method: str) -> str:
-        """The swept settings of the highest mean MIG; "" where nothing was swept."""
+        """The swept settings with the highest mean MIG; "" where nothing was swept."""
         frame = self.compared
         rows = frame[frame["best"] & (frame["data"] == data) & (frame["method"] == method)]
         return ", ".join(sorted(set(rows["value"])))
 
     def _counted(self) -> list[int]:
-        """Runs of the study that no later run of the same configuration on the same data repeats."""
+        """The runs that count; of several runs with the same configuration on the same data, only the latest."""
         latest: dict[Any, int] = {}
         for i, run in enumerate(self.runs):
-            if not _of_the_study(run):
+            if not _is_compared(run):
                 continue
             key = (run.text("config_digest") or i, _data_key(run))
             if key not in latest or (run.text("started") or "") >= (self.runs[latest[key]].text("started") or ""):
                 latest[key] = i
-        if repeats := sum(map(_of_the_study, self.runs)) - len(latest):
+        if repeats := sum(map(_is_compared, self.runs)) - len(latest):
             self.notices.append(
                 f"{repeats} finished run{'s repeat' if repeats > 1 else ' repeats'} the configuration and the seed of "
-                "another: the one started last counts."
+                "another run: only the one that was started last counts."
             )
         return sorted(latest.values())
 
@@ -89,37 +85,41 @@ class Study:
         sources, scales = _mixed([*self.runs, *self.thresholds])
         notices = []
         if sources:
-            notices.append("The runs saw images of different sources: they are kept apart, the label says which.")
+            notices.append("The images come from different sources. The report keeps them apart and names the source.")
         if scales:
-            notices.append("The runs took different parts of their schedules: they are kept apart, the label says how.")
+            notices.append(
+                "The runs were trained for different fractions of their schedules. The report keeps them apart and "
+                "names the fraction."
+            )
         return notices
 
     def _unfinished(self) -> list[str]:
-        kinds = Counter(run.status for run in self.runs if not run.finished)
-        if not kinds:
-            return []
-        methods = Counter(run.method for run in self.runs if not run.finished)
-        return [
-            f"{kinds.total()} of {len(self.runs)} runs did not finish ({_counts(kinds)}) and count in no table or "
-            f"distribution: {paper.shown(_counts(methods))}. The table of runs gives the reasons."
-        ]
+        """One sentence about the runs that diverged, and one about the others that did not finish."""
+        diverged = [run for run in self.runs if run.status == Status.DIVERGED]
+        others = [run for run in self.runs if not run.finished and run.status != Status.DIVERGED]
+        statuses = _counts(Counter(run.status for run in others))
+        notices = []
+        for runs, what in (
+            (others, f"did not finish ({statuses})"),
+            (diverged, "diverged: the loss or the weights were no longer finite"),
+        ):
+            methods = _counts(Counter(run.method.label for run in runs))
+            if runs:
+                notices.append(
+                    f"{len(runs)} of {len(self.runs)} runs {what}. No table or figure of scores includes them "
+                    f"({paper.shown(methods)}); the table of runs shows the reasons."
+                )
+        return notices
 
     def _swept_values(self, counted: list[int]) -> dict[int, str]:
-        groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+        groups: dict[tuple[str, str], dict[int, Record]] = defaultdict(dict)
         for i in counted:
-            groups[self.label(self.runs[i]), self.runs[i].method].append(i)
-        values: dict[int, str] = {}
-        for members in groups.values():
-            settings = {i: _settings(self.runs[i]) for i in members}
-            fields = list(dict.fromkeys(name for s in settings.values() for name in s if name not in IMPLIED))
-            swept = [name for name in fields if len({settings[i].get(name, NO_VALUE) for i in members}) > 1]
-            for i in members:
-                values[i] = ", ".join(f"{name.split('.')[-1]} {settings[i].get(name, NO_VALUE)}" for name in swept)
-        return values
+            groups[self.label(self.runs[i]), self.runs[i].method.label][i] = self.runs[i]
+        return {i: value for runs in groups.values() for i, value in swept.values(runs).items()}
 
 
-def _of_the_study(run: Run) -> bool:
-    """Whether a run is one of the study: it finished, was scored, and is no part of the gamma study."""
+def _is_compared(run: Record) -> bool:
+    """Whether a run has final scores and is not part of the gamma study."""
     return run.finished and bool(run.scores) and not run.name.startswith(paper.GAMMA_STUDY)
 
 
@@ -128,7 +128,7 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _best(frame: pd.DataFrame) -> pd.Series:
-    """Whether each row has the swept value of the highest mean MIG; all have where there is no MIG to choose by."""
+    """Whether each row has the swept value with the highest mean MIG; true for all where there is no MIG."""
     if "mig" not in frame:
         return pd.Series(True, index=frame.index)
     groups = ["data", "method"]
@@ -138,49 +138,29 @@ def _best(frame: pd.DataFrame) -> pd.Series:
     return highest.isna() | (frame["value"] == winners)
 
 
-def _settings(run: Run) -> dict[str, str]:
-    """The settings of a run's method, flat: dotted name to value as text."""
-    training = {k: v for k, v in run.mapping("training").items() if k not in NOT_SWEPT}
-    return dict(_flat(training, ""))
+def _data_key(run: Record) -> tuple[str, str, str, str]:
+    """Data set, its code if that is not from this package (module:name, else ""), source and scale."""
+    name = run.text("training", "data", "name") or ""
+    return run.dataset, name if ":" in name else "", run.source, run.scale
 
 
-def _flat(part: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    for key, value in part.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
-        else:
-            yield name, as_text(value)
-
-
-def as_text(value: Any) -> str:
-    """A setting as text, in which 6 and 6.0 are the same."""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(as_text, value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return NO_VALUE if value is None else str(value)
-
-
-def _data_key(run: Run) -> tuple[str, str, str]:
-    return run.dataset, run.source, run.scale
-
-
-def _data_labels(runs: list[Run]) -> dict[tuple[str, str, str], str]:
-    """How each (data set, source, scale) is printed, the paper's data sets first."""
-    known = list(paper.DATASETS)
+def _data_labels(runs: list[Record]) -> dict[tuple[str, str, str, str], str]:
+    """How each data key is printed, the paper's data sets first."""
+    order = list(paper.DATASETS)
     keys = {_data_key(run) for run in runs}
     sources, scales = _mixed(runs)
     labels = {}
-    for key in sorted(keys, key=lambda k: (known.index(k[0]) if k[0] in known else len(known), k)):
-        details = [key[1]] if sources else []
-        details += [key[2]] if scales and key[2] else []
-        name = paper.DATASETS.get(key[0], key[0])
+    for key in sorted(keys, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k)):
+        dataset, code, source, scale = key
+        details = [code] if code and any(k[0] == dataset and k[1] != code for k in keys) else []
+        details += [source] if sources else []
+        details += [scale] if scales and scale else []
+        name = paper.DATASETS.get(dataset, dataset)
         labels[key] = f"{name} ({', '.join(details)})" if details else name
     return labels
 
 
-def _mixed(runs: list[Run]) -> tuple[bool, bool]:
+def _mixed(runs: list[Record]) -> tuple[bool, bool]:
     """Whether the images have different sources, between data sets or within one, and whether scales differ."""
     origins = {run.text("data", "source") for run in runs}
     within = {(run.dataset, run.source) for run in runs}

@@ -1,4 +1,4 @@
-"""The tables of the report, each a frame of plain values with its printed form; CSV and Markdown are written here."""
+"""The tables of the report, as plain values and as printed text, and how they are written as CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -14,16 +14,30 @@ import numpy as np
 import pandas as pd
 
 from deft_lightning.common.checks import is_number
+from deft_lightning.common.results import Status
 from deft_lightning.report import paper, statistics
-from deft_lightning.report.loading import Run
-from deft_lightning.report.study import Study, as_text
+from deft_lightning.report.loading import Record
+from deft_lightning.report.study import Study
+from deft_lightning.report.swept import as_text
 
 NONE = "—"
+ORDER = (Status.DIVERGED, Status.FAILED, Status.INTERRUPTED, Status.RUNNING, Status.STARTING)
+"""The statuses at the head of the table of runs; any other follows, and finished runs come last."""
+RUN_NUMBERS = {
+    "Minutes": ".1f",
+    "Steps": ",.0f",
+    "Seed": ".0f",
+    "Images/s": ",.0f",
+    "Memory (MB)": ",.0f",
+    "Threads": ".0f",
+}
+"""Formats of numbers in the table of runs; one that is not recorded is an empty cell."""
+PIECEWISE = ("epochs", "pressures")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers as they are in `frame`, for CSV; as they are read in `printed`, for the page and Markdown."""
+    """A table twice: `frame` holds the values for CSV, `printed` the text for the page and Markdown."""
 
     key: str
     frame: pd.DataFrame
@@ -36,29 +50,29 @@ class Table:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A Markdown table; what would break a cell is escaped."""
+    """A Markdown table; characters that would break a cell are escaped."""
     rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
 def settings(study: Study) -> Table:
-    """Table 1 as it was run: the staged methods' groups, epochs and pressures, beside the paper's."""
+    """Table 1 as it was run: groups, epochs and pressures of the methods with stages, compared with the paper's."""
     rows: dict[tuple[Any, ...], int] = {}
     for i in study.compared.index:
         run = study.runs[i]
         schedule, groups = run.mapping("training", "schedule"), run.mapping("training", "groups")
         if not isinstance(schedule.get("pressures"), list):
             continue
-        epochs, pressures = (as_text(schedule.get(key)) for key in ("epochs", "pressures"))
-        known = paper.SETTINGS.get(run.dataset)
-        as_paper = known and [str(known[0]), as_text(known[1]), as_text(known[2])]
+        epochs, pressures = (as_text(schedule.get(key)) for key in PIECEWISE)
+        published = paper.table_1().get(run.dataset)
+        paper_row = published and [str(len(published["latents"])), *map(as_text, map(published.get, PIECEWISE))]
         latents = groups.get("latents")
         ours = [str(len(latents)) if isinstance(latents, list) else NONE, epochs, pressures]
         key = (
-            study.label(run), run.method, *ours, as_text(groups.get("gamma")),
+            study.label(run), run.method.label, *ours, as_text(groups.get("gamma")),
             as_text(run.value("training", "batch_size")), as_text(run.value("training", "lr")), run.scale or NONE,
-            NONE if not as_paper or run.method != "DEFT" else "yes" if ours == as_paper else "no",
+            NONE if not paper_row or run.method.label != "DEFT" else "yes" if ours == paper_row else "no",
         )  # fmt: skip
         rows[key] = rows.get(key, 0) + 1
     columns = ["Data", "Method", "Groups", "Epochs", "Pressures", "gamma", "Batch", "lr", "Steps run", "As in Table 1"]
@@ -67,7 +81,7 @@ def settings(study: Study) -> Table:
 
 
 def failures(study: Study) -> Table:
-    """Table 2: how often MIG is below 0.1, with 95% Wilson intervals, beside the paper's numbers."""
+    """Table 2: how often MIG is below 0.1, with 95% Wilson intervals, and the paper's numbers."""
     pooled, best = study.cells("mig", best=False), study.cells("mig")
     columns = [
         "Data", "Method", "Runs", "Failed (%)", "Low", "High", "Best value", "Runs at best", "Failed at best (%)",
@@ -110,7 +124,7 @@ def summary(study: Study) -> Table:
 
 
 def comparisons(study: Study) -> Table:
-    """Every pair of methods by ranks, p corrected over the pairs of one score on one data set, with effect sizes."""
+    """Rank tests and effect sizes of all pairs of methods, p corrected over the pairs of a score on a data set."""
     columns = ["Score", "Data", "A", "B", "Runs A", "Runs B", "Median A", "Median B", "P(A > B)", "Cliff's delta",
                "p", "p (Holm)", "p of all (Kruskal-Wallis)", "Reading"]  # fmt: skip
     rows = []
@@ -137,16 +151,16 @@ def comparisons(study: Study) -> Table:
 
 
 def udr(study: Study) -> Table:
-    """UDR per method: what a choice without labels would take, and what MIG it has."""
+    """UDR of each method: the run that a choice without labels takes, and its MIG."""
     scores = {i: study.runs[i].value("udr", "score") for i in study.compared.index}
-    known = study.compared.loc[[i for i, score in scores.items() if is_number(score)]].copy()
+    ranked = study.compared.loc[[i for i, score in scores.items() if is_number(score)]].copy()
     columns = ["Data", "Method", "Runs with UDR", "Median UDR", "Highest UDR", "Chosen run", "Its MIG", "Median MIG",
                "Highest MIG"]  # fmt: skip
-    if not len(known) or "mig" not in known:
+    if not len(ranked) or "mig" not in ranked:
         return _table("udr", pd.DataFrame(columns=columns))
-    known["udr"] = [scores[i] for i in known.index]
+    ranked["udr"] = [scores[i] for i in ranked.index]
     rows = []
-    for (data, method), group in known.groupby(["data", "method"]):
+    for (data, method), group in ranked.groupby(["data", "method"]):
         chosen = group["udr"].idxmax()
         value, seed = group.at[chosen, "value"], study.runs[chosen].seed
         rows.append(
@@ -158,50 +172,53 @@ def udr(study: Study) -> Table:
 
 
 def proposals(study: Study) -> Table:
-    """Pressures found without labels, beside those of Table 1."""
+    """Pressures proposed without labels, compared with those of Table 1."""
     columns = ["Data", "Seeds", "Pressures", "Epochs", "Stable", "Pressures of Table 1"]
     rows = []
     for record in study.thresholds:
-        proposal, known = record.mapping("proposal"), paper.SETTINGS.get(record.dataset)
+        proposal, published = record.mapping("proposal"), paper.table_1().get(record.dataset)
         if record.text("kind") != "proposal" or not proposal:
             continue
         seeds = record.value("seeds")
         rows.append(
             [study.label(record), len(seeds) if isinstance(seeds, list) else seeds,
              *(as_text(proposal.get(key)) for key in ("pressures", "epochs")),
-             "yes" if proposal.get("stable") else "no", as_text(known[2]) if known else None]
+             "yes" if proposal.get("stable") else "no", as_text(published["pressures"]) if published else None]
         )  # fmt: skip
     return _table("proposals", pd.DataFrame(rows, columns=columns))
 
 
 def runs(study: Study, out: Path) -> Table:
-    """Every run, those that did not finish first: what it was, how it ended, its scores, its folder seen from `out`."""
+    """All runs, the finished ones last: method, status, scores, and the folder relative to `out`."""
     rows = [_run_row(study, i, run, out) for i, run in enumerate(study.runs)]
-    methods = paper.method_order({run.method for run in study.runs})
+    methods = paper.method_order({run.method.label for run in study.runs})
     labels = list(study.labels.values())
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
         seed = -1 if row["Seed"] is None else row["Seed"]
-        finished = row["Status"] == "finished"
-        return finished, labels.index(row["Data"]), methods.index(row["Method"]), row["Value"], seed, row["Folder"]
+        status = row["Status"]
+        end = ORDER.index(status) if status in ORDER else len(ORDER) + (status == Status.FINISHED)
+        return end, labels.index(row["Data"]), methods.index(row["Method"]), row["Value"], seed, row["Folder"]
 
     frame = pd.DataFrame(sorted(rows, key=place))
     printed = frame.copy()
-    printed["Minutes"] = ["" if pd.isna(x) else f"{x:.1f}" for x in frame["Minutes"]]
-    printed["Steps"] = ["" if pd.isna(x) else f"{x:,.0f}" for x in frame["Steps"]]
-    printed["Seed"] = ["" if pd.isna(x) else f"{x:.0f}" if is_number(x) else x for x in frame["Seed"]]
+    for column, form in RUN_NUMBERS.items():
+        printed[column] = ["" if pd.isna(x) else format(x, form) for x in frame[column]]
     return _table("runs", frame, printed)
 
 
-def _run_row(study: Study, index: int, run: Run, out: Path) -> dict[str, Any]:
+def _run_row(study: Study, index: int, run: Record, out: Path) -> dict[str, Any]:
     compared = study.compared.loc[index] if index in study.compared.index else None
-    seconds = run.value("timings", "train_seconds")
+    seconds = run.number("timings", "train_seconds")
     row = {
-        "Status": run.status, "Method": run.method, "Data": study.label(run), "Source": run.source, "Seed": run.seed,
-        "Value": "" if compared is None else compared["value"], "Counts": "no" if compared is None else "yes",
+        "Status": run.status, "Method": run.method.label, "Data": study.label(run), "Source": run.source,
+        "Seed": run.seed, "Value": "" if compared is None else compared["value"],
+        "Counts": "no" if compared is None else "yes",
         "MIG": run.scores.get("mig"), "Reconstruction": run.scores.get("reconstruction"),
-        "Steps": run.value("steps"), "Minutes": round(seconds / 60, 1) if is_number(seconds) else None,
-        "Experiment": run.name, "Package": run.text("versions", "deft_lightning"),
+        "Steps": run.number("steps"), "Minutes": None if seconds is None else round(seconds / 60, 1),
+        "Images/s": run.number("images_per_second"), "Memory (MB)": run.number("peak_memory_mb"),
+        "Precision": run.text("precision") or "", "Device": run.text("device") or "",
+        "Threads": run.number("threads"), "Experiment": run.name, "Package": run.text("versions", "deft_lightning"),
         "Torch": run.text("versions", "torch"), "Commit": (run.text("git_commit") or "")[:8],
         "Started": run.text("started"), "Reason": run.text("reason") or "",
         "Folder": Path(os.path.relpath(run.folder, out)).as_posix(),
@@ -218,14 +235,14 @@ def _table(key: str, frame: pd.DataFrame, printed: pd.DataFrame | None = None) -
 
 
 def _ordered(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    places = [
-        study.data.index(d) * 1000 + study.methods.index(m) for d, m in zip(frame["Data"], frame["Method"], strict=True)
-    ]
+    """The rows in the order of data sets and methods."""
+    data, methods = study.data, list(study.methods)
+    places = [data.index(d) * 1000 + methods.index(m) for d, m in zip(frame["Data"], frame["Method"], strict=True)]
     return frame.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
 
 
 def _failure_rate(mig: pd.Series) -> tuple[int, float, float, float]:
-    """(runs, percent that failed, and its interval)."""
+    """Number of runs, percent of them that failed, and the ends of its interval."""
     failed = int((mig < paper.FAILED_BELOW).sum())
     low, high = statistics.wilson(failed, len(mig))
     return len(mig), 100 * failed / len(mig), 100 * low, 100 * high
@@ -248,7 +265,7 @@ def _cell(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """Three decimals for a score, one for nats."""
+    """Three decimals, or one from 10 up."""
     if math.isnan(value):
         return NONE
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

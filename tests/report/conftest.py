@@ -1,4 +1,4 @@
-"""One report of a small study with everything in it, made once for all tests that read it."""
+"""One small study with every kind of record and its report, built once for all tests that read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GAMMAS = (0.0, 0.1, 1.0)
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of sweeps: methods, ablations, the gamma study, thresholds, and runs that went wrong."""
+    """A folder of sweeps: methods, ablations, the gamma study, thresholds, and runs that did not finish."""
     folder = tmp_path_factory.mktemp("multirun_outputs")
     factory.sweep(folder / "paper", ("DEFT", "beta-VAE", "AnnealedVAE"), ("dsprites", "scream_dsprites"), 4, (2, 6))
     factory.sweep(folder / "more", ("DEFT (TC)", "beta-VAE, piecewise", "beta-VAE, 2 groups"), ("dsprites",), 3, (6,))
@@ -29,7 +29,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     factory.write(folder / "proposal", factory.proposal(), name="thresholds.json")
     reason = "The loss is <script>alert(1)</script> at step 7."
     factory.write(folder / "broken", factory.result(seed=90, status="failed", reason=reason, stages={}))
-    factory.write(folder / "newer", {"schema_version": 2})
+    reason = "The loss is nan at step 90."
+    factory.write(folder / "diverged", factory.result("beta-VAE", seed=91, status="diverged", reason=reason, stages={}))
+    factory.write(folder / "newer", {"schema_version": 99})
+    factory.write(folder / "older", {"schema_version": 1})
     factory.write(folder / "cut", {})
     (folder / "cut" / "results.json").write_text('{"status": "fini')
     return folder
@@ -37,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def study(runs: Path) -> Study:
-    """The study of these runs."""
+    """The study of these runs. Nothing may change it."""
     return Study(load([runs]))
 
 

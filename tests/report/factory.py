@@ -1,4 +1,4 @@
-"""Made-up runs in the form that real ones leave behind: every number here is invented."""
+"""Invented records in the form that real runs write."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deft_lightning.common.method import Method
+from deft_lightning.common.results import SCHEMA_VERSION
+
 FACTORS = ("shape", "scale", "orientation", "posX", "posY")
-MIG = {  # invented centre and spread of the MIG of a method
+MIG = {  # centre and spread of the MIG of a method
     "DEFT": (0.34, 0.05),
     "DEFT (TC)": (0.33, 0.05),
     "beta-VAE": (0.16, 0.09),
@@ -29,6 +32,15 @@ PIECEWISE = {
     "scream_dsprites": ([4, 15], [140, 1]),
     "smallnorb": ([20, 40, 40, 400], [30, 5, 3, 1]),
 }
+OBJECTIVES = {  # labels to public names
+    "DEFT (TC)": "deft_tc",
+    "beta-VAE": "beta_vae",
+    "FactorVAE": "factor_vae",
+    "DIP-VAE-I": "dip_vae_i",
+    "DIP-VAE-II": "dip_vae_ii",
+    "beta-TCVAE": "beta_tcvae",
+    "AnnealedVAE": "annealed_vae",
+}
 OTHER_SCORES = (
     "modularity", "explicitness", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap",
     "factor_vae", "beta_vae", "irs", "infomec_modularity", "infomec_compactness", "infomec_explicitness",
@@ -44,7 +56,7 @@ def result(
     history: bool = False,
     **fields: Any,
 ) -> dict[str, Any]:
-    """The content of a results.json of a finished run; `fields` replace what is at the top level."""
+    """The content of a results.json of a finished run; `method` is a label, `fields` replace top-level fields."""
     random = np.random.default_rng([seed, sum(map(ord, method + dataset)), int(pressure)])
     staged = method.startswith("DEFT") or "piecewise" in method
     epochs, pressures = PIECEWISE[dataset] if staged else ([23], [pressure])
@@ -53,21 +65,27 @@ def result(
     centre, spread = MIG.get(method, (0.2, 0.1))
     final = float(np.clip(random.normal(centre - 0.01 * abs(pressure - 6), spread), 0.005, 0.6))
     migs = [final * (0.6 + 0.4 * (j + 1) / len(epochs)) for j in range(len(epochs))]
-    schedule = {"epochs": epochs, "pressures": pressures} if staged else {"epochs": 23, "pressure": pressure}
+    schedule: dict[str, Any] = {"name": "piecewise", "epochs": epochs, "pressures": pressures}
+    if not staged:
+        schedule = {"name": "constant", "epochs": 23, "pressure": pressure}
+    objective = "beta-VAE" if method in ("DEFT", "beta-VAE, piecewise", "beta-VAE, 2 groups") else method
     content: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "status": "finished",
         "reason": None,
         "name": method.lower().replace("-", "_"),
-        "method": method,
+        "method": Method(objective, groups, len(epochs)).record(),
         "seed": seed,
         "run_id": f"{seed:08x}",
         "config_digest": f"{method}-{dataset}-{pressure}-{seed}",
         "training": {
-            "data": {"_target_": "deft_lightning.data.Any", "source": "auto"},
-            "groups": {"latents": {1: [10], 2: [5, 5], 4: [3, 3, 2, 2]}[groups], "gamma": 0.1, "width": "narrow"},
+            "data": {"name": dataset, "source": "auto"},
+            "groups": {"latents": {1: [10], 2: [5, 5], 4: [3, 3, 2, 2]}[groups], "gamma": 0.1},
             "schedule": {**schedule, "fraction": 1.0},
-            "objective": {"_target_": "deft_lightning.model.objectives.Any"},
+            "objective": {"name": OBJECTIVES.get(objective, f"mine:{objective}")},
+            "networks": {"name": "burgess"},
+            "likelihood": {"name": "bernoulli"},
+            "optimizer": {"name": "adam"},
             "scale": {"name": "paper", "fraction": 1.0, "num_points": 10_000},
             "seed": seed,
             "batch_size": 64,
@@ -80,6 +98,11 @@ def result(
         "data": _data(dataset, source),
         "boundaries": boundaries,
         "steps": boundaries[-1],
+        "precision": "32-true",
+        "device": "cpu",
+        "threads": 2,
+        "peak_memory_mb": 1234.5,
+        "images_per_second": 4480.0,
         "timings": {"train_seconds": 3600.5, "steps_per_second": 70.1},
         "stages": {
             f"stage_{j + 1}": _stage(random, migs[j], boundaries[j], pressures[j], j + 1, last=j + 1 == len(epochs))
@@ -96,26 +119,30 @@ def anneal(dataset: str = "dsprites", source: str = "rendered") -> dict[str, Any
     """The content of a thresholds.json of an anneal test."""
     step = np.arange(0, 10_001, 100)
     kl = np.where(step > 7400, (step - 7400) / 500, 0.01)
+    shares = np.linspace(2, 0.1, 10) / np.linspace(2, 0.1, 10).sum()
     return {
         "kind": "anneal",
         "data": _data(dataset, source),
         "schema_version": 1,
         "finished": True,
+        "settings": {"beta_high": 200.0, "steps": 10_000, "batch_size": 64, "lr": 5e-4, "limit": 0.1, "window": 300},
+        "notices": [],
         "curves": [
             {
                 "step": step.tolist(),
                 "beta": np.maximum(200 * (1 - step / 10_000), 1).tolist(),
                 "reconstruction": (300 - 30 * kl).tolist(),
                 "kl": kl.tolist(),
+                "kl_per_latent": np.outer(kl, shares).tolist(),
             }
         ],
         "threshold": {"step": 7400, "pressure": 52.0},
-        "latent_thresholds": [52.0, 30.5, None],
+        "latent_thresholds": [52.0, 50.0, 47.5, 45.0, 42.5, 40.0, 35.0, 30.0, 20.0, None],
     }
 
 
 def factor_thresholds(dataset: str = "dsprites", source: str = "rendered") -> dict[str, Any]:
-    """The content of a thresholds.json of the thresholds of factors."""
+    """The content of a thresholds.json with the thresholds of factors; one subset of each never crossed."""
     random = np.random.default_rng(3)
     centres = dict(zip(FACTORS, (10, 40, 9, 90, 92), strict=True))
     return {
@@ -129,7 +156,7 @@ def factor_thresholds(dataset: str = "dsprites", source: str = "rendered") -> di
 
 
 def write(folder: Path, content: dict[str, Any], picture: bool = False, name: str = "results.json") -> Path:
-    """Write a record into `folder`, with a picture of traversals beside it if wished; returns the folder."""
+    """Write a record into `folder`, with `picture` also a picture of traversals; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(content))
     if picture:
@@ -141,7 +168,7 @@ def write(folder: Path, content: dict[str, Any], picture: bool = False, name: st
 
 
 def sweep(folder: Path, methods: Sequence[str], datasets: Sequence[str], seeds: int, pressures: Sequence[float]) -> int:
-    """Runs of all methods, data sets and seeds, baselines at all pressures; returns how many."""
+    """Write runs of all methods, data sets and seeds, baselines at all pressures; returns their number."""
     count = 0
     for dataset in datasets:
         for method in methods:

@@ -1,4 +1,4 @@
-"""The figures show the numbers of the runs, all of them, and nothing of runs that do not belong."""
+"""The figures show the numbers of all runs that belong in them, and of no others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from deft_lightning.report import paper
-from deft_lightning.report.figures import FIGURES, Plate, distributions, failures, pictures, thresholds, training
+from deft_lightning.report.figures import FIGURES, Plate, distributions, failures, pictures, training
 from deft_lightning.report.figures._common import DPI, save
-from deft_lightning.report.loading import Run, load
+from deft_lightning.report.loading import Record, load
 from deft_lightning.report.study import Study
 from tests.report import factory
 from tests.report.conftest import GAMMAS
@@ -38,13 +38,13 @@ def only(part: Callable[[Study], list[Plate]], study: Study) -> Figure:
 
 def points(ax: Axes, upright: bool = False) -> list[float]:
     """The values that are drawn as points."""
-    found = [c for c in ax.collections if isinstance(c, PathCollection)]
-    return sorted(float(v) for c in found for v in np.asarray(c.get_offsets())[:, 1 if upright else 0])
+    dots = [c for c in ax.collections if isinstance(c, PathCollection)]
+    return sorted(float(v) for c in dots for v in np.asarray(c.get_offsets())[:, 1 if upright else 0])
 
 
 def line(ax: Axes, label: str) -> Line2D:
-    """The line of a name."""
-    return next(found for found in ax.lines if found.get_label() == label)
+    """The line with a label."""
+    return next(artist for artist in ax.lines if artist.get_label() == label)
 
 
 def titles(figure: Figure) -> list[str]:
@@ -113,14 +113,14 @@ def test_one_group_is_compared_at_the_pressure_of_several(study: Study) -> None:
 
 def test_stages_of_deft(study: Study) -> None:
     figure = only(distributions.stages, study)
-    runs = [r for r in study.runs if r.method == "DEFT" and r.finished and r.name != "fig5_gamma"]
+    runs = [r for r in study.runs if r.method.label == "DEFT" and r.finished and r.name != "fig5_gamma"]
     for ax, data, pressures in zip(figure.axes, study.data, ([70, 30, 12, 1], [140, 1]), strict=True):
         migs = [stage["scores"]["mig"] for r in runs if study.label(r) == data for stage in r.stages]
         assert points(ax, upright=True) == pytest.approx(sorted(migs))
         dots = {
             tuple(dot) for c in ax.collections if isinstance(c, PathCollection) for dot in np.asarray(c.get_offsets())
         }
-        corners = {tuple(xy) for found in ax.lines if found.get_linestyle() == "-" for xy in found.get_xydata()}
+        corners = {tuple(xy) for artist in ax.lines if artist.get_linestyle() == "-" for xy in artist.get_xydata()}
         assert corners == dots  # a run's line goes through its points
         assert [t.get_text() for t in ax.get_xticklabels()] == [f"{j + 1}\n({p})" for j, p in enumerate(pressures)]
 
@@ -129,7 +129,7 @@ def test_leakage_is_the_history_of_one_run(study: Study) -> None:
     plates = training.leakage(study)
     assert [p.secondary for p in plates] == [False, True]
     assert plates[0].caption == "dSprites, β-VAE, β = 6, seed 0"
-    run = next(r for r in study.runs if (r.method, r.dataset, r.seed, r.value("training", "schedule", "pressure"))
+    run = next(r for r in study.runs if (r.method.label, r.dataset, r.seed, r.value("training", "schedule", "pressure"))
                == ("beta-VAE", "dsprites", 0, 6.0))  # fmt: skip
     rows = run.history("nmi")
     axes = {ax.get_title(): ax for ax in drawn(plates[0]).axes}
@@ -153,51 +153,20 @@ def test_gamma_study_has_a_row_a_gamma(study: Study) -> None:
 
 def test_first_latent_and_stage_ends(study: Study) -> None:
     (ax,) = only(training.first_latent, study).axes
-    run = next(r for r in study.runs if r.method == "beta-VAE, piecewise" and r.history("nmi"))
+    run = next(r for r in study.runs if r.method.label == "beta-VAE, piecewise" and r.history("nmi"))
     expected = [row["first_latent"]["posX"] for _, row in run.history("nmi")]
     assert line(ax, "posX").get_ydata() == pytest.approx(np.array(expected))
-    ends = [found.get_xdata()[0] for found in ax.lines if found.get_label().startswith("_")]
+    ends = [artist.get_xdata()[0] for artist in ax.lines if artist.get_label().startswith("_")]
     assert ends == [23_040, 46_080, 92_160]
 
 
 def test_parts_of_the_kl(study: Study) -> None:
     figure = drawn(training.decomposition(study)[0])
     assert titles(figure) == ["AnnealedVAE", "DEFT", "β-VAE"]
-    run = next(r for r in study.runs if r.method == "AnnealedVAE" and r.history("kl_decomposition"))
+    run = next(r for r in study.runs if r.method.label == "AnnealedVAE" and r.history("kl_decomposition"))
     for name in ("MI", "TC", "DWKL", "KL"):
         expected = [row[name.lower()] for _, row in run.history("kl_decomposition")]
         assert line(figure.axes[0], name).get_ydata() == pytest.approx(np.array(expected))
-
-
-def test_anneal_test_marks_its_threshold(study: Study) -> None:
-    (plate,) = thresholds.anneal_tests(study)
-    assert "β = 52 at iteration 7,400" in plate.caption
-    beta, kl, _ = drawn(plate).axes
-    assert [text.get_text() for text in beta.texts] == ["β = 52"]
-    assert kl.lines[0].get_ydata() == pytest.approx(np.array(factory.anneal()["curves"][0]["kl"]))
-
-
-def test_a_threshold_that_is_not_crossed_is_said(tmp_path: Path) -> None:
-    factory.write(tmp_path, factory.anneal() | {"threshold": None}, name="thresholds.json")
-    (plate,) = thresholds.anneal_tests(Study(load([tmp_path])))
-    assert "not crossed" in plate.caption
-    assert len(drawn(plate).axes[0].texts) == 0
-
-
-def test_factor_thresholds_and_the_pressures_of_table_1(study: Study) -> None:
-    (ax,) = only(thresholds.factors, study).axes
-    recorded = factory.factor_thresholds()["factors"].values()
-    assert points(ax) == pytest.approx(sorted(x for xs in recorded for x in xs if x is not None))
-    assert [found.get_xdata()[0] for found in ax.lines if found.get_color() == thresholds.RED] == [1, 12, 30, 70]
-
-
-def test_factors_measured_twice_are_drawn_twice(tmp_path: Path) -> None:
-    for seed in ("0", "1"):
-        factory.write(tmp_path / seed, factory.factor_thresholds(), name="thresholds.json")
-    (plate,) = thresholds.factors(Study(load([tmp_path])))
-    first, second = drawn(plate).axes
-    assert points(first) == points(second)
-    assert second.get_title() == f"{first.get_title()} · 2"
 
 
 def test_failure_rates_are_drawn_with_the_papers(study: Study) -> None:
@@ -209,7 +178,7 @@ def test_the_best_run_is_shown_and_it_is_of_deft(study: Study) -> None:
     plates = pictures.traversals(study)
     best = {}
     for run in study.runs:
-        if run.method == "DEFT" and run.finished and run.name != "fig5_gamma":
+        if run.method.label == "DEFT" and run.finished and run.name != "fig5_gamma":
             best.setdefault(study.label(run), []).append((run.scores["mig"], run.folder))
     for plate, data in zip(plates, study.data, strict=True):
         mig, folder = max(best[data])
@@ -256,20 +225,6 @@ def test_plates_are_saved_the_same_every_time(study: Study, tmp_path: Path) -> N
         assert image.info["dpi"] == pytest.approx((DPI, DPI), abs=1)
 
 
-@pytest.mark.parametrize("number", [f.number for f in FIGURES])
-def test_nothing_is_cut_off(study: Study, number: str, tmp_path: Path) -> None:
-    """The outermost pixels of every figure are white."""
-    figure = next(f for f in FIGURES if f.number == number)
-    for plate in [part(study)[0] for part in figure.parts]:
-        if isinstance(plate.picture, Path):
-            continue
-        save(plate, tmp_path)
-        pixels = np.asarray(Image.open(tmp_path / f"{plate.key}.png").convert("L"))
-        for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
-            assert edge.min() > 250, plate.key
-        assert pixels.min() < 100
-
-
 JUNK: list[Any] = [None, "x", -1, [], [None], {}, {"x": None}, float("nan")]
 
 
@@ -282,12 +237,12 @@ def test_no_junk_in_a_record_stops_the_plates(tmp_path: Path, junk: Any) -> None
         whole | {"stages": {"stage_1": whole["stages"]["stage_1"] | {key: junk}}} for key in whole["stages"]["stage_1"]
     ]
     records += [whole | {"history": {kind: dict.fromkeys(rows, junk)}} for kind, rows in whole["history"].items()]
-    runs = [Run(tmp_path, record | {"config_digest": str(i)}) for i, record in enumerate(records)]
-    found = load([factory.write(tmp_path, whole)])
-    found.runs += runs
-    found.thresholds += [Run(tmp_path, make() | {key: junk}) for make in (factory.anneal, factory.factor_thresholds)
+    runs = [Record(tmp_path, record | {"config_digest": str(i)}) for i, record in enumerate(records)]
+    loaded = load([factory.write(tmp_path, whole)])
+    loaded.runs += runs
+    loaded.thresholds += [Record(tmp_path, make() | {key: junk}) for make in (factory.anneal, factory.factor_thresholds)
                          for key in make() if key != "kind"]  # fmt: skip
-    study = Study(found)
+    study = Study(loaded)
     plates = [plate for figure in FIGURES for part in figure.parts for plate in part(study)]
     assert {plate.key for plate in plates} >= {"fig_07_mig", "fig_09_reconstruction"}
     for plate in plates:

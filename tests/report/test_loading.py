@@ -1,4 +1,4 @@
-"""What is found, and what a file that cannot be used costs: one sentence, and nothing else."""
+"""Which files are found and read; a file that cannot be used becomes one sentence."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.report.loading import Run, load, numbers
+from deft_lightning.report.loading import Record, load, numbers
 from tests.report import factory
 
 
 def test_runs_are_found_at_any_depth_and_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = factory.write(tmp_path / "sweep" / "a" / "b" / "0_run", factory.result(seed=1))
     factory.write(tmp_path / "sweep" / "1_run", factory.result(seed=2))
-    factory.write(deep / "wandb" / "copy", factory.result(seed=3))  # inside a run: no run of its own
+    factory.write(deep / "wandb" / "copy", factory.result(seed=3))  # inside a run: not a run
     monkeypatch.chdir(tmp_path)
-    found = load(["sweep", tmp_path / "sweep", deep / "results.json", "sw*/*_run"])
-    assert sorted(run.seed or 0 for run in found.runs) == [1, 2]
-    assert found.problems == []
+    records = load(["sweep", tmp_path / "sweep", deep / "results.json", "sw*/*_run"])
+    assert sorted(run.seed or 0 for run in records.runs) == [1, 2]
+    assert records.problems == []
 
 
 @pytest.mark.parametrize("path", ["nothing", "nothing/*", ".", "notes.txt"])
@@ -32,11 +32,11 @@ def test_nothing_found_is_one_sentence(tmp_path: Path, path: str, monkeypatch: p
     assert path in str(error.value)
 
 
-def test_one_path_of_several_that_leads_nowhere_is_said(tmp_path: Path) -> None:
+def test_one_path_of_several_that_leads_nowhere_is_reported(tmp_path: Path) -> None:
     factory.write(tmp_path / "sweep", factory.result())
-    found = load([tmp_path / "sweep", tmp_path / "swep"])
-    assert len(found.runs) == 1
-    assert [str(tmp_path / "swep") in problem for problem in found.problems] == [True]
+    records = load([tmp_path / "sweep", tmp_path / "swep"])
+    assert len(records.runs) == 1
+    assert [str(tmp_path / "swep") in problem for problem in records.problems] == [True]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_one_path_of_several_that_leads_nowhere_is_said(tmp_path: Path) -> None:
     [
         ('{"status": "finished", "stages": {"sta', "cannot be read"),
         ("", "cannot be read"),
-        ("[1, 2]", "not the results of a run"),
+        ("[1, 2]", "does not hold the results of a run"),
         ('{"schema_version": 99}', "schema version 99"),
         ('{"schema_version": "one"}', "schema version 'one'"),
     ],
@@ -56,12 +56,34 @@ def test_a_damaged_file_is_reported_and_skipped(
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "results.json").write_text(text)
     with caplog.at_level(logging.WARNING):
-        found = load([tmp_path])
-    assert [run.folder.name for run in found.runs] == ["good"]
-    (problem,) = found.problems
+        records = load([tmp_path])
+    assert [run.folder.name for run in records.runs] == ["good"]
+    (problem,) = records.problems
     assert words in problem
     assert str(tmp_path / "bad") in problem
     assert problem in caplog.text
+
+
+def test_files_of_the_schema_before_the_first_release_are_left_out_with_one_sentence(tmp_path: Path) -> None:
+    for seed in range(3):
+        factory.write(tmp_path / f"old_{seed}", factory.result(seed=seed) | {"schema_version": 1})
+    factory.write(tmp_path / "new", factory.result())
+    records = load([tmp_path])
+    assert [run.folder.name for run in records.runs] == ["new"]
+    (problem,) = records.problems
+    assert "before the first release are left out (3 of 4)" in problem
+    assert "old_0" in problem
+
+
+@pytest.mark.parametrize("method", ["DEFT", "beta-VAE, piecewise", "beta-VAE, 2 groups", "DIP-VAE-I", "mine"])
+def test_the_label_of_a_method_is_made_from_its_choices(tmp_path: Path, method: str) -> None:
+    content = factory.result(method)
+    run = Record(tmp_path, content)
+    assert run.method.label == method
+    assert run.method.is_ablation == ("," in method)
+    content["method"]["name"] = "Ours, 2 groups"  # chosen by the user: not an ablation
+    renamed = Record(tmp_path, content).method
+    assert (renamed.label, renamed.is_ablation) == ("Ours, 2 groups", False)
 
 
 def test_a_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
@@ -76,9 +98,9 @@ def test_unfinished_and_damaged_thresholds_are_reported(tmp_path: Path) -> None:
     (tmp_path / "c" / "thresholds.json").write_text("{")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "thresholds.json").write_text("3")
-    found = load([tmp_path])
-    assert [record.folder.name for record in found.thresholds] == ["b"]
-    unfinished, cut, foreign = found.problems
+    records = load([tmp_path])
+    assert [record.folder.name for record in records.thresholds] == ["b"]
+    unfinished, cut, foreign = records.problems
     assert "not finished" in unfinished
     assert "cannot be read" in cut
     assert "not a record" in foreign
@@ -86,7 +108,7 @@ def test_unfinished_and_damaged_thresholds_are_reported(tmp_path: Path) -> None:
 
 def test_final_scores_are_those_of_the_last_stage(tmp_path: Path) -> None:
     stages = {f"stage_{n}": {"scores": {"mig": n / 100}} for n in (2, 10, 1)}
-    run = Run(tmp_path, factory.result(stages=stages))
+    run = Record(tmp_path, factory.result(stages=stages))
     assert [stage["scores"]["mig"] for stage in run.stages] == [0.01, 0.02, 0.1]
     assert run.scores == {"mig": 0.1}
 
@@ -100,9 +122,9 @@ def test_only_finite_numbers_are_scores() -> None:
 @pytest.mark.parametrize("junk", [None, 3, "x", [], [1], {}, {"a": 1}])
 def test_what_is_of_the_wrong_kind_reads_as_absent(tmp_path: Path, junk: object) -> None:
     keys = ("status", "method", "name", "seed", "training", "data", "stages", "history", "versions")
-    run = Run(tmp_path, dict.fromkeys(keys, junk))
+    run = Record(tmp_path, dict.fromkeys(keys, junk))
     assert isinstance(run.status, str)
-    assert isinstance(run.method, str)
+    assert isinstance(run.method.label, str)
     assert isinstance(run.scale, str)
     assert isinstance(run.source, str)
     assert run.seed in (None, 3)

@@ -1,4 +1,4 @@
-"""The page: whole, closed to the network, safe, and readable in a browser without an error."""
+"""The page is complete, needs no network, is safe, and shows no error in a browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -25,7 +26,7 @@ from tests.report import factory
 from tests.report.test_study import scored
 
 BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 
 
@@ -34,13 +35,13 @@ class Elements(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self._inside = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attributes)))
+        self.tags.append((tag, dict(attributes)))
         self._inside = tag
 
     def handle_data(self, data: str) -> None:
@@ -66,9 +67,22 @@ def test_every_figure_and_table_is_a_file(page: Path, study: Study) -> None:
         assert {path.stem for path in (page.parent / "tables").glob(f"*.{ending}")} == tables
 
 
+@pytest.mark.parametrize("number", [f.number for f in FIGURES])
+def test_nothing_is_cut_off(study: Study, page: Path, number: str) -> None:
+    """The outermost pixels of every figure are white."""
+    figure = next(f for f in FIGURES if f.number == number)
+    for plate in [plate for part in figure.parts for plate in part(study)]:
+        if isinstance(plate.picture, Path):
+            continue
+        pixels = np.asarray(Image.open(page.parent / "figures" / f"{plate.key}.png").convert("L"))
+        for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+            assert edge.min() > 250, plate.key
+        assert pixels.min() < 100
+
+
 def test_the_page_needs_nothing_but_itself(page: Path, elements: Elements) -> None:
-    """Pictures are inside; what is linked lies in the report or is a run folder; nothing is fetched."""
-    for tag, attributes in elements.found:
+    """Pictures are inlined; links lead to files of the report or run folders; nothing is fetched."""
+    for tag, attributes in elements.tags:
         if source := attributes.get("src"):
             assert source.startswith("data:image/png;base64,"), (tag, source[:80])
         link = attributes.get("href")
@@ -80,14 +94,14 @@ def test_the_page_needs_nothing_but_itself(page: Path, elements: Elements) -> No
 
 
 def test_links_within_the_page_lead_somewhere(elements: Elements) -> None:
-    places = {attributes["id"] for _, attributes in elements.found if attributes.get("id")}
-    targets = {link[1:] for _, attributes in elements.found if (link := attributes.get("href") or "").startswith("#")}
+    places = {attributes["id"] for _, attributes in elements.tags if attributes.get("id")}
+    targets = {link[1:] for _, attributes in elements.tags if (link := attributes.get("href") or "").startswith("#")}
     assert targets == {"overview", *(section.key for section in page_module.SECTIONS)}
     assert targets <= places
 
 
 def test_every_picture_says_what_it_is(elements: Elements) -> None:
-    pictures = [attributes for tag, attributes in elements.found if tag == "img"]
+    pictures = [attributes for tag, attributes in elements.tags if tag == "img"]
     assert len(pictures) > 20
     assert all(attributes["alt"] for attributes in pictures)
 
@@ -101,14 +115,16 @@ def test_every_figure_has_its_place(elements: Elements) -> None:
 
 def test_what_was_left_out_is_on_the_page(elements: Elements) -> None:
     assert re.search(r"cut.results\.json cannot be read", elements.text)
-    assert "schema version 2" in elements.text
+    assert "schema version 99" in elements.text
+    assert "before the first release are left out (1 of 60)" in elements.text
     assert "did not finish (1 failed)" in elements.text
+    assert "1 of 54 runs diverged" in elements.text
 
 
 def test_text_of_a_run_is_no_code_of_the_page(page: Path, elements: Elements) -> None:
     assert "<script>alert(1)</script>" in elements.text
     assert "&lt;script&gt;alert(1)" in page.read_text()
-    assert sum(tag == "script" for tag, _ in elements.found) == 1
+    assert sum(tag == "script" for tag, _ in elements.tags) == 1
 
 
 def test_a_figure_without_runs_says_what_to_run(tmp_path: Path) -> None:
@@ -122,17 +138,17 @@ def test_a_figure_without_runs_says_what_to_run(tmp_path: Path) -> None:
 def test_what_to_run_is_there_to_be_run() -> None:
     """The experiments that the commands name are in conf/."""
     names = [
-        name for f in FIGURES for found in re.findall(r"\+experiment=(\S+)", f.command) for name in found.split(",")
+        name for f in FIGURES for listed in re.findall(r"\+experiment=(\S+)", f.command) for name in listed.split(",")
     ]
     assert "fig5_gamma" in names
     assert [name for name in names if not (config_folder() / "experiment" / f"{name}.yaml").is_file()] == []
 
 
 def test_scores_may_be_missing(tmp_path: Path) -> None:
-    """No labels, no history, no pictures, no versions: what is there is shown."""
+    """No labels, no history, no pictures, no versions: the rest is shown."""
     bare = {"status": "finished", "name": "mine", "stages": {"stage_1": {"scores": {"reconstruction": 12.5}}}}
     factory.write(tmp_path / "a", bare)
-    factory.write(tmp_path / "b", {"schema_version": 1})
+    factory.write(tmp_path / "b", {"schema_version": 2})
     html = write([tmp_path], tmp_path / "report").read_text()
     assert "12.5" in html
     assert (tmp_path / "report" / "figures" / "fig_09_reconstruction.png").exists()
@@ -187,7 +203,7 @@ def test_the_command_line_without_torch(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, "sweep"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(Path("report", "index.html"))
+    assert done.stdout == f"{Path('report', 'index.html')}\n"
     assert (tmp_path / "report" / "index.html").is_file()
 
 
@@ -248,16 +264,16 @@ def test_the_page_in_a_browser(page: Path, study: Study, tmp_path: Path, width: 
     probed.unlink()
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stdout[-2000:]
-    seen = json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    probe = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert probe, done.stdout[-2000:]
+    seen = json.loads(probe.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     assert seen["all"] == len(study.runs)
     numbers = [float(x) for x in seen["up"] if x != "—"]
     assert numbers == sorted(numbers)
     assert [float(x) for x in seen["down"] if x != "—"] == numbers[::-1]
     assert seen["up"][-1] == seen["down"][-1] == "—"  # the run without a MIG is last either way
     assert len(set(seen["methods"])) == 1 + sum(a != b for a, b in pairwise(seen["methods"]))  # each method together
-    wanted = [run for run in study.runs if run.method == "DEFT" and run.dataset == "scream_dsprites"]
+    wanted = [run for run in study.runs if run.method.label == "DEFT" and run.dataset == "scream_dsprites"]
     assert seen["filtered"] == len(wanted)
     assert seen["count"] == f"{len(wanted)} of {len(study.runs)} runs"
     assert [status[:6] for status in seen["failed"]] == ["failed"]

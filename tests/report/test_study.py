@@ -36,7 +36,7 @@ def test_the_best_value_has_the_highest_mean_mig(tmp_path: Path) -> None:
 
 
 def test_values_are_swept_within_a_method_and_data_set(tmp_path: Path) -> None:
-    """Other pressures on other data, or of another method, are no sweep; neither is the seed, nor 6 beside 6.0."""
+    """A pressure that differs between data sets or methods is not swept; neither is the seed, nor 6 next to 6.0."""
     study = study_of(
         tmp_path,
         scored(0.1, method="beta-VAE", pressure=6, seed=0),
@@ -48,13 +48,44 @@ def test_values_are_swept_within_a_method_and_data_set(tmp_path: Path) -> None:
     assert study.compared["best"].all()
 
 
-def test_what_is_written_down_or_left_out_is_no_sweep(tmp_path: Path) -> None:
-    """A field that is null, or that an older version did not have; groups counted, or left to be counted."""
+def test_an_absent_setting_counts_as_its_default(tmp_path: Path) -> None:
+    """A field that is null, or that is the default of a run that does not have it."""
     older, newer = (scored(0.3, seed=s, config_digest=str(s)) for s in (0, 1))
-    older["training"]["groups"]["count"] = 4
-    newer["training"] |= {"init_from": None, "trunk": None}
-    newer["training"]["groups"]["count"] = None
+    for part in ("networks", "likelihood", "optimizer"):
+        del older["training"][part]
+    newer["training"] |= {"init_from": None, "shared_stages": None}
+    newer["training"]["groups"]["new_field"] = None
     assert set(study_of(tmp_path, older, newer).compared["value"]) == {""}
+
+
+def test_names_are_swept_where_the_label_does_not_tell_them_apart(tmp_path: Path) -> None:
+    """Runs with different networks or schedules are at different values, which show the names."""
+    wide, adaptive = (scored(0.1 * s, seed=s, config_digest=str(s)) for s in (1, 2))
+    wide["training"]["networks"] = {"name": "locatello"}
+    adaptive["training"]["schedule"]["name"] = "adaptive"
+    study = study_of(tmp_path, scored(0.0), wide, adaptive)
+    assert study.compared["value"].tolist() == [
+        "schedule piecewise, networks burgess",
+        "schedule piecewise, networks locatello",
+        "schedule adaptive, networks burgess",
+    ]
+    assert study.best_value("dSprites", "DEFT") == "schedule adaptive, networks burgess"
+
+
+def test_objectives_of_one_label_are_not_at_one_value(tmp_path: Path) -> None:
+    """A user's objective may have the label of one of the package's."""
+    users = scored(0.2, method="beta-VAE", seed=1)
+    users["training"]["objective"]["name"] = "mine:Objective"
+    study = study_of(tmp_path, scored(0.1, method="beta-VAE"), users)
+    assert study.compared["value"].tolist() == ["objective beta_vae", "objective mine:Objective"]
+
+
+def test_data_sets_of_one_name_from_other_code_are_kept_apart(tmp_path: Path) -> None:
+    users = scored(0.2, seed=1)
+    users["training"]["data"]["name"] = "mine:Sprites"
+    study = study_of(tmp_path, scored(0.1), users)
+    assert study.data == ["dSprites", "dSprites (mine:Sprites)"]
+    assert study.compared["best"].all()
 
 
 def test_several_fields_are_swept_together(tmp_path: Path) -> None:
@@ -104,7 +135,7 @@ def test_scales_are_kept_apart_and_said(tmp_path: Path) -> None:
     study = study_of(tmp_path, quick, scored(0.3))
     assert study.data == ["dSprites (6% of the steps)", "dSprites (full schedule)"]
     assert set(study.compared["value"]) == {""}
-    assert any("parts of their schedules" in notice for notice in study.notices)
+    assert any("fractions of their schedules" in notice for notice in study.notices)
 
 
 def test_a_repeated_run_counts_once_the_latest(tmp_path: Path) -> None:
@@ -121,11 +152,20 @@ def test_a_repeated_run_counts_once_the_latest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["starting", "running", "interrupted", "failed"])
 def test_an_unfinished_run_counts_nowhere_and_is_said(tmp_path: Path, status: str) -> None:
     study = study_of(tmp_path, scored(0.3), scored(0.0, seed=1, method="FactorVAE", status=status))
-    assert study.methods == ["DEFT"]
+    assert list(study.methods) == ["DEFT"]
     assert study.compared["mig"].tolist() == [0.3]
     (notice,) = study.notices
     assert f"1 of 2 runs did not finish (1 {status})" in notice
     assert "1 FactorVAE" in notice
+
+
+def test_diverged_runs_are_listed_apart_from_failed_ones(tmp_path: Path) -> None:
+    runs = [scored(0.0, seed=s, method="FactorVAE", status=status) for s, status in enumerate(("failed", "diverged"))]
+    study = study_of(tmp_path, scored(0.3), *runs)
+    assert study.compared["mig"].tolist() == [0.3]
+    failed, diverged = study.notices
+    assert "1 of 3 runs did not finish (1 failed)" in failed
+    assert "1 of 3 runs diverged" in diverged
 
 
 def test_branches_of_the_gamma_study_and_anneal_tests_are_no_distribution(tmp_path: Path) -> None:
@@ -137,7 +177,7 @@ def test_branches_of_the_gamma_study_and_anneal_tests_are_no_distribution(tmp_pa
 
 def test_a_study_of_nothing_finished_is_empty(tmp_path: Path) -> None:
     study = study_of(tmp_path, scored(0.3, status="running"))
-    assert (study.data, study.methods, study.scores) == ([], [], [])
+    assert (study.data, study.methods, study.scores) == ([], {}, [])
     assert study.cells("mig") == {}
 
 
@@ -146,4 +186,4 @@ def test_unknown_data_and_methods_come_after_the_papers(tmp_path: Path) -> None:
     mine["data"] = {"name": "a_photo_album", "source": "rendered"}
     study = study_of(tmp_path, mine, scored(0.3, dataset="smallnorb"), scored(0.3, method="AnnealedVAE"))
     assert study.data == ["dSprites", "SmallNORB", "a_photo_album"]
-    assert study.methods == ["DEFT", "AnnealedVAE", "a new one"]
+    assert list(study.methods) == ["DEFT", "AnnealedVAE", "a new one"]

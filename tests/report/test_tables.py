@@ -1,4 +1,4 @@
-"""The tables against runs whose answers are known, and against the paper's numbers."""
+"""The tables against runs with known answers, and against the paper's numbers."""
 
 from __future__ import annotations
 
@@ -99,9 +99,24 @@ def test_runs_table_leads_to_the_run_folders(study: Study, tmp_path: Path) -> No
     assert len(frame) == len(study.runs)
     for folder in frame["Folder"]:
         assert (tmp_path / "report" / folder / "results.json").resolve().is_file()
-    assert frame["Status"].iloc[0] == "failed"
-    assert "step 7" in frame["Reason"].iloc[0]
-    assert set(frame["Status"].iloc[1:]) == {"finished"}
+    assert frame["Status"].iloc[:2].tolist() == ["diverged", "failed"]
+    assert "step 90" in frame["Reason"].iloc[0]
+    assert "step 7" in frame["Reason"].iloc[1]
+    assert set(frame["Status"].iloc[2:]) == {"finished"}
+
+
+def test_runs_table_shows_speed_memory_and_machine_where_recorded(tmp_path: Path) -> None:
+    bare = scored(0.2, seed=1)
+    for field in ("precision", "device", "threads", "peak_memory_mb", "images_per_second"):
+        del bare[field]
+    table = tables.runs(study_of(tmp_path, scored(0.3), bare), tmp_path)
+    columns = ["Images/s", "Memory (MB)", "Precision", "Device", "Threads"]
+    assert table.printed[columns].to_numpy().tolist() == [["4,480", "1,234", "32-true", "cpu", "2"], [""] * 5]
+    assert table.frame["Memory (MB)"].iloc[0] == 1234.5
+
+
+def test_table_1_is_that_of_the_configuration() -> None:
+    assert {name: (row["epochs"], row["pressures"]) for name, row in paper.table_1().items()} == factory.PIECEWISE
 
 
 def test_a_run_that_lacks_numbers_does_not_take_those_of_the_others(tmp_path: Path) -> None:

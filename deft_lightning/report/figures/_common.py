@@ -1,4 +1,4 @@
-"""What the figures share: style, plates, axes in a row, and how they are saved."""
+"""What the figures share: style, plates, rows of axes, and how they are saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from PIL import Image
 
 INK, QUIET, GRID = "#1a1a1a", "#6b6b6b", "#e4e4e4"
@@ -45,19 +48,19 @@ WIDTH = 7.4  # inches: the text width of the page, and of a paper
 
 @dataclass
 class Plate:
-    """One picture of the report: how to draw a figure, or a PNG that a run made. Travels between processes."""
+    """One picture of the report: a function that draws it, or a PNG that a run made. Must be picklable."""
 
     key: str
-    """File name without its ending."""
+    """File name without suffix."""
     picture: Callable[[], Figure] | Path
     caption: str = ""
-    """What this picture alone shows; the caption of its figure stands below all of its plates."""
+    """What this picture shows; the caption of the whole figure is below all of its plates."""
     secondary: bool = False
-    """Whether the page folds it away until it is asked for."""
+    """Whether the page folds it away."""
 
 
 def save(plate: Plate, folder: Path) -> None:
-    """Write the plate as PNG and PDF; the files are the same whenever they are made from the same runs."""
+    """Write the plate as PNG and PDF; the same runs give the same files."""
     png, pdf = folder / f"{plate.key}.png", folder / f"{plate.key}.pdf"
     if isinstance(plate.picture, Path):
         with Image.open(plate.picture) as image:
@@ -67,11 +70,13 @@ def save(plate: Plate, folder: Path) -> None:
         return
     with mpl.rc_context(STYLE):
         figure = plate.picture()
+        figure.set_dpi(DPI)
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
-            figure.set_layout_engine("none")  # once is enough for both files
-        figure.savefig(png, dpi=DPI, pil_kwargs={"compress_level": 4})
-        figure.savefig(pdf, metadata={"CreationDate": None})
+            figure.set_layout_engine("none")  # one layout serves both files
+        # `savefig` would first draw the figure once more for each file, for a layout that is done already
+        FigureCanvasAgg(figure).print_png(png, pil_kwargs={"compress_level": 4})
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
 
 
 def row_of_axes(
@@ -88,17 +93,23 @@ def row_of_axes(
 
 
 def title(label: str) -> str:
-    """The label of a data set as the title of narrow axes: what is in brackets goes below, in short lines."""
+    """The label of a data set as a title: the part in brackets goes below, in short lines."""
     name, bracket, details = label.partition(" (")
     return "\n".join([name, *textwrap.wrap(bracket.strip() + details, 22)])
 
 
 def mark_stages(axes: Axes, boundaries: Any) -> None:
-    """A thin line where a stage ends, but for the last one."""
+    """A thin line at the end of every stage except the last."""
     for step in (boundaries if isinstance(boundaries, list) else [])[:-1]:
         axes.axvline(step, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
 
 
+def step_axis(ax: Axes) -> None:
+    """Label the x axis as optimiser steps, 10000 as 10k."""
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.set_xlabel("step")
+
+
 def file_name(text: str) -> str:
-    """Letters, digits and underscores of a label, for the name of a file."""
+    """A label as a file name of letters, digits and underscores."""
     return "_".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

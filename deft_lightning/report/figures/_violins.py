@@ -1,4 +1,4 @@
-"""Violins with every value as a point. All violins of one axes are three artists: a study has hundreds of them."""
+"""Violins with every value as a point. All violins of one axes are three artists, since a study has hundreds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from deft_lightning.report.figures._common import INK
 Array = NDArray[np.floating[Any]]
 HALF_WIDTH = 0.38
 SPREAD = 0.45  # of the points, across the violin
-MANY = 60  # points are drawn smaller from here on
+MANY = 60  # values, from which on points are smaller
 
 
 def violins(ax: Axes, samples: Mapping[int, Array], colours: Sequence[str], upright: bool = False) -> None:
-    """Density, points and, from three values on, median of each sample, at its key along y, or along x if `upright`.
+    """Draw density, points and, from three values on, median of each sample, at its key on y, or on x if `upright`.
 
     The density is estimated with Scott's bandwidth, scaled to one width for all and cut at the extreme values.
     """
@@ -41,11 +41,11 @@ def violins(ax: Axes, samples: Mapping[int, Array], colours: Sequence[str], upri
         ax.scatter(x, y, s=3 if many else 8, c=list(dots), alpha=0.45 if many else 0.8, linewidths=0, rasterized=many),
         bars(list(medians.values()), places - 0.36, places + 0.36, color=INK, linewidth=1.6),
     ):
-        artist.set_in_layout(False)  # all within the axes: the layout need not measure them
+        artist.set_in_layout(False)  # inside the axes: the layout need not measure them
 
 
 def jitter(count: int) -> Array:
-    """Offsets in [-0.5, 0.5) that spread points evenly, the same at every call (golden ratio sequence)."""
+    """Offsets in [-0.5, 0.5) that spread points evenly: a fixed sequence (golden ratio)."""
     return (np.arange(count) * 0.6180339887 + 0.5) % 1 - 0.5
 
 

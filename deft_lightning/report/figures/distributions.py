@@ -1,4 +1,4 @@
-"""Distributions of scores as violins with every run as a point: Figs. 1, 7, 8, 9, 10 (left), 11 and 13."""
+"""Distributions of scores, as violins with a point for every run: Figs. 1, 7, 8, 9, 10 (left), 11 and 13."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deft_lightning.common.checks import is_number
 from deft_lightning.report import paper
 from deft_lightning.report.figures._common import QUIET, Plate, file_name, row_of_axes, title
 from deft_lightning.report.figures._violins import SPREAD, jitter, violins
-from deft_lightning.report.loading import Run, is_number, numbers
+from deft_lightning.report.loading import Record, numbers
 from deft_lightning.report.study import Study
+from deft_lightning.report.swept import as_text
 
 Cells = Mapping[tuple[str, str], pd.Series]
-NORMAL_ENCODER = "beta-VAE, piecewise"
 
 
 def baselines(study: Study) -> list[Plate]:
-    """Fig. 1: MIG of every method but DEFT, at its best swept value."""
-    cells = {k: v for k, v in study.cells("mig").items() if not _is_deft(k[1]) and not paper.is_ablation(k[1])}
-    return _plate("fig_01_baselines", cells, "mig")
+    """Fig. 1: MIG of every method except DEFT, at its best swept value."""
+    cells = _without_ablations(study, "mig")
+    return _plate("fig_01_baselines", {k: v for k, v in cells.items() if not study.methods[k[1]].is_deft}, "mig")
 
 
 def scores(study: Study) -> list[Plate]:
-    """Fig. 7: every score but the reconstruction error, per method and data set, at the best swept value."""
+    """Fig. 7: every score except the reconstruction error, per method and data set, at the best swept value."""
     plates = []
     for score in study.scores:
         if score == "reconstruction":
             continue
-        for plate in _plate(f"fig_07_{file_name(score)}", _without_ablations(study.cells(score)), score):
+        for plate in _plate(f"fig_07_{file_name(score)}", _without_ablations(study, score), score):
             plate.caption, plate.secondary = paper.score_label(score), score not in paper.MAIN_SCORES
             plates.append(plate)
     return plates
 
 
 def reconstruction(study: Study) -> list[Plate]:
-    """Fig. 9: reconstruction error; every data set has its own range."""
-    return _plate("fig_09_reconstruction", _without_ablations(study.cells("reconstruction")), "reconstruction")
+    """Fig. 9: reconstruction error; every data set has a separate range."""
+    return _plate("fig_09_reconstruction", _without_ablations(study, "reconstruction"), "reconstruction")
 
 
 def variants(study: Study) -> list[Plate]:
@@ -53,8 +54,12 @@ def variants(study: Study) -> list[Plate]:
 
 
 def constant_pressure(study: Study) -> list[Plate]:
-    """Fig. 11: one group of encoders against several, under the same constant pressure."""
-    several = [m for m in study.methods if m.startswith("beta-VAE, ") and m.endswith(" groups")]
+    """Fig. 11: beta-VAE with one encoder group and with several, under the same constant pressure."""
+    several = [
+        label
+        for label, method in study.methods.items()
+        if method.is_ablation and method.objective == "beta-VAE" and method.stages == 1
+    ]
     frame = study.compared
     if not several or "mig" not in frame:
         return []
@@ -74,20 +79,16 @@ def stages(study: Study) -> list[Plate]:
 
 
 def normal_encoder(study: Study) -> list[Plate]:
-    """Fig. 10, left: MIG by stage under piecewise pressures with one encoder."""
-    return _by_stage("fig_10_stages", study, NORMAL_ENCODER)
+    """Fig. 10, left: MIG at the end of every stage under piecewise pressures with one encoder group."""
+    return _by_stage("fig_10_stages", study, paper.NORMAL_ENCODER)
 
 
-def _without_ablations(cells: Cells) -> Cells:
-    return {k: v for k, v in cells.items() if not paper.is_ablation(k[1])}
-
-
-def _is_deft(method: str) -> bool:
-    return method.startswith("DEFT")
+def _without_ablations(study: Study, score: str) -> Cells:
+    return {k: v for k, v in study.cells(score).items() if not study.methods[k[1]].is_ablation}
 
 
 def _plate(key: str, cells: Cells, score: str) -> list[Plate]:
-    """One violin a method, one axes a data set; nothing where there are no values."""
+    """One violin for each method, one axes for each data set; no plate where there are no values."""
     if not cells:
         return []
     data = list(dict.fromkeys(d for d, _ in cells))
@@ -96,9 +97,9 @@ def _plate(key: str, cells: Cells, score: str) -> list[Plate]:
 
 
 def _draw(cells: Cells, score: str, data: Sequence[str], methods: Sequence[str]) -> Figure:
-    own_range = score in ("reconstruction", "kl", "total_correlation")  # in nats, which depend on the images
+    in_nats = score in ("reconstruction", "kl", "total_correlation")  # the range depends on the images
     figure, axes = row_of_axes(
-        len(data), 0.85 + 0.27 * len(methods), sharey=True, sharex=not own_range, width=2.6 + 1.6 * min(len(data), 3)
+        len(data), 0.85 + 0.27 * len(methods), sharey=True, sharex=not in_nats, width=2.6 + 1.6 * min(len(data), 3)
     )
     for ax, label in zip(axes, data, strict=True):
         _violins(ax, {m: cells[label, m] for m in methods if (label, m) in cells}, methods)
@@ -120,7 +121,7 @@ def _violins(ax: Axes, samples: Mapping[str, pd.Series], methods: Sequence[str])
     ax.grid(visible=False, axis="y")
     counts = {y: len(values) for y, (values, _) in rows.items()}
     small: dict[str, Any] = {"fontsize": 6, "color": QUIET}
-    if len(set(counts.values())) == 1:  # one number for all: text takes most of the time of a drawing
+    if len(set(counts.values())) == 1:  # one text for all: text takes most of the drawing time
         ax.text(1, 1.01, f"n = {next(iter(counts.values()))}", transform=ax.transAxes, ha="right", **small)
     else:
         for y, count in counts.items():
@@ -128,9 +129,9 @@ def _violins(ax: Axes, samples: Mapping[str, pd.Series], methods: Sequence[str])
 
 
 def _by_stage(key: str, study: Study, method: str) -> list[Plate]:
-    """MIG at the end of every stage, one axes a data set; a line joins the stages of one run."""
+    """MIG at the end of every stage, one axes for each data set; a line joins the stages of one run."""
     rows = study.compared
-    runs: dict[str, list[Run]] = {}
+    runs: dict[str, list[Record]] = {}
     for i in rows.index[rows["method"] == method] if len(rows) else []:
         run = study.runs[i]
         if len(run.stages) > 1 and all("mig" in numbers(stage.get("scores")) for stage in run.stages):
@@ -140,13 +141,13 @@ def _by_stage(key: str, study: Study, method: str) -> list[Plate]:
     return [Plate(key, partial(_draw_stages, {d: runs[d] for d in study.data if d in runs}, method))]
 
 
-def _draw_stages(runs: Mapping[str, list[Run]], method: str) -> Figure:
+def _draw_stages(runs: Mapping[str, list[Record]], method: str) -> Figure:
     colour = paper.colours([method])[method]
     figure, axes = row_of_axes(len(runs), 2.4, sharey=True, width=1.0 + 1.6 * max(min(len(runs), 4), 2))
     for ax, (label, members) in zip(axes, runs.items(), strict=True):
         curves = [[numbers(stage["scores"])["mig"] for stage in run.stages] for run in members]
         most = max(map(len, curves))
-        for curve, offset in zip(curves, SPREAD * jitter(len(curves)), strict=True):  # through the points of the run
+        for curve, offset in zip(curves, SPREAD * jitter(len(curves)), strict=True):  # through the run's points
             ax.plot(np.arange(len(curve)) + offset, curve, color=colour, linewidth=0.5, alpha=0.35)
         samples = {j: np.array([curve[j] for curve in curves if len(curve) > j]) for j in range(most)}
         violins(ax, samples, [colour] * most, upright=True)
@@ -159,12 +160,13 @@ def _draw_stages(runs: Mapping[str, list[Run]], method: str) -> Figure:
     return figure
 
 
-def _pressures(runs: list[Run]) -> list[str]:
-    """The stages with their pressures, where all runs had the same."""
+def _pressures(runs: list[Record]) -> list[str]:
+    """Labels of the stages, with the pressure where it is the same in all runs."""
     most = max(runs, key=lambda run: len(run.stages))
     labels = []
     for stage in range(len(most.stages)):
-        found = {run.stages[stage].get("pressure") for run in runs if len(run.stages) > stage}
-        only = found.pop() if len(found) == 1 else None
-        labels.append(f"{stage + 1}\n({only:g})" if is_number(only) else str(stage + 1))
+        pressures = {as_text(run.stages[stage].get("pressure")) for run in runs if len(run.stages) > stage}
+        pressure = most.stages[stage].get("pressure")
+        same = len(pressures) == 1 and is_number(pressure)
+        labels.append(f"{stage + 1}\n({pressure:g})" if same else str(stage + 1))
     return labels

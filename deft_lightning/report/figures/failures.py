@@ -1,4 +1,4 @@
-"""Table 2 as a picture: failure rates with their intervals, beside the paper's."""
+"""Table 2 as a picture: failure rates with their intervals, and the paper's rates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deft_lightning.report.study import Study
 
 
 def failure_rates(study: Study) -> list[Plate]:
-    """One row a method: failures pooled over the sweep and at the best value, and the paper's number."""
+    """One row for each method: failures pooled over the sweep and at the best value, and the paper's rate."""
     frame = tables.failures(study).frame
     return [Plate("table_2_failures", partial(_draw, frame))] if len(frame) else []
 

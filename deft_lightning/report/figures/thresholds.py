@@ -1,90 +1,131 @@
-"""Information thresholds from thresholds.json: the anneal test (Fig. 3) and thresholds of factors (Fig. 6)."""
+"""Information thresholds from thresholds.json: the anneal test (Fig. 3) and the thresholds of factors (Fig. 6)."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
+from deft_lightning.common.checks import is_number
 from deft_lightning.report import paper
-from deft_lightning.report.figures._common import Plate, file_name, row_of_axes
-from deft_lightning.report.figures._violins import Array, violins
-from deft_lightning.report.loading import Run, is_number
+from deft_lightning.report.figures._common import INK, QUIET, STYLE, Plate, file_name, row_of_axes, step_axis
+from deft_lightning.report.figures._violins import violins
+from deft_lightning.report.loading import THRESHOLDS, numbers
 from deft_lightning.report.study import Study
 
-RED = "#b2182b"
+RED, BLUE = "#b2182b", "#0072b2"
+PANELS = {"beta": "β", "kl": "KL (nats)", "reconstruction": "Reconstruction (nats)"}
+LIMIT, WINDOW = 0.1, 100
+"""Nats and steps, where a record has no settings."""
 
 
 def anneal_tests(study: Study) -> list[Plate]:
-    """Fig. 3: pressure, KL and reconstruction error over the anneal test, the crossing marked."""
+    """Fig. 3: pressure, KL and reconstruction error during every anneal test."""
     plates: list[Plate] = []
     for record in study.thresholds:
-        curve = _curve(record)
-        if record.text("kind") == "anneal" and len(curve["step"]) > 1:
-            label = study.label(record)
-            same = sum(p.key.startswith(f"fig_03_{file_name(label)}") for p in plates)
-            key = f"fig_03_{file_name(label)}{f'_{same + 1}' if same else ''}"
-            threshold = _threshold(record)
-            says = f"β = {threshold[1]:.3g} at iteration {threshold[0]:,.0f}" if threshold else "not crossed"
-            plates.append(Plate(key, partial(_draw_anneal_test, curve, threshold), f"{label}, threshold {says}"))
+        if record.text("kind") != "anneal":
+            continue
+        try:
+            _curve(record.content)
+        except ValueError as error:
+            study.problems.append(f"{record.folder / THRESHOLDS} {error}: Fig. 3 leaves it out.")
+            continue
+        label = study.label(record)
+        same = sum(plate.key.startswith(f"fig_03_{file_name(label)}") for plate in plates)
+        key = f"fig_03_{file_name(label)}{f'_{same + 1}' if same else ''}"
+        plates.append(Plate(key, partial(anneal_figure, record.content), f"{label}: {_outcome(record.content)}"))
     return plates
 
 
 def factors(study: Study) -> list[Plate]:
-    """Fig. 6: the distribution of thresholds of every factor, the pressures of Table 1 drawn in; one a measurement."""
+    """Fig. 6: the thresholds of every factor, one axes for each measurement."""
     data = list(dict.fromkeys(study.labels.values()))
-    records = [r for r in study.thresholds if r.text("kind") == "factors" and _by_factor(r) and study.label(r) in data]
-    found: dict[str, Run] = {}
+    records = [r for r in study.thresholds if r.text("kind") == "factors" and _by_factor(r.content)]
+    named: dict[str, Mapping[str, Any]] = {}
     for record in sorted(records, key=lambda r: data.index(study.label(r))):
         label = study.label(record)
-        same = sum(name.split(" · ")[0] == label for name in found)  # measured again: with other settings, or a seed
-        found[f"{label} · {same + 1}" if same else label] = record
-    if not found:
-        return []
-    thresholds = {name: _by_factor(record) for name, record in found.items()}
-    pressures = {name: _pressures(record) for name, record in found.items()}
-    return [Plate("fig_06_factors", partial(_draw_factors, thresholds, pressures))]
+        same = sum(name.split(" · ")[0] == label for name in named)  # measured with other settings, or another seed
+        named[f"{label} · {same + 1}" if same else label] = record.content
+    return [Plate("fig_06_factors", partial(factors_figure, named))] if named else []
 
 
-def _draw_anneal_test(curve: Mapping[str, Array], threshold: tuple[float, float] | None) -> Figure:
-    shown = {"beta": "β", "kl": "KL (nats)", "reconstruction": "Reconstruction (nats)"}
-    figure, axes = row_of_axes(3, 2.1, most=3, sharex=True)
-    for ax, (name, title), colour in zip(axes, shown.items(), ("#767676", "#0072b2", "#d55e00"), strict=True):
-        length = min(len(curve["step"]), len(curve[name]))
-        ax.plot(curve["step"][:length], curve[name][:length], color=colour)
-        ax.set_title(title)
-        ax.set_xlabel("iteration")
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+@mpl.rc_context(STYLE)
+def anneal_figure(record: Mapping[str, Any], title: str = "") -> Figure:
+    """Pressure, KL and reconstruction error of one anneal test over its steps, the crossing marked (Fig. 3).
+
+    `record` is the content of a thresholds.json of kind "anneal". The KL is drawn in total, as recorded and smoothed,
+    and smoothed for each latent. `title` is followed by the threshold; without it there is no title. Raises
+    `ValueError` when the record has no complete curve.
+    """
+    curve = _curve(record)
+    limit, window = (_setting(record, name, default) for name, default in (("limit", LIMIT), ("window", WINDOW)))
+    smooth = _smooth(curve, window)
+    figure, axes = row_of_axes(3, 2.5 if title else 2.3, most=3, sharex=True)
+    threshold = _threshold(record)
+    for ax, (name, label) in zip(axes, PANELS.items(), strict=True):
+        ax.plot(curve.index, curve[name], color="#c8c8c8", linewidth=0.8, label="as recorded")
+        ax.set_title(label)
+        step_axis(ax)
         if threshold:
-            ax.axvline(threshold[0], color=RED, linewidth=1, linestyle=(0, (4, 3)))
+            ax.axvline(threshold[0], color=RED, linewidth=1, linestyle=(0, (4, 3)), label="threshold")
+    pressure, information, error = axes
+    pressure.lines[0].set_color("#767676")
+    information.plot(curve.index, smooth["kl"], color=INK, label="total", zorder=2.1)
+    for latent in _latents(curve):
+        information.plot(curve.index, smooth[latent], linewidth=0.7, alpha=0.8, label=None if latent else "each latent")
+    information.axhline(limit, color=QUIET, linewidth=0.8, linestyle=":", label=f"limit, {limit:g} nats")
+    information.set_yscale("symlog", linthresh=limit)  # linear up to the limit, logarithmic above
+    information.set_ylim(bottom=0)
+    figure.legend(*information.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    error.plot(curve.index, smooth["reconstruction"], color="#d55e00")
     if threshold:
-        axes[0].plot(*[[x] for x in threshold], "o", color=RED, markersize=4)
-        axes[0].annotate(f"β = {threshold[1]:.3g}", threshold, (6, 6), textcoords="offset points", color=RED)
+        pressure.plot(*[[x] for x in threshold], "o", color=RED, markersize=4)
+        pressure.annotate(f"β = {threshold[1]:.3g}", threshold, (6, 6), textcoords="offset points", color=RED)
+    if title:
+        figure.suptitle(f"{title}: {_outcome(record)}", fontsize=9)
     return figure
 
 
-def _draw_factors(
-    thresholds: Mapping[str, Mapping[str, list[float]]], pressures: Mapping[str, Sequence[float]]
-) -> Figure:
-    most = max(map(len, thresholds.values()))
-    figure, axes = row_of_axes(len(thresholds), 1.0 + 0.3 * most, most=2, width=3.8 * min(len(thresholds), 2))
-    for ax, (label, by_factor) in zip(axes, thresholds.items(), strict=True):
-        violins(ax, {y: np.array(xs) for y, xs in enumerate(by_factor.values())}, ["#0072b2"] * len(by_factor))
-        _mark_pressures(ax, pressures[label])
+@mpl.rc_context(STYLE)
+def factors_figure(records: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """The distribution of thresholds of every factor, one axes for each of `records`, by title (Fig. 6).
+
+    A record is the content of a thresholds.json of kind "factors". Each point is a subset; the subsets in which the KL
+    never crossed the limit are counted on the right. Red lines are the pressures of Table 1, or for other data those
+    of the record.
+    """
+    most = max(len(_by_factor(record)) for record in records.values())
+    figure, axes = row_of_axes(len(records), 1.1 + 0.32 * most, most=2, width=7.4 if len(records) > 1 else 4.8)
+    for ax, (title, record) in zip(axes, records.items(), strict=True):
+        by_factor = _by_factor(record)
+        crossed = {y: np.array([x for x in xs if is_number(x)], float) for y, xs in enumerate(by_factor.values())}
+        samples = {y: values for y, values in crossed.items() if len(values)}
+        violins(ax, samples, [BLUE] * len(samples))
+        for y, xs in enumerate(by_factor.values()):
+            if never := len(xs) - len(crossed[y]):
+                ax.text(
+                    1.01, y, f"{never} of {len(xs)}\nnever crossed", transform=ax.get_yaxis_transform(), va="center",
+                    fontsize=6, color=QUIET,
+                )  # fmt: skip
+        ax.set_xlim(left=0)
+        _mark_pressures(ax, _pressures(record))
         ax.set_yticks(range(len(by_factor)), list(by_factor))
         ax.set_ylim(len(by_factor) - 0.4, -0.6)
         ax.set_xlabel("information threshold (β)")
-        ax.set_title(label, pad=18)
+        ax.set_title(textwrap.fill(title, 48), pad=18)
         ax.grid(visible=False, axis="y")
     return figure
 
 
 def _mark_pressures(ax: Axes, pressures: Sequence[float]) -> None:
-    """A red line with its number for each; numbers too near each other stand on different heights."""
+    """A red line with its number for each pressure; numbers that are close together alternate in height."""
     low, high = ax.get_xlim()
     last, level = -np.inf, 0
     for pressure in sorted(pressures):
@@ -97,32 +138,61 @@ def _mark_pressures(ax: Axes, pressures: Sequence[float]) -> None:
         )  # fmt: skip
 
 
-def _curve(record: Run) -> dict[str, Array]:
-    """step, beta, kl and reconstruction of the first curve; what is no number in them is NaN."""
-    curves = record.value("curves")
-    first = curves[0] if isinstance(curves, list) and curves and isinstance(curves[0], dict) else {}
-    columns = {}
-    for name in ("step", "beta", "kl", "reconstruction"):
-        values = first.get(name)
-        columns[name] = np.array([x if is_number(x) else np.nan for x in values or []], float)
-    return columns
+def _curve(record: Mapping[str, Any]) -> pd.DataFrame:
+    """The first curve, by step: beta, reconstruction, kl, and the KL of each latent under its number.
+
+    Raises `ValueError` when one of the first three is missing or of another length.
+    """
+    try:
+        curve = record["curves"][0]
+        frame = pd.DataFrame({name: np.array(curve[name], float) for name in ("step", *PANELS)})
+        latents = np.array(curve.get("kl_per_latent", np.empty((len(frame), 0))), float)  # [n, D]
+        frame = frame.join(pd.DataFrame(latents)).dropna(subset="step").sort_values("step").set_index("step")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError("has no complete curve") from error
+    if len(frame) < 2:
+        raise ValueError("has a curve of fewer than two points")
+    return frame
 
 
-def _threshold(record: Run) -> tuple[float, float] | None:
-    """(step, pressure) of the crossing."""
-    step, pressure = record.value("threshold", "step"), record.value("threshold", "pressure")
-    return (step, pressure) if is_number(step) and is_number(pressure) else None
+def _latents(curve: pd.DataFrame) -> list[Any]:
+    return [column for column in curve.columns if column not in PANELS]
 
 
-def _by_factor(record: Run) -> dict[str, list[float]]:
-    """The thresholds that were crossed, by factor."""
-    lists = {name: xs for name, xs in record.mapping("factors").items() if isinstance(xs, list)}
-    kept = {name: [x for x in xs if is_number(x)] for name, xs in lists.items()}
-    return {name: xs for name, xs in kept.items() if xs}
+def _smooth(curve: pd.DataFrame, window: float) -> pd.DataFrame:
+    """Averages over the points at most window / 2 steps before or after, as in the rule for thresholds."""
+    steps = pd.to_timedelta(curve.index, unit="s")  # pandas has windows over an index only for times
+    return curve.set_index(steps).rolling(pd.Timedelta(window, "s"), center=True, closed="both").mean()
 
 
-def _pressures(record: Run) -> list[float]:
-    """Those of Table 1, or of the experiment for other data."""
-    recorded = record.value("pressures")
-    ours = [x for x in recorded if is_number(x)] if isinstance(recorded, list) else []
-    return list(paper.SETTINGS[record.dataset][2]) if record.dataset in paper.SETTINGS else ours
+def _outcome(record: Mapping[str, Any]) -> str:
+    threshold = _threshold(record)
+    if threshold is None:
+        return f"the KL never stays above {_setting(record, 'limit', LIMIT):g} nats, so there is no threshold"
+    return f"threshold β = {threshold[1]:.3g} at step {threshold[0]:,.0f}"
+
+
+def _setting(record: Mapping[str, Any], name: str, default: float) -> float:
+    value = numbers(record.get("settings")).get(name, default)
+    return value if value > 0 else default
+
+
+def _threshold(record: Mapping[str, Any]) -> tuple[float, float] | None:
+    """(step, pressure) of the crossing; None where there is none."""
+    fields = numbers(record.get("threshold"))
+    return (fields["step"], fields["pressure"]) if {"step", "pressure"} <= fields.keys() else None
+
+
+def _by_factor(record: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Thresholds by factor; an entry that is not a number stands for a subset that never crossed the limit."""
+    by_factor = record.get("factors")
+    lists = by_factor.items() if isinstance(by_factor, Mapping) else ()
+    return {name: thresholds for name, thresholds in lists if isinstance(thresholds, list) and thresholds}
+
+
+def _pressures(record: Mapping[str, Any]) -> list[float]:
+    """Those of Table 1; for other data those of the experiment."""
+    data = record.get("data")
+    published = paper.table_1().get(str(data.get("name")) if isinstance(data, Mapping) else "")
+    pressures = published["pressures"] if published else record.get("pressures")
+    return [x for x in pressures if is_number(x)] if isinstance(pressures, list) else []

@@ -1,4 +1,4 @@
-"""What happens over training: Fig. 2 (leakage), Fig. 5 (gamma), Fig. 10 right (first latent), Fig. 12 (parts of KL)."""
+"""Measures over training: Fig. 2 (leakage), Fig. 5 (gamma), Fig. 10 right (first latent), Fig. 12 (parts of the KL)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
+from deft_lightning.common.checks import is_number
 from deft_lightning.report import paper
-from deft_lightning.report.figures._common import QUIET, WIDTH, Plate, file_name, mark_stages, row_of_axes
-from deft_lightning.report.figures.distributions import NORMAL_ENCODER
-from deft_lightning.report.loading import Run, is_number, numbers
+from deft_lightning.report.figures._common import QUIET, WIDTH, Plate, file_name, mark_stages, row_of_axes, step_axis
+from deft_lightning.report.loading import Record, numbers
 from deft_lightning.report.study import Study
 
 CMAP = "viridis"
 DECOMPOSED = ("AnnealedVAE", "DEFT", "beta-VAE")
-"""The method of the paper's Fig. 12, and the two that it is to be compared with."""
+"""The method of the paper's Fig. 12, and two to compare it with."""
 NMI_KEYS = ("max1_nmi", "max2_nmi")
 
 
 def leakage(study: Study) -> list[Plate]:
-    """Fig. 2: loss, MIG, max-1 and max-2 NMI over training, one beta-VAE for every data set."""
+    """Fig. 2: loss, MIG, max-1 and max-2 NMI over training, for one beta-VAE on every data set."""
     plates: list[Plate] = []
     for label, run in _first_per_data(study, "beta-VAE", lambda r: len(_nmi(r)) > 1).items():
         caption = f"{label}, {_which(run)}"
@@ -36,8 +35,8 @@ def leakage(study: Study) -> list[Plate]:
 
 
 def first_latent(study: Study) -> list[Plate]:
-    """Fig. 10, right: NMI of the first latent with every factor, under piecewise pressures with one encoder."""
-    chosen = _first_per_data(study, NORMAL_ENCODER, lambda r: len(_nmi(r, "first_latent")) > 1)
+    """Fig. 10, right: NMI of the first latent with every factor, under piecewise pressures with one encoder group."""
+    chosen = _first_per_data(study, paper.NORMAL_ENCODER, lambda r: len(_nmi(r, "first_latent")) > 1)
     plates = []
     for label, run in chosen.items():
         draw = partial(_first_latent, run)
@@ -46,11 +45,11 @@ def first_latent(study: Study) -> list[Plate]:
 
 
 def decomposition(study: Study) -> list[Plate]:
-    """Fig. 12: MI, TC and DWKL over training, one run a method."""
-    logged: dict[str, dict[str, Run]] = defaultdict(dict)
+    """Fig. 12: MI, TC and DWKL over training, one run for each method."""
+    logged: dict[str, dict[str, Record]] = defaultdict(dict)
     for run in sorted(study.runs, key=_first):
         if len(run.history("kl_decomposition")) > 1:
-            logged[study.label(run)].setdefault(run.method, run)
+            logged[study.label(run)].setdefault(run.method.label, run)
     plates: list[Plate] = []
     for label in dict.fromkeys(study.labels.values()):
         if not (runs := logged.get(label)):
@@ -69,14 +68,14 @@ def decomposition(study: Study) -> list[Plate]:
 
 
 def gamma(study: Study) -> list[Plate]:
-    """Fig. 5: max-1 and max-2 NMI by gamma, branches of one checkpoint; the mean where a gamma has several runs."""
-    found: dict[str, dict[float, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    """Fig. 5: max-1 and max-2 NMI by gamma, of runs that share their first stage; the mean over the runs of a gamma."""
+    groups: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for run in study.runs:
         value = run.value("training", "groups", "gamma")
         if run.finished and run.name == paper.GAMMA_STUDY and is_number(value) and run.stages:
-            found[study.label(run)][value].append(run)
+            groups[study.label(run)][value].append(run)
     plates = []
-    for label, by_gamma in found.items():
+    for label, by_gamma in groups.items():
         gammas = sorted(by_gamma)
         runs = [run for g in gammas for run in by_gamma[g]]
         names = _names(numbers(run.stages[-1].get("max1_nmi")) for run in runs)
@@ -88,12 +87,12 @@ def gamma(study: Study) -> list[Plate]:
     return plates
 
 
-def _leakage(run: Run) -> Figure:
+def _leakage(run: Record) -> Figure:
     rows = _nmi(run)
     steps = [step for step, _ in rows]
     figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, width_ratios=(1, 1.25))
-    colour = paper.colours([run.method])[run.method]
+    colour = paper.colours([run.method.label])[run.method.label]
     for ax, key, title in zip(axes[:, 0], ("loss", "mig"), ("Loss (nats)", "MIG"), strict=True):
         points = [(step, row[key]) for step, row in rows if is_number(row.get(key))]
         ax.plot([p[0] for p in points], [p[1] for p in points], color=colour, marker=".", markersize=4, clip_on=False)
@@ -112,11 +111,11 @@ def _leakage(run: Run) -> Figure:
         ax.grid(visible=False)
         ax.set_title(title)
     for ax in axes[1]:
-        _step_axis(ax)
+        step_axis(ax)
     return figure
 
 
-def _first_latent(run: Run) -> Figure:
+def _first_latent(run: Record) -> Figure:
     figure, (ax,) = row_of_axes(1, 2.5, width=4.8)
     rows = _nmi(run, "first_latent")
     _lines(ax, rows, [numbers(row["first_latent"]) for _, row in rows])
@@ -126,7 +125,7 @@ def _first_latent(run: Run) -> Figure:
     return figure
 
 
-def _decomposition(runs: dict[str, Run]) -> Figure:
+def _decomposition(runs: dict[str, Record]) -> Figure:
     figure, axes = row_of_axes(len(runs), 2.1, 3, sharey=True, width=WIDTH if len(runs) > 1 else 4.8)
     for ax, (method, run) in zip(axes, runs.items(), strict=True):
         rows = run.history("kl_decomposition")
@@ -154,37 +153,32 @@ def _gamma(matrices: NDArray[np.float64], gammas: list[float], factors: list[str
 
 
 def _lines(ax: Axes, rows: list[tuple[int, Any]], series: list[dict[str, float]]) -> None:
-    """One labelled line a name over the steps of `rows`."""
+    """One labelled line for each name, over the steps of `rows`."""
     steps = np.array([step for step, _ in rows])
     names = _names(series)
     for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
         values: NDArray[np.float64] = np.array([s.get(name, np.nan) for s in series])
         total = name == "KL"
         ax.plot(steps, values, color=QUIET if total else colour, linestyle="--" if total else "-", label=name)
-    _step_axis(ax)
+    step_axis(ax)
 
 
-def _step_axis(ax: Axes) -> None:
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.set_xlabel("step")
-
-
-def _first_per_data(study: Study, method: str, usable: Callable[[Run], bool]) -> dict[str, Run]:
-    """One run of a method for every data set: the first seed that logged what is drawn."""
-    chosen: dict[str, Run] = {}
+def _first_per_data(study: Study, method: str, usable: Callable[[Record], bool]) -> dict[str, Record]:
+    """One run of a method for every data set: the first usable one in the order of `_first`."""
+    chosen: dict[str, Record] = {}
     for run in sorted(study.runs, key=_first):
-        if run.method == method and usable(run):
+        if run.method.label == method and usable(run):
             chosen.setdefault(study.label(run), run)
     return {label: chosen[label] for label in dict.fromkeys(study.labels.values()) if label in chosen}
 
 
-def _first(run: Run) -> tuple[bool, bool, bool, int, str]:
-    """Order in which a run is taken as the example: finished, of a figure's own experiment, beta 6, lowest seed."""
-    own, as_paper = run.name.startswith("fig"), run.value("training", "schedule", "pressure") == 6
-    return not run.finished, not own, not as_paper, run.seed or 0, str(run.folder)
+def _first(run: Record) -> tuple[bool, bool, bool, int, str]:
+    """The order of preference for an example: finished, an experiment for a figure, beta 6, lowest seed."""
+    for_figure, as_paper = run.name.startswith("fig"), run.value("training", "schedule", "pressure") == 6
+    return not run.finished, not for_figure, not as_paper, run.seed or 0, str(run.folder)
 
 
-def _nmi(run: Run, key: str = "max1") -> list[tuple[int, dict[str, Any]]]:
+def _nmi(run: Record, key: str = "max1") -> list[tuple[int, dict[str, Any]]]:
     return [(step, row) for step, row in run.history("nmi") if numbers(row.get(key))]
 
 
@@ -192,14 +186,14 @@ def _names(maps: Iterable[dict[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for m in maps for name in m))
 
 
-def _mean(runs: list[Run], key: str, factor: str) -> float:
+def _mean(runs: list[Record], key: str, factor: str) -> float:
     values = [numbers(run.stages[-1].get(key)).get(factor, np.nan) for run in runs]
     return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
 
 
-def _which(run: Run, method: bool = True) -> str:
-    """The run that is shown, for a caption."""
+def _which(run: Record, method: bool = True) -> str:
+    """Which run is shown, for a caption."""
     pressure = run.value("training", "schedule", "pressure")
-    parts = [paper.shown(run.method)] if method else []
+    parts = [paper.shown(run.method.label)] if method else []
     parts += [f"β = {pressure:g}"] if is_number(pressure) else []
     return ", ".join([*parts, f"seed {run.seed}"])

@@ -1,0 +1,53 @@
+"""The settings of runs as text, and which of them differ between the runs of one method on one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deft_lightning.report.loading import Record
+
+NOT_SWEPT = ("seed", "data", "scale")
+"""Parts of `training` that are no settings of a method: runs that differ in data or scale have different labels."""
+DEFAULTS = {"networks": {"name": "burgess"}, "likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
+"""What the parts of `training` are where a run has not recorded them."""
+NO_VALUE = "none"
+
+
+def values(runs: Mapping[int, Record]) -> dict[int, str]:
+    """The settings in which `runs` differ, as one text for each: "pressure 6", or "" where nothing differs."""
+    settings = {i: _settings(run) for i, run in runs.items()}
+    fields = dict.fromkeys(name for fields in settings.values() for name in fields)
+    swept = [name for name in fields if len({fields.get(name, NO_VALUE) for fields in settings.values()}) > 1]
+    return {
+        i: ", ".join(f"{_short(name)} {fields.get(name, NO_VALUE)}" for name in swept) for i, fields in settings.items()
+    }
+
+
+def as_text(value: Any) -> str:
+    """A setting as text, in which 6 and 6.0 are the same."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(as_text, value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return NO_VALUE if value is None else str(value)
+
+
+def _settings(run: Record) -> dict[str, str]:
+    """All settings of a run's method, by dotted name."""
+    recorded = {k: v for k, v in run.mapping("training").items() if k not in NOT_SWEPT and v is not None}
+    return dict(_flat(recorded | {k: v for k, v in DEFAULTS.items() if k not in recorded}, ""))
+
+
+def _flat(part: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in part.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, as_text(value)
+
+
+def _short(name: str) -> str:
+    """The last part of a dotted name, without ".name": "pressure" or "networks"."""
+    return name.removesuffix(".name").rpartition(".")[-1]
