@@ -226,21 +226,11 @@ def test_resume_with_other_settings_says_what_differs(changes, sentence: str, st
         assert (folder / name).read_bytes() == (stopped / name).read_bytes()
 
 
-<<<<<<< HEAD
-def test_resume_on_other_pixels_is_refused(tmp_path: Path) -> None:
-    """source=auto may find a file that was not there when the run began: the two must not be mixed."""
-    folder = tmp_path / "run"
-    with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *PLAIN, *_send(3, signal.SIGTERM)))
-    results.update(folder, data={"source": "published"})
-    with pytest.raises(DeftError, match="began on images whose source is published, and now it is rendered"):
-=======
 def test_resume_on_other_pixels_is_refused(stopped: Path, copy: Copy) -> None:
     """source=auto may use a file that was not there when the run began: the two must not be mixed."""
     folder = copy(stopped)
     results.update(folder, data={"source": "painted"})
     with pytest.raises(DeftError, match="began on images whose source is painted, and now it is rendered"):
->>>>>>> h/ttraining
         run.train(*compose_run(folder, *PLAIN, "resume=true"))
 
 
