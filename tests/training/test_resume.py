@@ -147,7 +147,7 @@ STEPS = {"should_stop": [17], "max_time": list(range(1, 48)), "fast_dev_run": [1
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """`python -m deft_lightning`, called in this process and a folder of its own; returns the error that ends it."""
     monkeypatch.chdir(tmp_path)
 
@@ -156,8 +156,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         OmegaConf.clear_cache(OmegaConf.create())
         with pytest.raises(SystemExit) as end:
             __main__.main()
-        assert isinstance(end.value.code, str)  # printed to stderr; the exit status is 1
-        return end.value.code
+        assert end.value.code == 1
+        return capsys.readouterr().err.splitlines()[-1]
 
     return call
 
@@ -169,7 +169,7 @@ def test_a_run_that_ends_before_its_last_step_is_interrupted_and_resumable(
     bare = make_once("bare", lambda folder: run.train(*compose_run(folder, *BARE)))
     folder = tmp_path / "run"
     sentence = command(*EARLY_ENDS[limit])
-    assert re.fullmatch(r"error: the trainer stopped at step \d+ of 48 .*\.", sentence)
+    assert re.fullmatch(r"error: the trainer stopped at step \d+ of 48, .*\.", sentence)
     outcome = results.read(folder)
     assert outcome["status"] == "interrupted"
     assert outcome["reason"] == sentence.removeprefix("error: ")
