@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from deft_lightning.common import memory
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.model.checkpoint import CHECKPOINT_KEY
+from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.networks import Burgess, Networks, Posterior, initialise
 from deft_lightning.model.objectives import Loss, Objective
@@ -85,19 +86,22 @@ class DEFT(pl.LightningModule):
             self.register_buffer("latent_mask", torch.tensor(groups.latent_mask_at(0), dtype=torch.float32))  # [D]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
-        self._loss_function: Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]] | None = None
+        self._objective_loss: Callable[..., Loss] | None = None
         self.sample: Tensor  # [B, D] of the latest loss, detached: what the objective learns from
         self._update_log: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
-        """Encode, sample with `noise` [B, D] (the mean where it is None) and decode."""
+        """Encode, sample with `noise` [B, D] (the mean where it is None) and decode.
+
+        Under mixed precision the networks compute in half precision; everything between and after them does not.
+        """
         posterior = self.encode(images)
         sample = posterior.mean if noise is None else posterior.sample(noise)
-        return Output(posterior, sample, self.decoder(sample))
+        return Output(posterior, sample, _full(self.decoder(sample)))
 
     def encode(self, images: Tensor) -> Posterior:
         """The posterior of `images` [B, C, 64, 64], means and log variances [B, D]."""
-        posterior = self.encoder(images)
+        posterior = Posterior(*map(_full, self.encoder(images)))
         if self.groups.inactive != "prior":
             return posterior
         # The prior, mean 0 and log variance 0, for the latents of groups whose stage has not begun.
@@ -108,30 +112,30 @@ class DEFT(pl.LightningModule):
         return torch.sigmoid(self.decoder(latents))
 
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
-        """The objective's `Loss` of `images` [B, C, 64, 64] with `noise` [B, D], compiled where that was asked for."""
-        if self._loss_function is None:  # only now is the device known
-            self._loss_function = self._compile(images, noise, pressure)
-        loss, self.sample = self._loss_function(images, noise, pressure)
-        return loss
+        """The objective's `Loss` of `images` [B, C, H, W] with `noise` [B, D]."""
+        posterior, sample, logits = self(images, noise)
+        self.sample = sample.detach()
+        if self._objective_loss is None:  # only now is the device known
+            self._objective_loss = self._compile(images, logits, posterior, sample, pressure)
+        return self._objective_loss(images, logits, posterior, sample, pressure)
 
-    def _compile(self, *example: Tensor) -> Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]]:
-        """The loss as a compiled function, if that was asked for and works on the arguments `example`."""
+    def _compile(self, *example: Any) -> Callable[..., Loss]:
+        """The objective's loss, compiled if that was asked for and works on the arguments `example`.
+
+        The networks are not compiled: their layers have a backward of their own that is faster, see `networks.layers`.
+        """
         if not self._compiled:
-            return self._loss
-        if not can_compile(example[0].device.type):
+            return self.objective.loss
+        if not can_compile(self.device.type):
             log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: training without it.")
-            return self._loss
-        compiled = torch.compile(self._loss, dynamic=False)
+            return self.objective.loss
+        compiled = torch.compile(self.objective.loss, dynamic=False)
         try:
             compiled(*example)
         except BackendCompilerFailed as error:  # a compiler that lacks OpenMP or headers, for example
             log.info("torch.compile failed (%s): training without it.", type(error.inner_exception).__name__)
-            return self._loss
+            return self.objective.loss
         return compiled
-
-    def _loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Loss, Tensor]:
-        posterior, sample, logits = self(images, noise)
-        return self.objective.loss(images, logits, posterior, sample, pressure), sample.detach()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -149,6 +153,10 @@ class DEFT(pl.LightningModule):
     def stage(self) -> Stage:
         """The stage and pressure of the next training step."""
         return self.timeline.at(self.global_step)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """A callback that every fit needs, whoever calls it."""
+        return [FlushSubnormals()]
 
     def on_fit_start(self) -> None:
         """Keep freed memory: on a CPU every step would otherwise pay page faults for its activations."""
@@ -244,6 +252,11 @@ class DEFT(pl.LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self._update_log and every and self.global_step % every == 0:
             self.log_dict({f"train/{name}": value for name, value in _scalars(self._update_log)})
+
+
+def _full(values: Tensor) -> Tensor:
+    """`values` in at least single precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:

@@ -19,6 +19,11 @@ from torch import Tensor, nn
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.model.networks.base import Encoders, Networks, Posterior
+from deft_lightning.model.networks.layers import (
+    convolution_relu,
+    transposed_convolution,
+    transposed_convolution_relu,
+)
 
 IMAGE_SIZE = 64  # four stride-2 layers lead from 64 x 64 to 4 x 4 and back
 
@@ -89,7 +94,9 @@ class Encoder(nn.Module):
         """The plain path, layer after layer; `GroupedEncoder` gives the same numbers for all groups at once."""
         x = images
         for convolution in self.convolutions:
-            x = F.relu(convolution(x))  # [B, c, 32], [B, c, 16], [B, c, 8], [B, c, 4]
+            x = convolution_relu(
+                x, convolution.weight, convolution.bias
+            )  # [B, c, 32], [B, c, 16], [B, c, 8], [B, c, 4]
         x = F.relu(self.hidden(x.flatten(1)))  # [B, 256]
         return Posterior(*self.head(x).chunk(2, dim=1))  # [B, latents] each
 
@@ -112,9 +119,8 @@ class GroupedEncoder(Encoders):
             weight = torch.cat([c.weight for c in convolutions])
             bias = torch.cat([cast(Tensor, c.bias) for c in convolutions])
             shared_input = layer == 0  # every group reads the whole image, then only its own channels
-            x = F.relu(
-                F.conv2d(x, weight, bias, stride=2, padding=1, groups=1 if shared_input else len(groups))
-            )  # [B, G*c, 32], [B, G*c, 16], [B, G*c, 8], [B, G*c, 4]
+            x = convolution_relu(x, weight, bias, groups=1 if shared_input else len(groups))
+            # [B, G*c, 32], [B, G*c, 16], [B, G*c, 8], [B, G*c, 4]
         features = x.flatten(1).chunk(len(groups), dim=1)  # G of [B, c*4*4]
         heads = [
             g.head(F.relu(g.hidden(f))).chunk(2, dim=1) for g, f in zip(groups, features, strict=True)
@@ -141,5 +147,6 @@ class Decoder(nn.Module):
         x = x.view(-1, self.first_channels, 4, 4)  # [B, c, 4, 4]
         *inner, last = self.deconvolutions
         for deconvolution in inner:
-            x = F.relu(deconvolution(x))  # [B, c, 8], [B, c, 16], [B, c, 32]
-        return last(x)  # [B, C, 64, 64]
+            x = transposed_convolution_relu(x, deconvolution.weight, deconvolution.bias)
+            # [B, c, 8], [B, c, 16], [B, c, 32]
+        return transposed_convolution(x, last.weight, last.bias)  # [B, C, 64, 64]

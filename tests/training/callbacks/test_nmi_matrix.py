@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+from deft_lightning.training.callbacks._common import scaled_epoch
 from PIL import Image
 
 from deft_lightning import FactorDataModule, Piecewise
 from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import mig, nmi
 from deft_lightning.training.callbacks import NMIMatrix
-from deft_lightning.training.callbacks._common import scaled_epoch
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 
 FACTORS = ("shape", "scale", "posX", "posY")
