@@ -32,6 +32,9 @@ from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
 
 log = logging.getLogger(__name__)
 
+NOISE_BLOCK = 64
+"""Steps whose noise is drawn at once."""
+
 
 class Output(NamedTuple):
     """`posterior` and `sample` [B, D], `logits` [B, C, 64, 64]."""
@@ -88,6 +91,7 @@ class DEFT(pl.LightningModule):
         self._compiled = compiled
         self._objective_loss: Callable[..., Loss] | None = None
         self.sample: Tensor  # [B, D] of the latest loss, detached: what the objective learns from
+        self._noise_block: tuple[tuple[int, int, torch.device], Tensor] | None = None  # [steps, B, D]
         self._update_log: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
@@ -189,12 +193,17 @@ class DEFT(pl.LightningModule):
     def _noise(self, count: int, step: int, device: torch.device) -> Tensor:
         """This process's `count` rows of the noise of the global batch, [count, D]: a function of (seed, step).
 
-        A resumed run draws what it would have drawn, and several processes what one with the same batch draws.
+        A resumed run draws what it would have drawn, and several processes what one with the same batch draws. The
+        noise of `NOISE_BLOCK` steps is drawn at once, so that most steps seed no generator.
         """
-        random = generator(self.seed, Stream.POSTERIOR, step, 0, device=device)
+        block, place = divmod(step, NOISE_BLOCK)
         rows = count * self.trainer.world_size
-        noise = torch.randn(rows, sum(self.groups.latents), generator=random, device=device)
-        return noise[count * self.global_rank :][:count]
+        key = (block, rows, device)
+        if self._noise_block is None or self._noise_block[0] != key:
+            random = generator(self.seed, Stream.POSTERIOR, block, device=device)
+            noise = torch.randn(NOISE_BLOCK, rows, sum(self.groups.latents), generator=random, device=device)
+            self._noise_block = key, noise
+        return self._noise_block[1][place, count * self.global_rank :][:count]
 
     def configure_optimizers(self) -> Optimizer:
         """Adam with one parameter group for every encoder group, in order, and one for the decoder."""

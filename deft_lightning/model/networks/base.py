@@ -38,8 +38,8 @@ class Networks(ABC):
     """A family of encoders and decoders, made for a shape of images and a number of latents."""
 
     @abstractmethod
-    def check(self, groups: int) -> None:
-        """Raise `DeftError` when the family cannot be divided among so many encoder groups."""
+    def check(self, groups: int, image_size: int) -> None:
+        """Raise `DeftError` when the family does not take square images of `image_size`, or so many encoder groups."""
 
     @abstractmethod
     def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> Encoders:

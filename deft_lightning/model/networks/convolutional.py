@@ -1,4 +1,4 @@
-"""Four convolutions and four transposed convolutions, after Burgess et al. 2018 and section 6 of the paper.
+"""Stride-2 convolutions and transposed convolutions, after Burgess et al. 2018 and section 6 of the paper.
 
 The encoder groups are independent networks with parameters of their own, but they run as one:
 `GroupedEncoder.forward` concatenates their kernels into one dense convolution (the first layer, whose
@@ -25,22 +25,30 @@ from deft_lightning.model.networks.layers import (
     transposed_convolution_relu,
 )
 
-IMAGE_SIZE = 64  # four stride-2 layers lead from 64 x 64 to 4 x 4 and back
+LAYERS = {32: 3, 64: 4, 128: 5}
+"""Stride-2 layers by the size of the images: they lead to 4 x 4 and back."""
 
 
 @dataclass(frozen=True)
 class Convolutional(Networks):
-    """Networks of stride-2 convolutions for images of 64 x 64.
+    """Networks of stride-2 convolutions for square images of 32, 64 or 128 pixels.
 
-    `encoder_channels` are those of the four convolutions, divided among the groups; `decoder_channels` those of the
-    input of the four transposed convolutions; `hidden` the units of the fully connected layer, which is not divided.
+    For images of 64 x 64, `encoder_channels` are those of the four convolutions, divided among the groups, and
+    `decoder_channels` those of the inputs of the four transposed convolutions. Images of 128 x 128 have one layer more
+    on the side of the image, with the channels of the layer beside it; images of 32 x 32 have one less there. `hidden`
+    units has the fully connected layer, which is not divided.
     """
 
     encoder_channels: tuple[int, ...]
     decoder_channels: tuple[int, ...]
     hidden: int = 256
 
-    def check(self, groups: int) -> None:
+    def check(self, groups: int, image_size: int) -> None:
+        if image_size not in LAYERS:
+            raise DeftError(
+                f"images of {image_size} x {image_size} do not fit the networks, which take sizes of "
+                f"{', '.join(map(str, LAYERS))}: resize them, for images of your own with data.image_size=64."
+            )
         if min(self.encoder_channels) < groups:
             raise DeftError(
                 f"groups.latents names {groups} groups, more than the {min(self.encoder_channels)} channels of "
@@ -48,13 +56,13 @@ class Convolutional(Networks):
             )
 
     def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> GroupedEncoder:
-        self.check(len(latents))
-        channels = [c // len(latents) for c in self.encoder_channels]
-        image_channels = _channels(image_shape)
-        return GroupedEncoder([Encoder(image_channels, channels, self.hidden, n) for n in latents])
+        self.check(len(latents), _size(image_shape))
+        channels = [c // len(latents) for c in _for_size(self.encoder_channels[::-1], image_shape)[::-1]]
+        return GroupedEncoder([Encoder(image_shape[0], channels, self.hidden, n) for n in latents])
 
     def decoder(self, image_shape: tuple[int, int, int], latents: int) -> Decoder:
-        return Decoder(_channels(image_shape), self.decoder_channels, self.hidden, latents)
+        self.check(1, _size(image_shape))
+        return Decoder(image_shape[0], _for_size(self.decoder_channels, image_shape), self.hidden, latents)
 
 
 class Burgess(Convolutional):
@@ -71,15 +79,22 @@ class Locatello(Convolutional):
         super().__init__((32, 32, 64, 64), (64, 64, 32, 32))
 
 
-def _channels(image_shape: tuple[int, int, int]) -> int:
-    channels, *size = image_shape
-    if size != [IMAGE_SIZE, IMAGE_SIZE]:
-        raise DeftError(f"images of {size[0]} x {size[1]} do not fit the networks: resize them to 64 x 64.")
-    return channels
+def _for_size(channels: tuple[int, ...], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """`channels`, from those beside the latents to those beside the image, with as many layers as the size needs."""
+    layers = LAYERS[_size(image_shape)]
+    return (channels + channels[-1:])[:layers]
+
+
+def _size(image_shape: tuple[int, int, int]) -> int:
+    """Side of a square image; raises `DeftError` for another."""
+    _, height, width = image_shape
+    if height != width:
+        raise DeftError(f"images of {height} x {width} do not fit the networks: crop or resize them to a square.")
+    return height
 
 
 class Encoder(nn.Module):
-    """One encoder group: image [B, C, 64, 64] to the `Posterior` of its own latents, [B, latents] each."""
+    """One encoder group: image [B, C, H, W] to the `Posterior` of its own latents, [B, latents] each."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
@@ -91,18 +106,16 @@ class Encoder(nn.Module):
         self.head = nn.Linear(hidden, 2 * latents)
 
     def forward(self, images: Tensor) -> Posterior:
-        """The plain path, layer after layer; `GroupedEncoder` gives the same numbers for all groups at once."""
+        """Layer after layer with plain operators; `GroupedEncoder` gives the same, faster, for all groups at once."""
         x = images
         for convolution in self.convolutions:
-            x = convolution_relu(
-                x, convolution.weight, convolution.bias
-            )  # [B, c, 32], [B, c, 16], [B, c, 8], [B, c, 4]
+            x = F.relu(convolution(x))  # [B, c, H/2, W/2] to [B, c, 4, 4]
         x = F.relu(self.hidden(x.flatten(1)))  # [B, 256]
         return Posterior(*self.head(x).chunk(2, dim=1))  # [B, latents] each
 
 
 class GroupedEncoder(Encoders):
-    """G independent encoders run as one: image [B, C, 64, 64] to the concatenated `Posterior` [B, sum(latents)]."""
+    """G independent encoders run as one: image [B, C, H, W] to the concatenated `Posterior` [B, sum(latents)]."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
@@ -111,8 +124,6 @@ class GroupedEncoder(Encoders):
     def forward(self, images: Tensor) -> Posterior:
         """Equal to concatenating every group's own `Encoder.forward`."""
         groups: list[Encoder] = list(self.groups)  # type: ignore[arg-type]
-        if len(groups) == 1:
-            return groups[0](images)
         x = images
         for layer in range(len(groups[0].convolutions)):
             convolutions = [cast(nn.Conv2d, group.convolutions[layer]) for group in groups]
@@ -120,7 +131,7 @@ class GroupedEncoder(Encoders):
             bias = torch.cat([cast(Tensor, c.bias) for c in convolutions])
             shared_input = layer == 0  # every group reads the whole image, then only its own channels
             x = convolution_relu(x, weight, bias, groups=1 if shared_input else len(groups))
-            # [B, G*c, 32], [B, G*c, 16], [B, G*c, 8], [B, G*c, 4]
+            # [B, G*c, H/2, W/2] to [B, G*c, 4, 4]
         features = x.flatten(1).chunk(len(groups), dim=1)  # G of [B, c*4*4]
         heads = [
             g.head(F.relu(g.hidden(f))).chunk(2, dim=1) for g, f in zip(groups, features, strict=True)
@@ -130,7 +141,7 @@ class GroupedEncoder(Encoders):
 
 
 class Decoder(nn.Module):
-    """Latents [B, D] to the logits of a Bernoulli per pixel and channel, [B, C, 64, 64]."""
+    """Latents [B, D] to the logits of a Bernoulli per pixel and channel, [B, C, H, W]."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
@@ -145,8 +156,9 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         x = F.relu(self.spread(F.relu(self.hidden(latents))))  # [B, c*4*4]
         x = x.view(-1, self.first_channels, 4, 4)  # [B, c, 4, 4]
-        *inner, last = self.deconvolutions
+        inner: list[nn.ConvTranspose2d]
+        *inner, last = self.deconvolutions  # type: ignore[assignment]
         for deconvolution in inner:
-            x = transposed_convolution_relu(x, deconvolution.weight, deconvolution.bias)
-            # [B, c, 8], [B, c, 16], [B, c, 32]
-        return transposed_convolution(x, last.weight, last.bias)  # [B, C, 64, 64]
+            x = transposed_convolution_relu(x, deconvolution.weight, cast(Tensor, deconvolution.bias))
+            # [B, c, 8, 8] to [B, c, H/2, W/2]
+        return transposed_convolution(x, last.weight, cast(Tensor, last.bias))  # [B, C, H, W]

@@ -75,7 +75,7 @@ class _TransposedConvolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         with torch.autocast(x.device.type, enabled=False):
-            pixels = F.conv2d(F.pad(x, (1, 1, 1, 1)), _as_convolution(weight), bias.repeat_interleave(4))
+            pixels = F.conv2d(x, _as_convolution(weight), bias.repeat_interleave(4), padding=1)
             return F.pixel_shuffle(pixels, 2)[:, :, 1:-1, 1:-1]
 
     @staticmethod
