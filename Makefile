@@ -5,7 +5,7 @@ SETUP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast acceptance lint types benchmark sweep report clean
+.PHONY: help setup run test test-fast acceptance lint types docs benchmark sweep report clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: $(SETUP) ## Check style and formatting with ruff, and that the rooms impor
 
 types: $(SETUP) ## Check types with mypy
 	$(BIN)/mypy
+
+docs: $(SETUP) ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/training_throughput.py

@@ -1,9 +1,9 @@
-"""Jobs a minute of a sweep on this machine: one job after another, or two at once with one or two threads each.
+"""Jobs a minute of a sweep on this machine: one job at a time, or two at once with one or two threads each.
 
 python benchmarks/sweep_threads.py --jobs 6 --fraction 0.002
 
-Every way trains the same jobs, DEFT on Color dSprites, to the same steps, and its time is that of the whole command:
-starting the processes and loading the data is part of it. Keep the machine quiet.
+Each setup trains the same jobs, DEFT on Color dSprites, for the same number of steps. The time is that of the whole
+command, with process start and data loading. Keep the machine quiet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-WAYS = {
+SETUPS = {
     "one job, 1 thread": ("threads=1",),
     "one job, 2 threads": ("threads=2",),
     "two jobs, 1 thread each": (*JOBLIB, "threads=1"),
@@ -25,12 +25,12 @@ WAYS = {
 }
 
 
-def sweep(folder: Path, jobs: int, fraction: float, way: tuple[str, ...]) -> float:
+def sweep(folder: Path, jobs: int, fraction: float, setup: tuple[str, ...]) -> float:
     """Seconds that a sweep of `jobs` seeds takes, with a `fraction` of the paper's steps."""
     overrides = ("+experiment=color_dsprites", "scale=smoke", f"scale.fraction={fraction}", "trainer=cpu", "logger=csv")
     without = ("~callbacks.traversals", "~callbacks.nmi_matrix", "~callbacks.kl_decomposition")
     seeds = f"seed=range({jobs})"
-    command = [sys.executable, "-m", "deft_lightning", "--multirun", *overrides, *without, seeds, *way]
+    command = [sys.executable, "-m", "deft_lightning", "--multirun", *overrides, *without, seeds, *setup]
     root = Path(__file__).resolve().parents[1]
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"PYTHONPATH": path}
@@ -40,20 +40,20 @@ def sweep(folder: Path, jobs: int, fraction: float, way: tuple[str, ...]) -> flo
 
 
 def main() -> None:
-    """Measure every way, and print one table."""
+    """Measure every setup and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=6, help="jobs of each sweep")
-    parser.add_argument("--fraction", type=float, default=0.002, help="of the paper's steps")
-    parser.add_argument("--rounds", type=int, default=1, help="how often every way has its turn")
+    parser.add_argument("--jobs", type=int, default=6, help="jobs in each sweep")
+    parser.add_argument("--fraction", type=float, default=0.002, help="fraction of the paper's steps")
+    parser.add_argument("--rounds", type=int, default=1, help="measurements of each setup")
     options = parser.parse_args()
-    seconds = dict.fromkeys(WAYS, 0.0)
+    seconds = dict.fromkeys(SETUPS, 0.0)
     for round_ in range(options.rounds + 1):
-        for name, way in WAYS.items():
+        for name, setup in SETUPS.items():
             with tempfile.TemporaryDirectory() as folder:
-                if round_ == 0:  # the data are rendered, and every file has been read once
-                    sweep(Path(folder), 1, 0.0001, way)
+                if round_ == 0:  # warm up: render the data and read every file once
+                    sweep(Path(folder), 1, 0.0001, setup)
                 else:
-                    seconds[name] += sweep(Path(folder), options.jobs, options.fraction, way)
+                    seconds[name] += sweep(Path(folder), options.jobs, options.fraction, setup)
     for name, total in seconds.items():
         print(f"{name:26s} {60 * options.jobs * options.rounds / total:6.2f} jobs a minute")
 

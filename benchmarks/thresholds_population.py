@@ -1,21 +1,19 @@
-"""How fast a population of small anneal tests trains on this machine, against one at a time, in one run.
+"""How fast a population of small anneal tests trains on this machine, compared with one test at a time.
 
     python benchmarks/thresholds_population.py [--device cpu] [--members 16] [--seconds 120] [--data dsprites]
 
 For every size of subset (by default those of dSprites: 3 values of shape, 6 of scale, 32 of a position, 40 of
-orientation) the same subsets are trained in these ways, a batch being the whole subset:
+orientation) the same subsets are trained in five ways. A batch is the whole subset.
 
-    population  `thresholds.annealing` as the command trains it: all members together, divided among the cores
-    stacked     the same in one population on all cores
-    vmap        stacked parameters through torch.func.vmap over the module: the other way to batch
-    bare        one member at a time, its module in a bare loop
-    trainer     one member at a time through the Lightning trainer with the callbacks of an anneal test, as the
-                command without the word factors does it
+    population  as the command `factors` trains them: all members together, divided among the cores
+    stacked     all members in one population on all cores
+    vmap        stacked parameters through torch.func.vmap over the module: another way to train members together
+    bare        one member, its module in a bare PyTorch loop
+    trainer     one member through the Lightning trainer with the callbacks of an anneal test
 
-They take turns, so that a machine that slows down slows all of them; a rate is anneal-test steps, one of one
-member, over all of a loop's time. Between them the machine's speed is taken, that of a large matrix product: what
-the trainer reaches of it bounds what any way of running the same arithmetic can gain, the last column. Keep the
-machine quiet meanwhile.
+The loops take turns, so that a machine that slows down slows all of them. Rates count the steps of every member. The
+speed of a large matrix product is measured in the same turns: relative to what the trainer reaches, it bounds the gain
+of any other way to run the same arithmetic (last column). Run nothing else at the same time.
 """
 
 from __future__ import annotations
@@ -50,14 +48,15 @@ STEPS = 10  # of a population in its turn
 
 
 def modules(dataset: FactorDataset, members: int) -> list[DEFT]:
-    """Fresh beta-VAEs, seeds from 0 on."""
+    """New beta-VAEs with seeds from 0 up."""
     return [
-        DEFT(Groups([10]), SCHEDULE, BetaVAE(), dataset.shape, LR, seed, steps_per_epoch=1) for seed in range(members)
+        DEFT(Groups([10]), SCHEDULE, BetaVAE(), image_shape=dataset.shape, lr=LR, seed=seed, steps_per_epoch=1)
+        for seed in range(members)
     ]
 
 
 def subsets(dataset: FactorDataset, factor: str, members: int) -> list[FactorDataModule]:
-    """As many subsets in which `factor` varies, evenly spread over the data set."""
+    """One subset for each member, in which `factor` varies, evenly spread over the data set."""
     assert dataset.space is not None
     data = []
     for seed in range(members):
@@ -67,19 +66,19 @@ def subsets(dataset: FactorDataset, factor: str, members: int) -> list[FactorDat
 
 
 def population_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
-    """Some steps of all members, as the command takes them; gives the number of steps, counted for every member."""
+    """Takes some steps of all members as the command does; returns their number, summed over members."""
     populations = divide(modules(dataset, members), subsets(dataset, factor, members), device)
 
     def steps() -> int:
         end = populations[0].step_count + STEPS
-        anneal(populations, end, end, lambda _: None)
+        anneal(populations, end, lambda _: None)
         return STEPS * members
 
     return steps
 
 
 def stacked_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
-    """One step of all members; gives their number."""
+    """Takes one step of all members; returns their number."""
     population = Population(modules(dataset, members), subsets(dataset, factor, members), device)
 
     def step() -> int:
@@ -90,7 +89,7 @@ def stacked_loop(dataset: FactorDataset, factor: str, members: int, device: str)
 
 
 def matrix_loop(device: str) -> Callable[[], int]:
-    """A product of two matrices; gives its floating-point operations."""
+    """Multiplies two matrices; returns the number of floating-point operations."""
     a, b = torch.randn(2, 1536, 1536, device=device)
 
     def product() -> int:
@@ -101,7 +100,7 @@ def matrix_loop(device: str) -> Callable[[], int]:
 
 
 def operations(dataset: FactorDataset, images: int) -> int:
-    """Floating-point operations of one step of one member: forward and backward of every layer."""
+    """Floating-point operations of one step of one member, forward and backward."""
     module = modules(dataset, 1)[0]
     with FlopCounterMode(display=False) as counter:
         noise = torch.randn(images, sum(module.groups.latents))
@@ -110,7 +109,7 @@ def operations(dataset: FactorDataset, images: int) -> int:
 
 
 def vmap_loop(dataset: FactorDataset, factor: str, members: int, device: str) -> Callable[[], int]:
-    """The same with the module's own forward, vectorised by torch.func."""
+    """Takes one step of all members with the forward of the module, vectorised by torch.func; returns their number."""
     population = Population(modules(dataset, members), subsets(dataset, factor, members), device)
     module = modules(dataset, 1)[0].to(device)
 
@@ -131,7 +130,7 @@ def vmap_loop(dataset: FactorDataset, factor: str, members: int, device: str) ->
 
 
 def bare_loop(dataset: FactorDataset, factor: str, device: str) -> Callable[[], int]:
-    """One step of one member."""
+    """Takes one step of one member; returns 1."""
     population = Population(modules(dataset, 1), subsets(dataset, factor, 1), device)
     module = modules(dataset, 1)[0].to(device)
     optimizer = torch.optim.Adam(module.parameters(), lr=LR, fused=device in ("cpu", "cuda"))
@@ -149,7 +148,7 @@ def bare_loop(dataset: FactorDataset, factor: str, device: str) -> Callable[[], 
 
 
 class Turns(pl.Callback):
-    """Times the trainer in blocks of steps; between two of them every other loop takes its turn, timed too."""
+    """Times the trainer in blocks of steps, and the other loops between two blocks."""
 
     BLOCK = 50
 
@@ -160,7 +159,7 @@ class Turns(pl.Callback):
         self.seconds = dict.fromkeys(["trainer", *loops], 0.0)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
-        """Stop the clock at the end of a block, and give the turn to the others; the first block is a warm-up."""
+        """At the end of a block, time the other loops; the first block is a warm-up and not counted."""
         if trainer.global_step % self.BLOCK:
             return
         if trainer.global_step > self.BLOCK:
@@ -180,12 +179,12 @@ class Turns(pl.Callback):
         self.seconds[name] += seconds
 
     def rate(self, name: str) -> float:
-        """Anneal-test steps a second of one loop."""
+        """Steps per second of one loop."""
         return self.steps[name] / self.seconds[name] if self.seconds[name] else float("nan")
 
 
 def measure(dataset: FactorDataset, factor: str, accelerator: str, turns: Turns) -> None:
-    """Train one subset as the anneal test does until the turns are over."""
+    """Train one subset as the anneal test does until the time is over."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "checkpoints").mkdir()
         trainer = pl.Trainer(
@@ -215,9 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--members", type=int, default=16, help="subsets trained together")
-    parser.add_argument("--seconds", type=float, default=120, help="how long to measure, all sizes together")
+    parser.add_argument("--seconds", type=float, default=120, help="time to measure, for all sizes together")
     parser.add_argument("--data", default="dsprites", help="a data set with a full grid of factors")
-    parser.add_argument("--factors", nargs="*", help="whose subsets (default: one factor of every size)")
+    parser.add_argument("--factors", nargs="*", help="the factors that vary (default: one of every size)")
     options = parser.parse_args()
     console.quieten()
     dataset = load(options.data)

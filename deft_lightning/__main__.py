@@ -1,4 +1,4 @@
-"""`python -m deft_lightning`: compose the configuration, then `run.train`.
+"""`python -m deft_lightning`: train one run, or with --multirun a sweep.
 
 python -m deft_lightning +experiment=color_dsprites seed=1 scale=quick
 """
@@ -13,13 +13,13 @@ from deft_lightning.launch.cli import run_task
 
 
 def _train(cfg: DictConfig, folder: Path) -> None:
-    from deft_lightning.training import run  # noqa: PLC0415  # slow to import, and not needed to look at a configuration
+    from deft_lightning.training import run  # noqa: PLC0415  # --help, --cfg and tab completion import no torch
 
     run.train(cfg, folder)
 
 
 def main() -> None:
-    """Train what the command line says."""
+    """Train the run or the sweep that the command line describes."""
     run_task(_train)
 
 

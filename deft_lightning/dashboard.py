@@ -1,7 +1,7 @@
-"""`python -m deft_lightning.dashboard --entity E --project P`: a W&B workspace with the panels of the study.
+"""`python -m deft_lightning.dashboard --entity E --project P`: create a W&B workspace with the panels of the study.
 
-Runs are grouped by data set, scale and method, so that every panel shows a group's mean and spread. Each call makes a
-new workspace, and changes none that is there.
+Runs are grouped by data set, scale and method; every panel shows the mean and spread of a group. Each call creates a
+new workspace and leaves existing ones as they are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import requests
 
+from deft_lightning.common.console import run_command
 from deft_lightning.common.errors import DeftError
 from deft_lightning.training import loggers
 from deft_lightning.training.logged_keys import KEYS, LoggedKey
@@ -23,11 +24,14 @@ from deft_lightning.training.logged_keys import KEYS, LoggedKey
 NAME = "DEFT study"
 STEP = "trainer/global_step"
 GROUPED_BY = ("data_set", "scale.name", "method")
-"""Fields of the W&B configuration."""
+"""Fields of the W&B configuration of a run."""
 
 
 class Section(NamedTuple):
-    """A section takes the keys that begin with one of `prefixes`; `bars` show the last value instead of all steps."""
+    """A section of panels, one for each logged key that starts with one of `prefixes`.
+
+    With `bars` a panel shows the last value as a bar; otherwise it shows the value over steps as a line.
+    """
 
     name: str
     prefixes: tuple[str, ...]
@@ -48,11 +52,11 @@ SECTIONS = (
 )
 
 WITHOUT_PANEL = ("step", STEP, "epoch", "nmi/latent_<latent>/<factor>")
-"""Axes, and lines in such numbers that the heat map has to show them."""
+"""Keys that are axes, or so many that the heat map shows them instead of lines."""
 
 
 def workspace(entity: str, project: str) -> Any:
-    """The `wandb_workspaces` workspace of the study, which `save` sends; needs the extra `dashboard` and no server."""
+    """The workspace of the study, whose `save` sends it to the server; needs the extra `dashboard`."""
     import wandb_workspaces.workspaces as ws  # noqa: PLC0415  # optional, and slow to import
 
     sections = []
@@ -86,16 +90,16 @@ def _panel(key: LoggedKey, bar: bool) -> Any:
 def create(entity: str, project: str) -> str:
     """Send the workspace to the W&B server; returns its address.
 
-    Raises `DeftError` when the extra is not installed, no API key is configured, the server cannot be reached, or it
+    Raises `DeftError` if the extra is not installed, no API key is configured, or the server cannot be reached or
     refuses.
     """
     if importlib.util.find_spec("wandb_workspaces") is None:
-        raise DeftError("the dashboard needs wandb-workspaces: pip install 'deft-lightning[dashboard]'.")
+        raise DeftError("wandb-workspaces is not installed: pip install 'deft-lightning[dashboard]'.")
     if not loggers.has_api_key():
         raise DeftError("no W&B API key is configured: run wandb login, or set WANDB_API_KEY.")
     server = loggers.wandb_server()
     try:
-        requests.get(server, timeout=10)  # wandb itself tries for minutes, and does not say what was wrong
+        requests.get(server, timeout=10)  # wandb itself retries for minutes and does not say why
     except requests.RequestException as error:
         raise DeftError(
             f"the W&B server {server} cannot be reached ({type(error).__name__}): check the network, or WANDB_BASE_URL."
@@ -103,27 +107,22 @@ def create(entity: str, project: str) -> str:
     study = workspace(entity, project)
     try:
         return study.save().url
-    except Exception as error:  # wandb's own errors, and others from the process that speaks for it
+    except Exception as error:  # errors of wandb, or of its background process
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DeftError(
-            f"{server} did not take the workspace ({reason}): check the API key, and that {entity}/{project} is a "
-            "project it may write to."
+            f"{server} refused the workspace ({reason}): check the API key, and that it may write to the project "
+            f"{entity}/{project}."
         ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status, 1 with one sentence on stderr for a mistake of the user's."""
+    """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deft_lightning.dashboard", description=__doc__)
     parser.add_argument("--entity", required=True, help="the W&B user or team that owns the project")
-    parser.add_argument("--project", required=True, help="the W&B project that the runs are in (logger.wandb.project)")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--project", required=True, help="the W&B project of the runs (logger.wandb.project)")
+    options = parser.parse_args(arguments)
     os.environ.setdefault("WANDB_SILENT", "true")
-    try:
-        print(create(given.entity, given.project))
-    except DeftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: print(create(options.entity, options.project)))
 
 
 if __name__ == "__main__":

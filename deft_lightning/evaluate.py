@@ -1,7 +1,7 @@
 """`python -m deft_lightning.evaluate <run folders> metrics=full`: add scores to finished runs, from their checkpoints.
 
-Scores that results.json holds already stay as they are; missing ones are added to the last stage. Runs that differ
-only in their seed are also compared with each other: their UDR, for choosing models without labels.
+Missing scores are added to the last stage; scores that results.json has already are kept. Runs that differ only in
+their seed also get their UDR, a score for choosing a model without labels.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from deft_lightning.training.record import require_same_data
 
 
 class Representation(NamedTuple):
-    """What a run's model makes of images that are the same for all runs: codes [N, D] and KL per latent [D]."""
+    """Mean codes [N, D] of images that are the same for all runs, and the KL per latent [D] in nats."""
 
     codes: NDArray[Any]
     kl: NDArray[Any]
@@ -57,11 +57,11 @@ def evaluate(
     dataset: FactorDataset | None = None,
     set_by_user: Sequence[str] = (),
 ) -> Evaluated:
-    """Add the scores that `settings` names and the results.json of `folder` lacks, on the run's own sample of images.
+    """Add the scores that `settings` names and results.json of `folder` does not have, on the run's evaluation sample.
 
-    `dataset`, where it is loaded already, is not loaded again; `set_by_user` are the fields of `settings` that the user
-    has set, of which those in `FIXED` must be the run's. Raises `DeftError` when the folder holds no finished run, when
-    its checkpoint is damaged, or when its images are not those it was trained on.
+    `dataset` saves loading the data again. `set_by_user` are the fields of `settings` that the user has set; those of
+    `FIXED` must have the values of the run. Raises `DeftError` when the folder holds no finished run, when its
+    checkpoint is damaged, or when the images are not those it was trained on.
     """
     previous = results.read(folder)
     if previous.get("status") != Status.FINISHED:
@@ -94,7 +94,7 @@ def evaluate(
 
 
 class Evaluated(NamedTuple):
-    """Names of the scores that were added, the representation for UDR, and the data set."""
+    """The outcome of `evaluate`: names of the scores that were added, the representation for UDR, and the data set."""
 
     added: list[str]
     representation: Representation
@@ -102,7 +102,7 @@ class Evaluated(NamedTuple):
 
 
 def _common_points(module: DEFT, data: FactorDataModule, settings: scoring.Settings) -> Representation:
-    """On images that do not depend on the run's own seed."""
+    """The codes of images that do not depend on the seed of the run."""
     count = min(settings.num_points, len(data.dataset))
     encoding = encode(module, data, data.sample(count, seed=settings.seed), seed=settings.seed)
     return Representation(encoding.codes, encoding.kl)
@@ -115,13 +115,13 @@ def _with_recorded_sample(
         if field in set_by_user and getattr(settings, field) != recorded[field]:
             raise DeftError(
                 f"metrics.{field} is {getattr(settings, field)}, and {folder} was scored with {recorded[field]}: leave "
-                "it out, so that all scores of the run are of the same images."
+                "it out, so that all scores of the run are computed in the same way."
             )
     return replace(settings, **{field: recorded[field] for field in FIXED})
 
 
 def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """The part of `new` that `old` has nothing for."""
+    """The part of `new` that is not in `old`, to any depth."""
     part = {}
     for key, value in new.items():
         if isinstance(value, dict):
@@ -146,9 +146,9 @@ def _configuration(folder: Path) -> DictConfig:
 
 
 def add_udr(runs: dict[Path, Representation]) -> list[Path]:
-    """Write the UDR of every run among those that differ from it in their seed alone; returns the runs that have one.
+    """Write the UDR (Duan et al. 2020) of every run among those that differ from it only in their seed.
 
-    UDR (Duan et al. 2020) is a score of a run within a set of runs: that of a new set replaces it.
+    Returns the runs that got one. UDR is a score of a run within a set of runs, so it replaces that of an earlier set.
     """
     peers: dict[str, list[Path]] = defaultdict(list)
     for folder in runs:
@@ -160,7 +160,7 @@ def add_udr(runs: dict[Path, Representation]) -> list[Path]:
             continue
         try:
             agreement = udr([runs[folder].codes for folder in folders], [runs[folder].kl for folder in folders])
-        except DeftError as error:  # one of them is not finite
+        except DeftError as error:  # codes that are not finite
             console.print_error(f"no UDR of {', '.join(map(str, folders))}: {error}")
             continue
         for folder, value in zip(folders, np.asarray(agreement.scores), strict=True):
@@ -208,12 +208,12 @@ def _evaluate_all(patterns: list[str], overrides: list[str], device: str) -> int
 def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's answers to an unknown device and to one that is not there
+    except (RuntimeError, AssertionError) as error:  # unknown, or absent here
         raise DeftError(f"--device is {device}: use cpu, or a device that torch finds here.") from error
 
 
 def _settings(overrides: list[str]) -> scoring.Settings:
-    """The metrics part of the configuration; full where nothing else is chosen."""
+    """The `metrics` part of the configuration, metrics=full unless another is chosen."""
     chosen = any(override.startswith("metrics=") for override in overrides)
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
@@ -226,10 +226,10 @@ def _settings(overrides: list[str]) -> scoring.Settings:
 
 
 def _folders(patterns: list[str]) -> list[Path]:
-    """Run folders that match a pattern or lie within one that does."""
+    """Run folders that match a pattern or lie inside a folder that does."""
     folders: dict[Path, None] = {}
     for pattern in patterns:
-        matches = [Path(match) for match in sorted(glob.glob(pattern))]  # absolute patterns too
+        matches = [Path(match) for match in sorted(glob.glob(pattern))]  # Path.glob takes no absolute patterns
         within = [path.parent for match in matches for path in sorted(match.rglob(results.FILE))]
         if not within:
             raise DeftError(f"there is no run in {pattern}: give run folders, or the folder of a sweep.")

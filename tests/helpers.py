@@ -1,7 +1,10 @@
-"""A data set small enough to be made in every test, and runs on it."""
+"""Small data sets, runs on them, and callbacks that disturb a run."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,9 +24,9 @@ from deft_lightning.training.run_folder import choose
 
 
 class TinySprites(FactorDataset):
-    """96 images of a white square or disc: shape 2, scale 3, posX 4, posY 4; [B, channels, 64, 64].
+    """96 images [B, channels, 64, 64] of a white square or disc, with four factors: shape, scale, posX and posY.
 
-    With three channels the sprite has a colour from the generator, as in Color dSprites.
+    With three channels the generator draws a colour for every sprite, as in Color dSprites.
     """
 
     name = "tiny"
@@ -31,7 +34,7 @@ class TinySprites(FactorDataset):
     space: FactorSpace = FactorSpace(("shape", "scale", "posX", "posY"), (2, 3, 4, 4))
 
     def __init__(self, channels: int = 1, **elsewhere: object) -> None:
-        # `elsewhere` takes the root and the source that the configuration of a real data set has.
+        # `elsewhere` takes fields that the configuration of a real data set has, such as root and source.
         self.shape = (channels, 64, 64)
         shape, scale, x, y = (self.space.factors(torch.arange(96)).T[:, :, None, None]).unbind()
         pixels = torch.arange(64) + 0.5
@@ -57,7 +60,7 @@ class TinySprites(FactorDataset):
 
 
 class BrokenSprites(TinySprites):
-    """Gives NaN pixels from its `after`-th batch on."""
+    """Like TinySprites, but all pixels are NaN after the first `after` training batches."""
 
     def __init__(self, channels: int = 1, after: int = 5, **elsewhere: object) -> None:
         super().__init__(channels)
@@ -65,7 +68,7 @@ class BrokenSprites(TinySprites):
 
     def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         images = super().images(indices, generator)
-        if len(indices) == TINY_BATCH:  # evaluations take larger batches
+        if len(indices) == TINY_BATCH:  # a training batch; those of evaluations are larger
             self._left -= 1
             if self._left < 0:
                 images = images * float("nan")
@@ -87,17 +90,19 @@ TINY = (
     "trainer.log_every_n_steps=4",
     "logger=csv",
 )
-"""Overrides that make a run of 48 steps over four stages on TinySprites."""
-
+"""Overrides for a run of 48 steps in four stages on TinySprites."""
 
 PLAIN = ("~callbacks.traversals", "~callbacks.nmi_matrix")
-"""Overrides for a run without pictures, which take most of the time of so short a run."""
+"""Overrides for a run without pictures, which take most of the time of such a short run."""
+
+BARE = (*PLAIN, "~callbacks.kl_decomposition")
+"""Overrides for a run that is only scored."""
 
 
 def compose_run(
     folder: Path, *overrides: str, base: tuple[str, ...] = TINY, config: str = "config"
 ) -> tuple[DictConfig, Path]:
-    """The configuration of a run, and its folder, for `run.train`."""
+    """The arguments of `run.train`: a configuration and a run folder."""
     if not OmegaConf.has_resolver("run_folder"):
         OmegaConf.register_new_resolver("run_folder", choose, use_cache=True)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
@@ -105,7 +110,7 @@ def compose_run(
 
 
 class UnlabelledSprites(TinySprites):
-    """The same images without their factors."""
+    """The images of TinySprites without factors."""
 
     def __init__(self, channels: int = 1, **elsewhere: object) -> None:
         super().__init__(channels)
@@ -113,7 +118,7 @@ class UnlabelledSprites(TinySprites):
 
 
 class OneImage(UnlabelledSprites):
-    """A single image."""
+    """One image."""
 
     name = "one"
 
@@ -122,15 +127,16 @@ class OneImage(UnlabelledSprites):
 
 
 class PaintedSprites(TinySprites):
-    """The same images, said to come from elsewhere."""
+    """The images of TinySprites under another source."""
 
     source = "painted"
 
 
 class TwoSquares(UnlabelledSprites):
-    """64 images: a square of 36 x 36 pixels at one of eight places above, one of 18 x 18 at one of eight below.
+    """64 images: a square of 36 x 36 pixels at 8 places in the upper half, one of 18 x 18 at 8 in the lower half.
 
-    `pixels` [64, 64, 64] are all of them; image 8 i + j has place i above and j below. One of the two can be left out.
+    `pixels` [64, 64, 64] holds all images; image 8 i + j has the large square at place i and the small one at place j.
+    Either square can be left out.
     """
 
     name = "two squares"
@@ -154,10 +160,10 @@ class TwoSquares(UnlabelledSprites):
 
 
 def correlation_eigenvalues(images: np.ndarray) -> np.ndarray:
-    """Eigenvalues of the correlations of the pixels of `images` [N, 64, 64] that vary, descending, [N].
+    """Eigenvalues [N], in descending order, of the correlation matrix of the pixels of `images` [N, 64, 64] that vary.
 
-    Where images are Bernoulli pixels and latents few, that is what a nat of KL can gain, in nats: under a higher
-    pressure it does not pay (Lucas et al. 2019, for the linear model).
+    With Bernoulli pixels and few latents, an eigenvalue is the gain in log likelihood, in nats, for one nat of KL. A
+    latent collapses under a pressure above it (Lucas et al. 2019, for the linear model).
     """
     pixels = images.reshape(len(images), -1)
     pixels = pixels[:, pixels.std(axis=0) > 0]
@@ -170,7 +176,7 @@ UNLABELLED = ("data._target_=tests.helpers.UnlabelledSprites",)
 
 
 def plain_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
-    """A trainer of the user's own on the CPU, which writes nothing but what `callbacks` write in `folder`."""
+    """A `pl.Trainer` on the CPU that writes nothing to `folder` except what `callbacks` write."""
     quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger"), False)
     return pl.Trainer(
         **{"accelerator": "cpu", "default_root_dir": folder, "callbacks": list(callbacks), **quiet, **options}
@@ -178,14 +184,14 @@ def plain_trainer(folder: Path, *callbacks: pl.Callback, **options: Any) -> pl.T
 
 
 class Recorder(Logger):
-    """Keeps what it is given: `rows` of (step, numbers) and `images` of (step, key, paths)."""
+    """A logger that keeps `rows` of (step, numbers) and `images` of (step, key, pictures)."""
 
     name, version = "recorder", "0"
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[tuple[int, dict[str, float]]] = []
-        self.images: list[tuple[int | None, str, list[str]]] = []
+        self.images: list[tuple[int | None, str, list[Any]]] = []
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         assert step is not None
@@ -193,7 +199,7 @@ class Recorder(Logger):
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def log_image(self, key: str, images: list[str], step: int | None = None) -> None:
+    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None:
         self.images.append((step, key, images))
 
     def column(self, key: str) -> dict[int, float]:
@@ -202,6 +208,53 @@ class Recorder(Logger):
 
 
 def tiny_module(**options: Any) -> DEFT:
-    """DEFT in four stages of one epoch each, for grey TinySprites."""
+    """DEFT with four stages of one epoch each, for grey TinySprites."""
     schedule = options.pop("schedule", None) or Piecewise([1, 1, 1, 1], [70, 30, 12, 1])
     return DEFT(Groups([3, 3, 2, 2]), schedule, BetaVAE(), **{"image_shape": (1, 64, 64), **options})
+
+
+class Weights(pl.Callback):
+    """Keeps the weights after every step, in `after[step]`."""
+
+    def __init__(self) -> None:
+        self.after: dict[int, dict[str, Tensor]] = {}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.after[trainer.global_step] = {key: value.clone() for key, value in pl_module.state_dict().items()}
+
+
+class Signal(pl.Callback):
+    """Sends this process the signal `number` in the middle of step `step`, counted from 0."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def send_signal(step: int, number: signal.Signals) -> tuple[str, ...]:
+    """Overrides that add a `Signal` to a run."""
+    target = "+callbacks.signal._target_=tests.helpers.Signal"
+    return (target, f"+callbacks.signal.step={step}", f"+callbacks.signal.number={int(number)}")
+
+
+class StopAfter(pl.Callback):
+    """Asks the trainer to stop after `steps` steps, as early stopping does."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.steps
+
+
+class Pause(pl.Callback):
+    """Waits `seconds` before every step."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        time.sleep(self.seconds)

@@ -1,4 +1,4 @@
-"""W&B runs that were logged offline, read back from their files."""
+"""Read back the files of offline W&B runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 
 def without_wandb(patch: pytest.MonkeyPatch, home: Path) -> None:
-    """No W&B setting or API key but what the test gives: the home folder is `home`."""
+    """Remove all W&B settings and API keys of this machine, and make `home` the home folder."""
     for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
         patch.delenv(name)
     patch.setenv("HOME", str(home))
@@ -39,7 +39,7 @@ def _records(path: Path) -> Iterator[Any]:
 
 
 class OfflineRun:
-    """One session of a W&B run, read back from its file."""
+    """One session of an offline W&B run."""
 
     def __init__(self, folder: Path) -> None:
         (path,) = folder.glob("*.wandb")
@@ -55,7 +55,7 @@ class OfflineRun:
                 self.exit_code = record.exit.exit_code
 
     def column(self, key: str) -> dict[int, Any]:
-        """The values logged under `key`, by training step."""
+        """The values logged under `key`, {training step: value}."""
         return {row["trainer/global_step"]: row[key] for row in self.history if key in row}
 
     @property
@@ -64,7 +64,7 @@ class OfflineRun:
 
 
 def _flat_images(row: dict[str, Any]) -> dict[str, Any]:
-    """An image has several items: nmi/matrix/_type, nmi/matrix/filenames and so on; they become one."""
+    """Merge the items of an image, such as nmi/matrix/_type and nmi/matrix/filenames, into one."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         name, _, field = key.rpartition("/")

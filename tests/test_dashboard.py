@@ -1,4 +1,4 @@
-"""The dashboard's specification, checked without W&B, and what is sent to a server that stands in for it."""
+"""The dashboard's specification, checked without W&B, and what is sent to a stand-in for the W&B server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ PAGE = "/team/study"
 
 
 def specification() -> dict[str, Any]:
-    """What the server is sent, as it is sent."""
+    """The sections as they are sent to the server."""
     return json.loads(dashboard.workspace("team", "study")._to_model().spec.model_dump_json(by_alias=True))["section"]
 
 
@@ -40,7 +39,7 @@ def sections(spec: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def shown(panels: list[dict[str, Any]]) -> set[str]:
-    """The patterns of the keys that panels show; a key or an expression that the table lacks fails."""
+    """The patterns of the keys that panels show; fails for a key or an expression that is not in `KEYS`."""
     patterns = set()
     families = {key.regex: key.pattern for key in KEYS if key.is_family}
     for panel in panels:
@@ -60,7 +59,7 @@ def test_every_key_but_axes_has_a_panel_and_no_panel_another_key(spec: dict[str,
 
 
 def test_scores_are_compared_by_method_data_set_and_scale(spec: dict[str, Any]) -> None:
-    """Runs are grouped by what the W&B configuration calls them; a group's bar is its mean, with the deviation."""
+    """Runs are grouped by fields of the W&B configuration; the bar of a group is its mean, with the deviation."""
     (runs,) = spec["runSets"]
     assert [(key["section"], key["name"]) for key in runs["grouping"]] == [
         ("config", "data_set.value"),
@@ -85,13 +84,17 @@ def test_lines_run_over_training_steps(spec: dict[str, Any]) -> None:
 
 
 def test_pictures_are_laid_out_by_step_and_run(spec: dict[str, Any]) -> None:
-    panels = {name: [p for p in panels if p["viewType"] == "Media Browser"] for name, panels in sections(spec).items()}
-    assert {name: shown(found) for name, found in panels.items() if found} == {
+    browsers = {
+        name: media
+        for name, panels in sections(spec).items()
+        if (media := [panel for panel in panels if panel["viewType"] == "Media Browser"])
+    }
+    assert {name: shown(media) for name, media in browsers.items()} == {
         "NMI of latents and factors": {"nmi/matrix"},
         "Traversals": {"traversals", "reconstructions"},
         "Information thresholds": {"thresholds/anneal"},
     }
-    for panel in (panel for found in panels.values() for panel in found):
+    for panel in (panel for media in browsers.values() for panel in media):
         assert panel["config"]["gridSettings"] == {"xAxis": "step", "yAxis": "run"}
 
 
@@ -115,9 +118,11 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys) -> None:
-    there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb_workspaces" else there(name))
-    assert sentence(capsys) == "error: the dashboard needs wandb-workspaces: pip install 'deft-lightning[dashboard]'.\n"
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "wandb_workspaces" else find_spec(name)
+    )
+    assert sentence(capsys) == "error: wandb-workspaces is not installed: pip install 'deft-lightning[dashboard]'.\n"
 
 
 def test_without_an_api_key_it_says_so_and_asks_no_server(tmp_path, monkeypatch, capsys) -> None:
@@ -137,10 +142,10 @@ def test_a_server_out_of_reach_is_one_sentence(tmp_path, monkeypatch, capsys) ->
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Answers as the W&B server does to a known user, and keeps the workspaces it is sent, unless it `refuses`."""
+    """Answers as the W&B server does to a user with an account, who may not write to the project "locked"."""
 
-    refuses = False
     workspaces: list[dict[str, Any]]
+    """What it was sent and accepted."""
 
     def do_GET(self) -> None:
         self._answer({})
@@ -154,7 +159,7 @@ class StandIn(BaseHTTPRequestHandler):
         if "upsertView" not in request["query"]:
             user = {"id": "user", "entity": "team", "username": "user", "flags": "{}", "teams": {"edges": []}}
             self._answer({"data": {"viewer": user}})
-        elif self.refuses:
+        elif request["variables"]["projectName"] == "locked":
             self._answer({"data": None, "errors": [{"message": "permission denied"}]})
         else:
             self.workspaces.append(request["variables"])
@@ -172,47 +177,41 @@ class StandIn(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[str, type[StandIn]]]:
+TWICE = """
+import runpy, sys
+for project in ("study", "locked"):
+    sys.argv = ["dashboard", "--entity", "team", "--project", project]
+    try:
+        runpy.run_module("deft_lightning.dashboard", run_name="__main__")
+    except SystemExit as stop:
+        print("status", stop.code)
+"""
+
+
+# Slow: starts Python and wandb's own process. W&B keeps the server it was first used with, so this needs a process.
+@pytest.mark.slow
+def test_the_workspace_is_sent_and_its_address_printed_and_a_refusal_is_one_sentence(tmp_path: Path) -> None:
     handler = type("Handler", (StandIn,), {"workspaces": []})
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        address = f"http://127.0.0.1:{http.server_port}"
         threading.Thread(target=http.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{http.server_port}", handler
+        done = subprocess.run(
+            [sys.executable, "-c", TWICE],
+            env=inherited | {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         http.shutdown()
-
-
-def run_command(address: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: W&B keeps the server it was first used with."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    return subprocess.run(
-        [sys.executable, "-m", "deft_lightning.dashboard", "--entity", "team", "--project", "study"],
-        env=kept | {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40, "HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-@pytest.mark.slow  # starts Python and wandb's own process
-def test_the_workspace_is_sent_and_its_address_printed(server, tmp_path: Path) -> None:
-    address, handler = server
-    done = run_command(address, tmp_path)
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{address}{PAGE}?nw=abc\n")
+    assert done.stdout.splitlines() == [f"{address}{PAGE}?nw=abc", "status 0", "status 1"], done.stderr
     (sent,) = handler.workspaces
     assert (sent["entityName"], sent["projectName"], sent["displayName"]) == ("team", "study", "DEFT study")
     ours = sections(specification())
     received = sections(json.loads(sent["spec"])["section"])
     assert {name: shown(panels) for name, panels in received.items()} == {n: shown(p) for n, p in ours.items()}
-
-
-@pytest.mark.slow  # starts Python and wandb's own process
-def test_a_server_that_refuses_is_one_sentence(server, tmp_path: Path) -> None:
-    address, handler = server
-    handler.refuses = True
-    done = run_command(address, tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {address} did not take the workspace (")
+    assert line.startswith(f"error: {address} refused the workspace (")
     assert "permission denied" in line
-    assert line.endswith("check the API key, and that team/study is a project it may write to.")
+    assert line.endswith("check the API key, and that it may write to the project team/locked.")

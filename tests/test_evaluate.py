@@ -1,4 +1,4 @@
-"""Finished runs are scored again from their checkpoints, and nothing that was there is touched."""
+"""Finished runs are scored again from their checkpoints; scores that they have are not changed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from deft_lightning.evaluation import scores as scoring
 from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import dci, irs, mig, udr
 from deft_lightning.training import build, run
-from tests.helpers import PLAIN, UNLABELLED, compose_run
+from tests.conftest import MakeOnce
+from tests.helpers import BARE, UNLABELLED, compose_run
 
-SHORT = (*PLAIN, "~callbacks.kl_decomposition", "schedule.epochs=[1,1,1,1]")
 QUICK = ("metrics=full", "metrics.votes=[40,20]")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def runs(make_once: MakeOnce) -> Path:
     """A folder with two finished runs that differ in their seed."""
-    root = tmp_path_factory.mktemp("runs")
-    for seed in (0, 1):
-        run.train(*compose_run(root / f"seed{seed}", *SHORT, f"seed={seed}"))
-    return root
+
+    def train(root: Path) -> None:
+        for seed in (0, 1):
+            run.train(*compose_run(root / f"seed{seed}", *BARE, f"seed={seed}"))
+
+    return make_once("seeds", train)
 
 
 @pytest.fixture
 def copies(runs: Path, tmp_path: Path) -> Path:
+    """The two runs, to be changed by this test."""
     return Path(shutil.copytree(runs, tmp_path / "runs"))
 
 
@@ -58,11 +61,11 @@ def test_scores_are_added_and_what_was_there_stays(copies: Path, capsys: pytest.
 
 
 def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
-    """Read off by the metric functions themselves, from the model of the checkpoint."""
+    """The metric functions give the same scores for the model of the checkpoint."""
     settings = scoring.Settings(num_points=96, num_test=500, each_stage=["mig"], at_end=["irs", "dci"])
     evaluate.evaluate(copies / "seed1", settings, "cpu", None)
     cfg = evaluate._configuration(copies / "seed1")
-    module, data = build.rebuild(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
+    module, data = build.trained_module_and_data(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
     train, test = (encode(module, data, rows) for rows in scoring.sample_tables(data, settings))
     scores = results.read(copies / "seed1")["stages"]["stage_4"]["scores"]
     assert scores["irs"] == pytest.approx(irs(train.codes, train.factors).score)
@@ -76,13 +79,14 @@ def test_udr_is_that_of_the_runs_on_the_same_images(copies: Path) -> None:
     codes, kl = [], []
     for seed in (0, 1):
         folder = copies / f"seed{seed}"
-        module, data = build.rebuild(evaluate._configuration(folder), folder / "checkpoints" / "last.ckpt")
-        table = encode(module, data, data.sample(96, seed=0), seed=0)
-        codes.append(table.codes)
-        kl.append(table.kl)
+        cfg = evaluate._configuration(folder)
+        module, data = build.trained_module_and_data(cfg, folder / "checkpoints" / "last.ckpt")
+        encoding = encode(module, data, data.sample(96, seed=0), seed=0)
+        codes.append(encoding.codes)
+        kl.append(encoding.kl)
     expected = udr(codes, kl).scores
-    found = [results.read(copies / f"seed{seed}")["udr"]["score"] for seed in (0, 1)]
-    assert found == pytest.approx(np.asarray(expected))
+    written = [results.read(copies / f"seed{seed}")["udr"]["score"] for seed in (0, 1)]
+    assert written == pytest.approx(np.asarray(expected))
 
 
 def test_intervals_come_with_a_bootstrap(copies: Path) -> None:
@@ -93,11 +97,11 @@ def test_intervals_come_with_a_bootstrap(copies: Path) -> None:
     assert all(0 <= low <= high for low, high in intervals.values())
 
 
-def _without_scores(folder: Path) -> None:
-    known = results.read(folder)
-    for stage in known["stages"].values():
+def _remove_scores(folder: Path) -> None:
+    content = results.read(folder)
+    for stage in content["stages"].values():
         del stage["scores"]
-    (folder / "results.json").write_text(json.dumps(known))
+    (folder / "results.json").write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def _without_scores(folder: Path) -> None:
         (lambda folder: (folder / "config.yaml").write_text(""), "config.yaml lacks data"),
         (lambda folder: (folder / "config.yaml").unlink(), "config.yaml cannot be read"),
         (lambda folder: (folder / "results.json").write_text('{"status": "fini'), "results.json cannot be read"),
-        (_without_scores, "has no scores of any stage to add to"),
+        (_remove_scores, "has no scores of any stage to add to"),
     ],
 )
 def test_a_run_damaged_in_any_way_is_one_sentence(
@@ -124,7 +128,8 @@ def test_a_run_damaged_in_any_way_is_one_sentence(
 def test_one_damaged_run_does_not_stop_the_others(copies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copies / "seed0" / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
     before = (copies / "seed0" / "results.json").read_text()
-    assert evaluate.main([str(copies), *QUICK, "--device", "cpu"]) == 1
+    overrides = ("metrics=fast", "metrics.at_end=[irs]")
+    assert evaluate.main([str(copies), *overrides, "--device", "cpu"]) == 1
     captured = capsys.readouterr()
     assert "last.ckpt is damaged or not a checkpoint" in captured.err
     assert captured.err.count("error:") == 1
@@ -141,8 +146,8 @@ def test_one_damaged_run_does_not_stop_the_others(copies: Path, capsys: pytest.C
         (["{runs}", "metrics.bins=1"], "metrics.bins is 1: give a whole number from 2 up"),
         (["{runs}", "metrics.at_end=[fid]"], "metrics.at_end holds 'fid': give a list of"),
         (["{runs}", "metrics.bootstrap=50", "metrics.infomec_mi=knn"], "metrics.infomec_mi=binned with infomec"),
-        (["{runs}", "metrics.num_points=60"], "was scored with metrics.num_points=96, and 60 is asked for"),
-        (["{runs}", "--device", "toaster"], "--device toaster cannot be used"),
+        (["{runs}", "metrics.num_points=60"], "was scored with 96: leave it out"),
+        (["{runs}", "--device", "toaster"], "--device is toaster: use cpu, or a device that torch finds here"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_sentence(
@@ -156,12 +161,12 @@ def test_what_cannot_be_evaluated_is_one_sentence(
 
 def test_a_run_that_did_not_finish_is_refused(copies: Path) -> None:
     results.update(copies / "seed0", status="interrupted")
-    with pytest.raises(DeftError, match="is interrupted: only finished runs are scored again"):
+    with pytest.raises(DeftError, match="is interrupted: only finished runs can be scored again"):
         evaluate.evaluate(copies / "seed0", scoring.Settings(), "cpu", None)
 
 
 def test_without_labels_only_what_needs_none_is_scored(tmp_path: Path) -> None:
-    run.train(*compose_run(tmp_path / "run", *SHORT, *UNLABELLED))
+    run.train(*compose_run(tmp_path / "run", *BARE, *UNLABELLED))
     assert evaluate.main([str(tmp_path), *QUICK, "--device", "cpu"]) == 0
     scores = results.read(tmp_path / "run")["stages"]["stage_4"]["scores"]
     assert set(scores) == {"reconstruction", "kl", "active_units", "total_correlation"}

@@ -1,9 +1,9 @@
 """Subnormal numbers flushed to zero: Intel's processors compute with them some hundred times more slowly.
 
-As a model learns, logits of the background pass -87, the gradients of their sigmoid become subnormal, and a training
-step takes twice as long (`python benchmarks/training_throughput.py`). Whether a processor flushes them is a flag of each
-thread, which a thread inherits from the one that started it. `torch.set_flush_denormal` sets it in the calling thread
-alone, so threads of OpenMP that a computation has started before would keep the old setting.
+As a model learns, logits of the background fall below -87, where the gradients of their sigmoid are subnormal, and a
+training step takes twice as long (`python benchmarks/training_throughput.py`). Whether a processor flushes them is a
+flag of each thread, which a thread inherits from the one that started it. `torch.set_flush_denormal` sets it in the
+calling thread alone, so threads of OpenMP that an earlier computation has started would keep the old setting.
 """
 
 from __future__ import annotations

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deft_lightning.common.console import run_command
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data import registry
 from deft_lightning.data.show import show
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m deft_lightning.data", description="Data sets.")
+    parser = argparse.ArgumentParser(prog="python -m deft_lightning.data", description="Download or show data sets.")
     commands = parser.add_subparsers(dest="command", required=True)
-    prepare = commands.add_parser("prepare", help="download official files, check and convert them")
+    prepare = commands.add_parser("prepare", help="download, check and convert the published files of a data set")
     prepare.add_argument("name", help=", ".join(registry.DOWNLOADS))
-    prepare.add_argument("--root", help="the data folder (default: the user's cache folder)")
-    show = commands.add_parser("show", help="write a picture for each factor and a grid of samples")
-    show.add_argument("name", help=", ".join(registry.DATASETS))
-    show.add_argument(
-        "options", nargs="*", metavar="option=value", help="options of the data set, such as source=official"
+    pictures = commands.add_parser("show", help="write a picture for every factor, and one of random samples")
+    pictures.add_argument("name", help=", ".join(registry.DATASETS))
+    pictures.add_argument(
+        "options", nargs="*", metavar="option=value", help="options of the data set, such as source=published"
     )
-    show.add_argument("--root", help="the data folder (default: the user's cache folder)")
-    show.add_argument("--out", type=Path, default=Path("."), help="folder for the pictures (default: this one)")
+    pictures.add_argument("--out", type=Path, default=Path("."), help="folder of the pictures (default: this one)")
+    for command in (prepare, pictures):
+        command.add_argument("--root", help="folder of the prepared data (default: the user's cache folder)")
     return parser
 
 
-def _options(given: Sequence[str]) -> dict[str, str]:
-    if bad := [option for option in given if "=" not in option]:
-        raise DeftError(f"{bad[0]!r} should be option=value")
-    return dict(option.split("=", 1) for option in given)
+def _options(words: Sequence[str]) -> dict[str, str]:
+    for word in words:
+        if "=" not in word:
+            raise DeftError(f"{word!r} is not an option: write option=value, such as source=published.")
+    return dict(word.split("=", 1) for word in words)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -49,17 +50,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, 1 with one sentence on stderr for a mistake of the user's."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        _run(_parser().parse_args(arguments))
-    except DeftError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    return 0
+    """Run one command; returns the exit status, 1 after an error of the user's."""
+    parsed = _parser().parse_args(arguments)
+    return run_command(lambda: _run(parsed))
 
 
 if __name__ == "__main__":

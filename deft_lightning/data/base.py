@@ -1,4 +1,4 @@
-"""The contract every data set keeps: indices in, one float image batch out, on the data set's device."""
+"""The interface of every data set: indices in, one float image batch out, on the data set's device."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from deft_lightning.data.factors import FactorSpace
 
 
 class FactorDataset(ABC):
-    """Images with known, partly known or unknown factors, fetched a whole batch at a time.
+    """Images with known, partly known or unknown factors, drawn a whole batch at a time.
 
-    A batch is a function of (indices, generator state): nuisances such as colours come from the generator
-    and from nowhere else. Subclasses set the attributes below, and move every tensor they own in `to`.
+    A batch is a function of the indices and the state of the generator: nuisances such as colours come from the
+    generator only. Subclasses set the attributes below, and move all their tensors in `to`.
     """
 
     name: str
     """Short name, as in the configuration: "color_dsprites"."""
     source: str
-    """Where the pixels come from: "rendered" by this package, "official" files, or the user's own "file"."""
+    """Where the images come from: "rendered" by this package, "published" files, or the user's "file"."""
     shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     space: FactorSpace | None = None
-    """The grid of factors; None when labels are absent or do not form a full grid."""
+    """The grid of factors; None where labels are absent or do not form a full grid."""
     notices: tuple[str, ...] = ()
-    """Sentences the user must see at the start of a run: a stand-in is used, images were resized, ..."""
+    """Sentences that the user must see at the start of a run: rendered images are used, images were resized, ..."""
     digest: str = ""
-    """Of the stored pixels, in hex; runs are not resumed on others. Empty when it is not known."""
+    """Digest of the stored images, in hex; a run is resumed only with the same. Empty where it is not known."""
     device: torch.device = torch.device("cpu")
-    """Where the data set's tensors are, and where it puts the images."""
+    """The device of the data set's tensors and of the images it returns."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -41,8 +41,8 @@ class FactorDataset(ABC):
     def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Images, float32 [B, C, H, W] in [0, 1], on the data set's device.
 
-        `indices` int64 [B] may be on any device; `generator` is on the data set's device and feeds the
-        nuisances, if there are any.
+        `indices` int64 [B] may be on any device; `generator` is on the data set's device, and the nuisances, if there
+        are any, are drawn from it.
         """
 
     @abstractmethod
@@ -51,21 +51,21 @@ class FactorDataset(ABC):
 
     @property
     def factor_names(self) -> tuple[str, ...]:
-        """Names of the K labelled factors; empty when there are no labels."""
+        """Names of the K labelled factors; empty where there are no labels."""
         return self.space.factor_names if self.space is not None else ()
 
     def factors(self, indices: Tensor) -> Tensor | None:
-        """Factor values, int64 [B, K], of the images at `indices` [B]; None when there are no labels."""
+        """Factor values, int64 [B, K], of the images at `indices` [B]; None where there are no labels."""
         return self.space.factors(indices) if self.space is not None else None
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What results.json and the report say about the origin of the pixels."""
+        """The origin of the images, as results.json and the report show it."""
         return {"source": self.source} | ({"digest": self.digest} if self.digest else {})
 
     @property
     def description(self) -> dict[str, Any]:
-        """What results.json and thresholds.json say of the data."""
+        """The data set, as results.json and thresholds.json describe it."""
         return {
             "name": self.name,
             "images": len(self),
@@ -78,7 +78,7 @@ class FactorDataset(ABC):
 
 
 class StoredImages(FactorDataset):
-    """A data set that keeps its images as bytes, `_pixels` uint8 [N, C, H, W], and draws nothing."""
+    """A data set without nuisances that keeps its images as bytes, `_pixels` uint8 [N, C, H, W]."""
 
     _pixels: Tensor
 
@@ -92,8 +92,8 @@ class StoredImages(FactorDataset):
         return self
 
     def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Images, float32 [B, C, H, W] in [0, 1], on the data set's device; nothing is drawn.
+        """Images, float32 [B, C, H, W] in [0, 1], on the data set's device; `generator` is not used.
 
-        `indices` int64 [B] on any device.
+        `indices` int64 [B] may be on any device.
         """
         return self._pixels[indices.to(self.device)].float().div_(255)

@@ -1,4 +1,4 @@
-"""Batches of indices in an order that is a function of (seed, epoch), and that survives an interruption."""
+"""Batches of image indices in an order that is a function of (seed, epoch) and can be resumed at any step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deft_lightning.common.seeding import Stream, generator
 
 
 class Batch(NamedTuple):
-    """A batch of all processes together: which images, which batch of the whole run it is, and whose part of it.
+    """A global batch: image indices, global step, and this process's slice.
 
-    `indices` int64 [B]; `step` = epoch x batches per epoch + position in the epoch, counted from 0; process `rank` of
-    `world_size` trains on the images of its `part`.
+    `indices` int64 [B] of all processes together; `step` = epoch x batches per epoch + position in the epoch, from 0;
+    process `rank` of `world_size` trains on the images in `part`.
     """
 
     indices: Tensor
@@ -26,41 +26,40 @@ class Batch(NamedTuple):
 
     @property
     def part(self) -> slice:
-        """Where in the batch this process's contiguous part is."""
+        """The contiguous slice of the batch that this process trains on."""
         share = len(self.indices) // self.world_size
         return slice(self.rank * share, (self.rank + 1) * share)
 
 
 class BatchLoader:
-    """Endless epochs over `size` images in batches of `batch_size`, each process taking its own slice.
+    """Endless epochs over `size` images in global batches of `batch_size`.
 
-    An epoch visits the images in a permutation that is a function of (seed, epoch) and leaves out the last,
-    short batch. `batch_size` counts all processes together; process `rank` of `world_size` takes its part of every
-    batch, so that together they see each image once.
+    An epoch visits the images in a permutation that is a function of (seed, epoch); the last, incomplete batch is left
+    out. `batch_size` counts all processes together, and process `rank` of `world_size` takes its slice of every batch.
 
-    The loader is one stream of batches: every iteration goes on where the last one stopped and ends with the
-    epoch. Nothing depends on when iterators are made, which Lightning does at different moments for a fresh
-    fit, one resumed inside an epoch and one resumed at its end. Lightning fetches nothing ahead from a loader
-    that has a length, so a batch counts as delivered when it is handed out.
+    The loader is one stream of batches: every iteration starts where the last one stopped and ends with the epoch. So
+    nothing depends on when iterators are made, which Lightning does at different moments for a fresh fit, a fit
+    resumed inside an epoch and one resumed at its end. Lightning prefetches nothing from a loader that has a length,
+    so a batch counts as delivered when it is handed out.
 
-    Raises DeftError when the batch is larger than the data set or does not divide among the processes.
+    Raises `DeftError` when the batch size is out of range or does not divide among the processes.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        if batch_size < 1 or batch_size > size:
-            raise DeftError(f"a batch of {batch_size} cannot be drawn from {size} images")
+        if not 1 <= batch_size <= size:
+            raise DeftError(f"batch_size is {batch_size}: give a whole number from 1 to {size}, the number of images.")
         if batch_size % world_size:
-            raise DeftError(f"a batch of {batch_size} does not divide among {world_size} processes")
+            raise DeftError(f"batch_size is {batch_size}: give a multiple of {world_size}, the number of processes.")
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self._step = 0  # batches delivered, all epochs together
-        self._order: tuple[int, Tensor] | None = None
+        self._order: tuple[int, Tensor] | None = None  # an epoch and its permutation of the images
 
     def __len__(self) -> int:
         return self.size // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = self._step // len(self)  # a generator: read when the first batch is asked for
+        epoch = self._step // len(self)  # a generator: this line runs when the first batch is asked for
         while self._step // len(self) == epoch:
             batch = Batch(self._indices(*divmod(self._step, len(self))), self._step, self.rank, self.world_size)
             self._step += 1
@@ -73,11 +72,11 @@ class BatchLoader:
         return self._order[1][position * self.batch_size :][: self.batch_size]
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin the next iteration at the first batch of `epoch`."""
+        """Start the next iteration at the first batch of `epoch`."""
         self._step = epoch * len(self)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the loader is, the same for every process, and what that position depends on."""
+        """The position, which is the same in every process, and the settings that it depends on."""
         return {
             "step": self._step,
             "size": self.size,
@@ -86,11 +85,18 @@ class BatchLoader:
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where the loader was that gave `state`.
+        """Continue at the position in `state`.
 
-        Raises DeftError when that loader had another data size, batch size or seed.
+        Raises `DeftError` when the state is of another number of images, batch size or seed.
         """
-        for key, here in (("size", self.size), ("batch_size", self.batch_size), ("seed", self.seed)):
-            if state.get(key) != here:
-                raise DeftError(f"the checkpoint's data order has {key} {state.get(key)}, but this run has {here}")
+        for name, key, value in (
+            ("the number of images", "size", self.size),
+            ("batch_size", "batch_size", self.batch_size),
+            ("seed", "seed", self.seed),
+        ):
+            if state.get(key) != value:
+                raise DeftError(
+                    f"{name} is {value}, but the checkpoint's data order has {key} {state.get(key)}: resume with the "
+                    "same value, or start a new run."
+                )
         self._step = state["step"]

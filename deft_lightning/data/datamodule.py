@@ -1,9 +1,9 @@
-"""A data set as a LightningDataModule: indices travel through Lightning, images are made on the device."""
+"""A data set as a LightningDataModule: Lightning moves indices, and images are made on the device."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,18 +22,16 @@ log = logging.getLogger(__name__)
 class FactorDataModule(pl.LightningDataModule):
     """Training batches and evaluation samples of one data set.
 
-    `dataset` is a FactorDataset, the name of one ("color_dsprites"), or a function of no arguments that
-    builds one when the trainer prepares its data; `batch_size` counts all processes together. A training
-    batch reaches the module as images, float32 [B, C, H, W] in [0, 1]: its process's part of what is a function of
-    (seed, step). Raises DeftError when the data cannot be read or made, or the batch size does not fit.
+    `dataset` is a `FactorDataset` or the name of one, such as "color_dsprites", which is loaded when the trainer
+    prepares its data. `batch_size` counts all processes together. The module receives a training batch as images,
+    float32 [B, C, H, W] in [0, 1]: this process's slice of a global batch that is a function of (seed, step). Raises
+    `DeftError` when the data can be neither read nor made, or the batch size does not fit.
     """
 
-    def __init__(
-        self, dataset: FactorDataset | str | Callable[[], FactorDataset], batch_size: int = 64, seed: int = 0
-    ) -> None:
+    def __init__(self, dataset: FactorDataset | str, batch_size: int = 64, seed: int = 0) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
-        self._given = dataset
+        self._dataset_or_name = dataset
         self._dataset: FactorDataset | None = None
         self._loader: BatchLoader | None = None
         self._restored: dict[str, int] | None = None
@@ -41,26 +39,24 @@ class FactorDataModule(pl.LightningDataModule):
 
     @property
     def dataset(self) -> FactorDataset:
-        """The data set; built now, and its notices logged, if nothing has asked for it before."""
+        """The data set; the first access loads it, if it was given by name, and logs its notices."""
         if self._dataset is None:
-            if isinstance(self._given, str):
-                self._dataset = registry.load(self._given)
-            else:
-                self._dataset = self._given if isinstance(self._given, FactorDataset) else self._given()
-            _tell(self._dataset.notices)
+            source = self._dataset_or_name
+            self._dataset = registry.load(source) if isinstance(source, str) else source
+            _log_notices(self._dataset.notices)
         return self._dataset
 
     def prepare_data(self) -> None:
-        """Fill the cache on disk, in one process of each machine, before the others look for it."""
+        """Fill the cache on disk in one process of each machine, before the other processes read it."""
         _ = self.dataset
 
     def setup(self, stage: str) -> None:
-        """Load the data set in this process; a fresh fit begins at epoch 0."""
+        """Load the data set in this process; a fresh fit starts at epoch 0."""
         _ = self.dataset
         self._loader = self._restored = None
 
     def train_dataloader(self) -> BatchLoader:
-        """The batches of indices for this process; one loader for the whole fit."""
+        """The batches of indices for this process; the same loader during the whole fit."""
         if self._loader is None:
             trainer = self.trainer
             rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
@@ -71,18 +67,18 @@ class FactorDataModule(pl.LightningDataModule):
                 self._loader.set_epoch(trainer.current_epoch)  # a second fit of the same trainer
         return self._loader
 
-    # Lightning restores the state of a loader only when it believes that the epoch was unfinished; at the end
-    # of an epoch the position would be lost. The data module's state is restored always.
+    # Lightning restores a loader's state only when it takes the epoch for unfinished, so a position at the end of an
+    # epoch would be lost. It always restores the state of the data module.
     def state_dict(self) -> dict[str, Any]:
         """The position of the training loader, for the checkpoint."""
         return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Begin the next fit where the checkpoint's loader was."""
+        """Start the next fit at the position in the checkpoint."""
         self._restored = state_dict or None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Images, float32 [B, C, H, W], for a Batch of indices; anything else is left as it is."""
+        """Images, float32 [B, C, H, W], of a `Batch` of indices; anything else is returned as it is."""
         if not isinstance(batch, Batch):
             return batch
         device = batch.indices.device
@@ -90,14 +86,15 @@ class FactorDataModule(pl.LightningDataModule):
             self.dataset.to(device)
         random = self._generators.setdefault(device, torch.Generator(device))
         random.manual_seed(derive_seed(self.seed, Stream.NUISANCE, batch.step, 0))
-        # All of the global batch, a small part of a step's work, so that nuisances do not depend on how it is shared.
+        # Every process makes the images of the global batch, which is a small part of a step's work, so that the
+        # nuisances do not depend on the number of processes.
         images = self.dataset.images(batch.indices, random)
         return images[batch.part]
 
     def sample(self, count: int, seed: int | None = None) -> Tensor:
-        """Indices, int64 [count], of images drawn uniformly for an evaluation; a function of the seed.
+        """Indices, int64 [count], of uniformly drawn images for an evaluation; a function of the seed.
 
-        Without replacement as long as there are `count` images. `seed` defaults to the data module's.
+        Drawn without replacement as long as there are `count` images. `seed` defaults to the data module's.
         """
         random = generator(self.seed if seed is None else seed, Stream.EVALUATION, 1)
         size = len(self.dataset)
@@ -106,7 +103,7 @@ class FactorDataModule(pl.LightningDataModule):
         return torch.randperm(size, generator=random)[:count].clone()
 
     def evaluation_images(self, indices: Tensor, batch_size: int = 256, seed: int | None = None) -> Iterator[Tensor]:
-        """The images at `indices` [N] in batches [batch_size or fewer, C, H, W] on the data set's device.
+        """The images at `indices` [N] in batches [up to batch_size, C, H, W] on the data set's device.
 
         Nuisances are a function of (seed, indices, batch_size), so that an evaluation can be repeated.
         """
@@ -117,6 +114,6 @@ class FactorDataModule(pl.LightningDataModule):
 
 
 @rank_zero_only
-def _tell(notices: tuple[str, ...]) -> None:
+def _log_notices(notices: tuple[str, ...]) -> None:
     for notice in notices:
-        log.warning(notice)  # shown even where nobody has set up logging: a stand-in must not go unnoticed
+        log.warning(notice)  # a warning is shown even where logging was not set up

@@ -1,63 +1,53 @@
-"""Data sets by name, for notebooks and the command line; Hydra names the classes themselves."""
+"""Data sets and downloads by name, for notebooks and the command line."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib import import_module
 from inspect import signature
 from typing import Any
 
+from deft_lightning.common import checks
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.custom.dataset import CustomImages
+from deft_lightning.data.dsprites import published as published_dsprites
+from deft_lightning.data.dsprites import scream
+from deft_lightning.data.dsprites.dataset import ColorDSprites, DSprites, NoisyDSprites
+from deft_lightning.data.smallnorb import published as published_smallnorb
+from deft_lightning.data.smallnorb.dataset import SmallNORB
 
-DATASETS = {
-    "dsprites": "deft_lightning.data.dsprites.dataset:DSprites",
-    "color_dsprites": "deft_lightning.data.dsprites.dataset:ColorDSprites",
-    "noisy_dsprites": "deft_lightning.data.dsprites.dataset:NoisyDSprites",
-    "scream_dsprites": "deft_lightning.data.dsprites.scream:ScreamDSprites",
-    "smallnorb": "deft_lightning.data.smallnorb.dataset:SmallNORB",
-    "custom": "deft_lightning.data.custom.dataset:CustomImages",
+DATASETS: dict[str, Callable[..., FactorDataset]] = {
+    dataset.name: dataset
+    for dataset in (DSprites, ColorDSprites, NoisyDSprites, scream.ScreamDSprites, SmallNORB, CustomImages)
 }
-"""Name of a data set: module and class, imported when first asked for."""
+"""The class of every data set by its name; conf/data has a file of the same name for each."""
 
-CLASSES = {place.partition(":")[2]: place for place in DATASETS.values()}
-"""Class of a data set, as Hydra's `_target_` names it: where it is."""
-
-DOWNLOADS = {
-    "dsprites": "deft_lightning.data.dsprites.published:prepare",
-    "scream": "deft_lightning.data.dsprites.scream:prepare",
-    "smallnorb": "deft_lightning.data.smallnorb.dataset:prepare_smallnorb",
+DOWNLOADS: dict[str, Callable[[str | os.PathLike[str] | None], str]] = {
+    "dsprites": published_dsprites.prepare,
+    "scream": scream.prepare,
+    "smallnorb": published_smallnorb.prepare,
 }
-"""What can be downloaded: module and function of the data folder, which returns a sentence for the user."""
+"""The functions that download and convert published files: data folder in, one sentence for the user out."""
 
 
 def load(name: str, **options: Any) -> FactorDataset:
-    """The data set called `name`, built with `options`; preparing it the first time may take a minute.
+    """The data set called `name`, built with `options`; the first time this may take a minute.
 
-    Raises DeftError for an unknown name, or an option that the data set does not have.
+    Raises `DeftError` for an unknown name or option, and as the data set does.
     """
-    if name not in DATASETS:
-        raise DeftError(f"there is no data set {name!r}; there are {', '.join(DATASETS)}")
-    build = find(DATASETS[name])
+    build = DATASETS[checks.choice("the data set", name, DATASETS)]
     try:
         signature(build).bind(**options)
     except TypeError as error:
-        raise DeftError(f"data set {name}: {error}") from error
+        fields = ", ".join(signature(build).parameters)
+        raise DeftError(f"the options of the data set {name} are wrong ({error}): it takes {fields}.") from error
     return build(**options)
 
 
 def prepare(name: str, root: str | os.PathLike[str] | None = None) -> str:
-    """Download what is called `name` into the data folder, check it and convert it; says where it is.
+    """Download, check and convert the files called `name`; returns a sentence that says where they are.
 
-    Raises DeftError for an unknown name, and when the download cannot be had or is not what was published.
+    Raises `DeftError` for an unknown name, and when a file cannot be downloaded or is not the published one.
     """
-    if name not in DOWNLOADS:
-        raise DeftError(f"{name!r} is not a download; there are {', '.join(DOWNLOADS)}")
-    return find(DOWNLOADS[name])(root)
-
-
-def find(place: str) -> Callable[..., Any]:
-    """Import "module:name"."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    return DOWNLOADS[checks.choice("the download", name, DOWNLOADS)](root)

@@ -1,38 +1,37 @@
-"""Which pixels a data set takes: the published ones, or those that the package renders in their stead."""
+"""Which images a data set takes: the published ones, or those that this package renders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common import checks
 from deft_lightning.data.cache import MissingDataError, Prepared
 
-SOURCES = ("auto", "official", "rendered")
+SOURCES = ("auto", "published", "rendered")
 
 
-class Found(NamedTuple):
-    """Which of the two sources was taken, what it holds, and why the other was not if that needs saying."""
+class Selection(NamedTuple):
+    """The source that was taken, "published" or "rendered", its arrays, and notices for the user."""
 
     source: str
     prepared: Prepared
     notices: tuple[str, ...]
 
 
-def find(source: str, official: Callable[[], Prepared], rendered: Callable[[], Prepared]) -> Found:
-    """The pixels from `source`; "auto" takes the official ones, and rendered ones where those are missing.
+def select(source: str, published: Callable[[], Prepared], rendered: Callable[[], Prepared]) -> Selection:
+    """The images from `source`; "auto" takes the published ones, or rendered ones where those are missing.
 
-    Raises DeftError when `source` is none of `SOURCES`, or when its data can be neither read nor made.
+    Raises `DeftError` when `source` is not one of `SOURCES`, and when its images can be neither read nor made.
     """
-    if source not in SOURCES:
-        raise DeftError(f"data.source is {source!r}, and should be auto, official or rendered")
+    checks.choice("data.source", source, SOURCES)
     notices: tuple[str, ...] = ()
     if source != "rendered":
         try:
-            return Found("official", official(), notices)
+            return Selection("published", published(), notices)
         except MissingDataError as error:
-            if source == "official":
+            if source == "published":
                 raise
             if error.damaged:
-                notices = (f"Rendered images stand in for the official ones: {error}.",)
-    return Found("rendered", rendered(), notices)
+                notices = (f"Rendered images replace the published ones: {error}",)
+    return Selection("rendered", rendered(), notices)

@@ -1,4 +1,4 @@
-"""Codes of a fixed sample of images: what every score and picture is computed from."""
+"""Codes of a fixed sample of images, from which scores and pictures are made."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from deft_lightning.model.module import DEFT
 from deft_lightning.model.networks import Posterior
 
 MIN_KL = 0.01
-"""Nats; a latent whose KL is below passes no information."""
+"""Nats. A latent with less KL passes no information."""
 MIN_NMI = 0.1
-"""A latent that has less NMI with every factor is not labelled with one."""
+"""A latent with less NMI with every factor gets no label."""
 
 
 class Encoding(NamedTuple):
-    """Mean codes [N, D] of the images at `indices` [N], and what belongs to them.
+    """The posteriors of N images.
 
-    `log_variance` of the posterior [N, D], the factors of the images [N, K] or None, and the mean KL per latent [D] in
-    nats.
+    Attributes:
+        indices: of the images in the data set, [N].
+        codes: mean of the posterior, [N, D].
+        log_variance: of the posterior, [N, D].
+        factors: [N, K], or None for data without labels.
+        kl: per latent, averaged over the images, [D] in nats.
     """
 
     indices: Tensor
@@ -35,14 +39,14 @@ class Encoding(NamedTuple):
     kl: NDArray[np.float64]
 
     def kl_of_images(self) -> NDArray[np.float64]:
-        """KL of every image, summed over latents, [N] nats."""
+        """KL of every image, summed over latents, [N] in nats."""
         posterior = Posterior(torch.as_tensor(self.codes).double(), torch.as_tensor(self.log_variance).double())
         return posterior.kl().sum(dim=1).numpy()
 
 
 @torch.no_grad()
 def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | None = None) -> Encoding:
-    """Encode the images at `indices` [N]; `seed` of their nuisances is by default that of the data."""
+    """Encode the images at `indices` [N]. `seed` is that of their nuisances, by default the seed of `data`."""
     parts = []
     for images in data.evaluation_images(indices, seed=seed):
         posterior = module.encode(images.to(module.device, memory_format=torch.channels_last))
@@ -60,7 +64,7 @@ def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | No
 
 @torch.no_grad()
 def reconstruction_errors(module: DEFT, data: FactorDataModule, encoding: Encoding) -> NDArray[np.float64]:
-    """Reconstruction error in nats of every image of `encoding`, decoded from its mean code, [N]."""
+    """Reconstruction error of every image of `encoding` when its mean code is decoded, [N] in nats."""
     errors, first = [], 0
     for images in data.evaluation_images(encoding.indices):
         codes = torch.as_tensor(encoding.codes[first : first + len(images)], device=module.device)
@@ -72,10 +76,15 @@ def reconstruction_errors(module: DEFT, data: FactorDataModule, encoding: Encodi
 
 
 def latent_labels(encoding: Encoding, names: tuple[str, ...], bins: int) -> list[str]:
-    """For every latent its factor of highest NMI and that NMI, as in "posX 0.83", [D].
+    """Label every latent, [D], with the factor of highest NMI and its value, such as "posX 0.83".
 
-    Empty without labels, for a latent that passes less than `MIN_KL`, and for one whose highest NMI is below
-    `MIN_NMI`.
+    A latent with less KL than `MIN_KL`, or whose highest NMI is below `MIN_NMI`, has an empty label. All labels are
+    empty where the data have no factors.
+
+    Args:
+        encoding: the posteriors.
+        names: of the factors, [K].
+        bins: per latent, for the NMI.
     """
     if encoding.factors is None or not factor_entropy(encoding.factors).any():
         return [""] * len(encoding.kl)

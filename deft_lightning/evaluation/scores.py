@@ -1,7 +1,7 @@
-"""Scores of a model: which metrics there are, what each of them reads, and what its numbers are called.
+"""Scores of a model: the metrics, what each of them reads, and the names of its scores.
 
-Everything is read off two tables of codes, one to score (or to train a predictor) on and one to test it on; the
-FactorVAE and beta-VAE scores also read batches of codes in which one factor is fixed.
+Most metrics read a table of codes and factors. Those that train a predictor also read a test table. The FactorVAE and
+beta-VAE scores read batches of codes in which one factor is fixed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,19 @@ from deft_lightning.model.module import DEFT
 
 log = logging.getLogger(__name__)
 
-VOTE_SIZE = 64  # points, or pairs, of every batch with one factor fixed
+VOTE_SIZE = 64  # points, or pairs of points, in a batch with one factor fixed
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric function, and what the fields of its result are called among the scores.
+    """A metric that reads tables of codes.
 
-    It reads codes, with factors where it is `labelled`, and a test table as well where it is `split`; `bounds` are
-    those of its scores.
+    Attributes:
+        function: the metric.
+        scores: for each field of its result that is a score, the name of the score in results.json.
+        labelled: whether it reads factors too.
+        split: whether it reads a test table too.
+        bounds: smallest and largest value of its scores.
     """
 
     function: Callable[..., Any]
@@ -73,7 +77,7 @@ NAMES = (*TABLE_METRICS, *BATCH_METRICS)
 
 
 def score_names(metric: str) -> list[str]:
-    """What the scores of a metric are called in results.json."""
+    """The names of the scores of `metric` in results.json."""
     return [metric] if metric in BATCH_METRICS else list(TABLE_METRICS[metric].scores.values())
 
 
@@ -81,10 +85,20 @@ def score_names(metric: str) -> list[str]:
 class Settings:
     """The `metrics` part of a configuration.
 
-    `each_stage` and `at_end` name the metrics scored at every stage end and at the last alone; `num_points` and
-    `num_test` are the images of the two tables, `bins` the bins a latent, `votes` the batches that the FactorVAE and
-    beta-VAE scores train on and are evaluated on, `bootstrap` the resamples for intervals (0: none). Raises
-    `DeftError`, naming the field, for anything that cannot be.
+    Attributes:
+        num_points: images of the table that is scored.
+        num_test: images of the test table.
+        bins: bins per latent, for mutual information.
+        each_stage: names of the metrics to score at the end of every stage.
+        at_end: names of the metrics to score only at the end of the last stage.
+        votes: batches on which the FactorVAE and beta-VAE scores are trained, and batches on which they are tested.
+        bootstrap: resamples for confidence intervals; 0 for none.
+        dci_estimator: "reference" or "fast".
+        infomec_mi: "knn" or "binned".
+        seed: of the metrics and of the batches with one factor fixed.
+
+    Raises:
+        DeftError: for a wrong value; the message names the field.
     """
 
     num_points: int = 10_000
@@ -109,22 +123,24 @@ class Settings:
         votes = self.votes
         two = isinstance(votes, list | tuple) and len(votes) == 2
         if not two or not all(checks.is_whole(n) and n > 0 for n in votes):
-            raise DeftError(f"metrics.votes is {votes!r}: give the batches to train on and to test on, [10000,5000].")
+            raise DeftError(
+                f"metrics.votes is {votes!r}: give the batches to train on and to test on, as in [10000,5000]."
+            )
         for name, choices in (("dci_estimator", ("reference", "fast")), ("infomec_mi", ("knn", "binned"))):
             checks.choice(f"metrics.{name}", getattr(self, name), choices)
         if self.bootstrap == 1 or (self.bootstrap and self.infomec_mi == "knn" and "infomec" in self.names):
             raise DeftError(
                 f"metrics.bootstrap is {self.bootstrap}: give 2 or more, and metrics.infomec_mi=binned with infomec, "
-                "whose nearest neighbours take repeated rows for information."
+                "since knn overestimates the information of resampled rows."
             )
 
     @property
     def names(self) -> list[str]:
-        """All metrics, those of every stage first."""
+        """The names of all metrics, those of every stage first."""
         return list(dict.fromkeys([*self.each_stage, *self.at_end]))
 
     def options(self, metric: str) -> dict[str, Any]:
-        """Arguments of a table metric besides its tables."""
+        """The arguments of a metric besides its tables."""
         options: dict[str, dict[str, Any]] = {
             "mig": {"bins": self.bins},
             "modularity": {"bins": self.bins},
@@ -136,7 +152,13 @@ class Settings:
 
 @dataclass
 class Scored:
-    """`scores` by name; `intervals` [low, high] of those that have one; `dci_estimator` where DCI is among them."""
+    """The scores of a model.
+
+    Attributes:
+        scores: by name.
+        intervals: [low, high] of the scores that have a confidence interval.
+        dci_estimator: the estimator that DCI used, if it is among the scores.
+    """
 
     scores: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
@@ -150,25 +172,33 @@ class Scored:
             self.intervals[name] = [interval.low, interval.high]
 
     def record(self) -> dict[str, Any]:
-        """As results.json holds it; what is empty is left out."""
+        """As results.json holds it. Empty parts are left out."""
         parts = {"scores": self.scores, "intervals": self.intervals, "dci_estimator": self.dci_estimator}
         return {name: part for name, part in parts.items() if part}
 
 
 def sample_tables(data: FactorDataModule, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Indices of the images to score on and, others where the data have so many, of those to test on."""
+    """Indices of the images of the scored table and of the test table, which share none if the data have enough."""
     count = len(data.dataset)
     points = min(settings.num_points, count)
     if points + settings.num_test <= count:
-        rows = data.sample(points + settings.num_test)  # begins with the rows of data.sample(points)
+        rows = data.sample(points + settings.num_test)  # its first rows are those of data.sample(points)
         return rows[:points], rows[points:]
     return data.sample(points), data.sample(min(settings.num_test, count), seed=data.seed + 1)
 
 
 def score(names: Sequence[str], settings: Settings, encoding: Encoding, module: DEFT, data: FactorDataModule) -> Scored:
-    """The metrics `names` of `module` on `encoding`, that of the first of `sample_tables`.
+    """Score `module` by the metrics `names`. Metrics that need labels are left out where the data have none.
 
-    Metrics that need labels are left out where there are none. Raises `DeftError` as the metrics do.
+    Args:
+        names: keys of `TABLE_METRICS`, or names in `BATCH_METRICS`.
+        settings: of the metrics.
+        encoding: the scored table, the first of `sample_tables`.
+        module: the model.
+        data: the images to encode for the test table and the batches.
+
+    Raises:
+        DeftError: as the metrics do.
     """
     scored = Scored()
     test: Encoding | None = None
@@ -209,7 +239,7 @@ def _score_table(name: str, metric: Metric, arrays: list[Any], settings: Setting
 
 
 def _score_batches(name: str, settings: Settings, module: DEFT, data: FactorDataModule, scored: Scored) -> None:
-    """FactorVAE or beta-VAE score: from the grid of factors where there is one, else from the rows."""
+    """FactorVAE or beta-VAE score: on images drawn from the grid of factors, or from all images without a grid."""
     train, evaluation = settings.votes
     space = data.dataset.space
     try:
@@ -219,25 +249,25 @@ def _score_batches(name: str, settings: Settings, module: DEFT, data: FactorData
             function = metrics.factor_vae_score if name == "factor_vae" else metrics.beta_vae_score
             result: Any = function(encoder, space.factor_sizes, **options)
         else:
-            every = encode(module, data, torch.arange(len(data.dataset)))
+            table = encode(module, data, torch.arange(len(data.dataset)))
             draw = metrics.batches_of_rows if name == "factor_vae" else metrics.pairs_of_rows
-            rows, fixed = draw(every.factors, train + evaluation, VOTE_SIZE, settings.seed)
-            codes = every.codes[rows]
+            rows, fixed = draw(table.factors, train + evaluation, VOTE_SIZE, settings.seed)
+            codes = table.codes[rows]
             if name == "factor_vae":
-                result = metrics.factor_vae_of_batches(codes, fixed, every.codes, train)
+                result = metrics.factor_vae_of_batches(codes, fixed, table.codes, train)
             else:
                 result = metrics.beta_vae_of_batches(codes, fixed, train)
-    except DeftError as error:  # labels of which none can be fixed: the other scores stand
+    except DeftError as error:  # no factor of these labels can be fixed: keep the other scores
         log.info("%s is not scored: %s", name, error)
         return
     scored.scores[name] = float(result.eval)
-    if settings.bootstrap:  # votes are independent: the interval of a proportion
+    if settings.bootstrap:  # the score is a proportion of independent votes
         interval = binomtest(round(result.eval * evaluation), evaluation).proportion_ci(method="wilson")
         scored.intervals[name] = [float(interval.low), float(interval.high)]
 
 
 def _factor_encoder(module: DEFT, data: FactorDataModule, seed: int) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
-    """Factor values [N, K] to mean codes [N, D]; nuisances, those of the grid and of the images, are drawn afresh."""
+    """A function from factor values [N, K] to mean codes [N, D], which draws new nuisances in every call."""
     space = data.dataset.space
     assert space is not None
     nuisance = generator(seed, Stream.EVALUATION, 7)

@@ -1,4 +1,4 @@
-"""What the entry points share: Hydra composes, the task runs, and every mistake a user can mend is one line."""
+"""Shared by the commands that Hydra configures: compose the configuration, run the task, report errors in one line."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.common.conf import config_folder
+from deft_lightning.common.console import print_error, survive_closed_output
+from deft_lightning.common.errors import DeftError
 from deft_lightning.launch.job import Job, Task
 from deft_lightning.launch.sweep import SweepFolder, report
 
 EXTRAS = {"hydra_joblib_launcher": "sweeps", "hydra_submitit_launcher": "sweeps", "hydra_ray_launcher": "ray"}
-"""The extra of this package that installs a plugin of Hydra's."""
+"""The extra of this package that installs a Hydra plugin."""
 
 
 def run_task(task: Task, config_name: str = "config") -> None:
-    """Compose conf/<config_name>.yaml with the command line and give it, with the run folder, to `task`.
+    """Compose conf/<config_name>.yaml with the command line, and call `task` with it and the run folder.
 
-    A mistake ends in one line and exit status 1. After a sweep there is a table of its jobs, and status 1 unless all
-    of them have finished.
+    An error of the user is printed as one line, with exit status 1. A sweep ends with a table of its jobs; its exit
+    status is 1 unless all of them have finished.
     """
+    survive_closed_output()
     SweepFolder.current = None
     try:
         _run(task, config_name)
+    except DeftError as error:
+        print_error(error)
+        sys.exit(1)
     finally:
         complete = SweepFolder.current is None or report(SweepFolder.current)
     if not complete:
@@ -36,54 +42,61 @@ def run_task(task: Task, config_name: str = "config") -> None:
 
 
 def _run(task: Task, config_name: str) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, so that the sentence is ours
+    """Let Hydra compose the configuration and call the job or jobs; raises `DeftError` with one sentence."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(Job(task))()
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {one_line(error)}")
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.exit(1)
+        raise DeftError(one_line(error)) from error
     except OSError as error:  # Hydra makes the run folder
-        sys.exit(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): choose another folder.")
-    except KeyboardInterrupt:
-        sys.exit("error: stopped; what was saved is kept, and resume=true goes on from there.")
-    except Exception as error:  # jobs keep their failures to themselves: a process died, or a cluster refused
+        file = error.filename or "a file"
+        raise DeftError(f"{file} cannot be written ({error.strerror}): choose another folder.") from error
+    except KeyboardInterrupt as error:
+        option = "resume=true" if SweepFolder.current is None else "sweep.resume=true"
+        raise DeftError(f"interrupted: {option} continues from the last checkpoint.") from error
+    except Exception as error:
         if SweepFolder.current is None:
             raise
+        # Jobs handle their own errors: a process died, or the cluster refused the jobs.
         plugin = re.match(r"Unknown plugin class : 'hydra_plugins\.(\w+)", str(error))
         if plugin and plugin.group(1) in EXTRAS:
-            sys.exit(f"error: {plugin.group(1)} is missing: pip install 'deft-lightning[{EXTRAS[plugin.group(1)]}]'.")
+            extra = EXTRAS[plugin.group(1)]
+            raise DeftError(f"{plugin.group(1)} is not installed: pip install 'deft-lightning[{extra}]'.") from error
         reason = next(iter(str(error).strip().splitlines()), "")
-        sys.exit(f"error: the launcher has given up ({type(error).__name__}: {reason}).")
+        raise DeftError(f"the launcher failed ({type(error).__name__}: {reason}).") from error
 
 
 def one_line(error: Exception) -> str:
-    """Hydra's message as one sentence, with the nearest name where one was mistyped."""
+    """Hydra's message as one sentence; a mistyped name comes with the nearest valid one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:1])
     if isinstance(error, OverrideParseException):
-        return f"the override {error.override!r} cannot be read ({text}): see the quotes and brackets in it."
+        return f"the override {error.override!r} cannot be read ({text}): check its quotes and brackets."
     missing = re.search(r"(?:Could not find|Could not load) '?([\w/\-.]+)'?", str(error))
     wrong_key = re.search(r"Could not override '([\w.]+)'", str(error))
     if missing:
         group, _, name = missing.group(1).rpartition("/")
-        names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
-        where = f"{group}: there are" if group else "there are"
-        return f"there is no {missing.group(1)!r}; {where} {', '.join(names)}.{_suggest(name, names)}"
-    if wrong_key and (config_folder() / wrong_key.group(1)).is_dir():
-        return f"{wrong_key.group(1)} is chosen with a plus sign: write +{wrong_key.group(1)}=<name>."
+        names = sorted(path.stem for path in (config_folder() / group).glob("[!_]*.yaml"))
+        return f"there is no {missing.group(1)!r}: choose one of {', '.join(names)}.{_suggestion(name, names)}"
     if wrong_key:
-        fields = list(_field_names())
-        if wrong_key.group(1) in fields:
-            group = wrong_key.group(1).partition(".")[0]
-            return f"{wrong_key.group(1)!r} is a field of another {group} than the one chosen: see --cfg job."
-        return f"{wrong_key.group(1)!r} is not a field of the configuration.{_suggest(wrong_key.group(1), fields)}"
+        return _wrong_key(wrong_key.group(1))
     return text
 
 
-def _suggest(name: str, names: list[str]) -> str:
+def _wrong_key(key: str) -> str:
+    """One sentence for an override of a field that the composed configuration does not have."""
+    if (config_folder() / key).is_dir():
+        return f"{key} is not chosen by default: write +{key}=<name>."
+    fields = sorted(_field_names())
+    if key in fields:
+        return f"{key!r} is not a field of the {key.partition('.')[0]} that is chosen: --cfg job shows its fields."
+    suggestion = _suggestion(key, fields) or " --cfg job shows the fields."
+    return f"{key!r} is not a field of the configuration.{suggestion}"
+
+
+def _suggestion(name: str, names: list[str]) -> str:
     close = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else " See them with --cfg job."
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _field_names() -> set[str]:
@@ -94,6 +107,6 @@ def _field_names() -> set[str]:
             continue
         content = OmegaConf.load(path)
         if isinstance(content, DictConfig):
-            fields |= {f"{path.parent.name}.{key!s}" for key in content}
+            fields |= {f"{path.parent.name}.{key!s}" for key in content if key not in ("_target_", "defaults")}
     top = OmegaConf.load(config_folder() / "config.yaml")
     return fields | {str(key) for key in top if key != "defaults"}  # type: ignore[union-attr]

@@ -1,12 +1,12 @@
-"""What Hydra calls: one task, such as training, alone or as a job of a sweep.
+"""What Hydra calls for one task, such as a training: a single run, or a job of a sweep.
 
-Launchers send a `Job` to other processes; importing this module there registers the resolvers of conf/, and quietens
-Hydra.
+Launchers send a `Job` to other processes. Importing this module there registers the resolvers that conf/ uses.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sys
 import warnings
@@ -19,9 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning.common import console, results
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, Interrupted
+from deft_lightning.common.results import Status
 from deft_lightning.launch import sweep
-from deft_lightning.training import record, run_folder
+from deft_lightning.training import run_folder
 
 log = logging.getLogger(__name__)
 
@@ -29,103 +30,110 @@ Task = Callable[[DictConfig, Path], object]
 
 OmegaConf.register_new_resolver("run_folder", run_folder.choose, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("job_folder", sweep.job_folder, replace=True)
-# The launchers' configurations here replace those that the plugins register under the same names.
+# conf/hydra/launcher replaces the configurations that the launchers' plugins register under the same names.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 class Job:
-    """`task` with the guards that every run needs: a mistake is one sentence, and a sweep survives it."""
+    """Error handling around a task: a `DeftError` becomes one line.
+
+    In a sweep the failure of a job is also recorded in its results.json, and the other jobs go on.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
     def __call__(self, cfg: DictConfig) -> float | None:
-        """Do the task in the folder that Hydra has made; in a sweep, return the score `sweep.score`, if asked for."""
-
+        """Run the task in the folder that Hydra made; returns the score `sweep.score` of a job, None without one."""
+        console.survive_closed_output()  # launchers call jobs in processes of their own
         console.quieten()
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         if not OmegaConf.is_missing(hydra.job, "num"):
-            cfg.sweep.overrides = sweep.as_written(hydra.overrides.task)
-            return self._unless_taken(cfg, folder)
+            cfg.sweep.overrides = sweep.raw_overrides(hydra.overrides.task)
+            return self._unless_locked(cfg, folder)
         try:
             if cfg.sweep.resume is not False:
-                raise DeftError("sweep.resume is for sweeps: add --multirun, or go on with one run by resume=true.")
+                raise DeftError(
+                    f"sweep.resume is {cfg.sweep.resume!r} without --multirun: add --multirun to resume a sweep, or "
+                    "use resume=true to resume a single run."
+                )
             if any(key.startswith("+experiment") for key in hydra.sweeper.get("params") or {}):
-                raise DeftError(f"{cfg.name} is a sweep over experiments and no run by itself: add --multirun.")
+                raise DeftError(f"{cfg.name} is a sweep over experiments, not a single run: add --multirun.")
             self.task(cfg, folder)
         except DeftError as error:
             run_folder.remove_unused(folder)
-            sys.exit(f"error: {error}")
+            console.print_error(error)
+            sys.exit(1)
         return None
 
-    def _unless_taken(self, cfg: DictConfig, folder: Path) -> float | None:
-        """A job of a sweep, unless another process is at it: several may go through one sweep together."""
+    def _unless_locked(self, cfg: DictConfig, folder: Path) -> float | None:
+        """Run a job of a sweep unless another process works on it: several processes may share one sweep."""
         try:
             with sweep.lock(folder):
                 return self._in_sweep(cfg, folder)
         except filelock.Timeout:
-            log.info("%s: another process is at it.", folder.name)
+            log.info("%s is skipped: another process is working on it.", folder.name)
             return None
 
     def _in_sweep(self, cfg: DictConfig, folder: Path) -> float | None:
-        """Go on with what is in the folder, or begin; a failure is kept in results.json, and the other jobs go on.
-
-        What is found in the folder is this job's own, as the sweep has seen to it: from before the sweep was resumed,
-        or before a cluster took the machine away and queued the job again.
-        """
-        from deft_lightning.common.errors import Interrupted  # noqa: PLC0415
-
+        """Start the job, or resume it if an earlier session or an earlier turn on a cluster left it unfinished."""
         try:
-            known = results.read(folder)
-            if known.get("status") == "finished":
-                log.info("%s is finished.", folder.name)
+            previous, status = results.read(folder), results.status(folder)
+            if status is not None and status.final:
+                log.info("%s has %s: nothing is left to train.", folder.name, status)
             else:
-                cfg.resume = _prepare(folder, known)
+                cfg.resume = _prepare(folder, previous)
                 self.task(cfg, folder)
-        except Interrupted as error:  # the sweep ends here: its user asked for it, or its cluster
+        except Interrupted as error:  # the signal was meant for the whole sweep
             if error.signal == signal.SIGUSR2:
-                signal.raise_signal(signal.SIGUSR2)  # the launcher's own handler queues the job again
-            sys.exit(f"error: {error}")
+                signal.raise_signal(signal.SIGUSR2)  # the launcher's own handler puts the job back in the queue
+            _record(cfg, folder, error)
+            sys.exit(1)
         except Exception as error:
-            _record(folder, error, name=str(cfg.name), seed=cfg.seed, sweep=record.membership(cfg))
+            _record(cfg, folder, error)
             return None
         try:
             return _score(folder, cfg.sweep.score)
-        except DeftError as error:  # the run itself has finished, and stays so
-            print(f"error: {folder.name}: {error}", file=sys.stderr)
+        except DeftError as error:  # the run itself has finished
+            console.print_error(f"{folder.name}: {error}")
             return None
 
 
-def _prepare(folder: Path, known: dict[str, Any]) -> bool:
-    """Whether the unfinished run in the folder, with the results `known`, can be gone on with; else it begins anew."""
-    if "training" in known:
+def _prepare(folder: Path, previous: dict[str, Any]) -> bool:
+    """Whether the unfinished run with the results `previous` can be resumed; if not, it starts from scratch."""
+    if "training" in previous:
         run_folder.set_damaged_aside(folder)
         return True
-    if known:  # it never came to its settings
+    if previous:  # it failed before its configuration was accepted
         (folder / results.FILE).unlink()
     return False
 
 
-def _record(folder: Path, error: Exception, **header: Any) -> None:
-    """Say why the job failed: one sentence on the screen and in results.json; what nobody foresaw goes to the log."""
-    reason = str(error) if isinstance(error, DeftError) else f"{type(error).__name__}: {error}".strip()
-    if not isinstance(error, DeftError):
+def _record(cfg: DictConfig, folder: Path, error: Exception) -> None:
+    """Print why a job ended and write it to results.json; the traceback of an unforeseen error goes to the log."""
+    from deft_lightning.training import record  # noqa: PLC0415  # may need torch
+
+    if isinstance(error, DeftError):  # the training tells the user of a single run how to resume
+        error.args = (re.sub(r"(?<![\w.])resume=true", "sweep.resume=true", str(error)),)
+    else:
         log.exception("%s failed", folder.name)
-    print(f"error: {folder.name}: {reason}", file=sys.stderr)
+    console.print_error(f"{folder.name}: {results.reason_of(error)}")
     try:
-        results.update(folder, status="failed", reason=reason, **header)
+        results.record_end(folder, error, name=str(cfg.name), seed=cfg.seed, sweep=record.membership(cfg))
     except (DeftError, OSError, TypeError) as problem:
         log.warning("results.json in %s could not be updated: %s", folder, problem)
 
 
 def _score(folder: Path, name: str | None) -> float | None:
-    """The score that a sweeper maximises, of the last stage. Raises `DeftError` when the run has no such score."""
-    if name is None:
+    """The score `name` of the last stage, which a sweeper maximises; None if the run diverged.
+
+    Raises `DeftError` if the run has no such score.
+    """
+    if name is None or results.status(folder) != Status.FINISHED:
         return None
-    scores = list(results.read(folder)["stages"].values())[-1]["scores"]
+    stages = list(results.read(folder).get("stages", {}).values())
+    scores = stages[-1].get("scores", {}) if stages else {}
     if name not in scores:
-        raise DeftError(
-            f"sweep.score is {name!r}, and the run was scored for {', '.join(scores)}: choose one of these."
-        )
+        raise DeftError(f"sweep.score is {name!r}: choose one of the scores of the run, {', '.join(scores) or 'none'}.")
     return float(scores[name])

@@ -1,4 +1,4 @@
-"""A sweep: one folder for the jobs of a command, in which every job finds its own folder again."""
+"""A sweep: the jobs of one command, in one folder, where each job's own folder follows from its overrides."""
 
 from __future__ import annotations
 
@@ -16,99 +16,111 @@ import rich
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
-from rich.table import Table
 
 from deft_lightning.common import results
+from deft_lightning.common.console import new_table, print_error
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.results import Status
 
-PLAN = "multirun.yaml"  # Hydra writes it before the first job: the mark of a sweep's folder
-# What a command may say differently when it is started again.
-SAME_JOB = re.compile(r"[+~]*sweep\.(name|resume|over|score)=")
+PLAN = "multirun.yaml"
+"""Hydra writes this file before the first job; the folder of a sweep is known by it."""
+
+RESTART_OPTIONS = re.compile(r"[+~]*sweep\.(name|resume|over|score)=")
+"""Overrides that may change when a sweep is started again; its jobs stay the same."""
+
+KILLED = "its process ended without an error message: it was killed, or memory ran out."
 
 
 class SweepFolder(Callback):
-    """Hydra's callback that names a sweep, and thereby its folder, once for all jobs.
+    """Hydra callback that fixes the name of a sweep, and with it the folder, before the first job.
 
-    A fresh sweep takes `name` and the time, or `sweep.name`; with `sweep.resume` it is the latest of that name.
-    Leaves with one sentence when a fresh sweep would land on another, or there is none to resume.
+    A new sweep is named after `name` and the time, or `sweep.name`; `sweep.resume=true` takes the latest of that name.
+    Exits with one sentence if a new sweep would use the folder of another, or if there is none to resume.
     """
 
     current: ClassVar[Path | None] = None
     """The folder of the sweep that this process has started."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Fix `sweep.name` in the configuration of the sweep and of every job."""
+        """Set `sweep.name` and `sweep.over` in the configuration of the sweep and of every job."""
         try:
-            swept, name = _swept(config), _name(config)
-        except DeftError as error:
-            sys.exit(f"error: {error}")
-        except Exception as error:  # in a callback it would only be a warning
-            sys.exit(f"error: the sweep cannot be begun ({type(error).__name__}: {error}).")
+            swept, name = _swept_keys(config), _choose_name(config)
+        except Exception as error:  # Hydra would turn an exception of a callback into a warning
+            reason = results.reason_of(error)
+            print_error(reason if isinstance(error, DeftError) else f"the sweep cannot be started ({reason}).")
+            sys.exit(1)
         with read_write(config), open_dict(config):
             config.sweep.name = name
-            # Jobs are composed anew, with these.
+            # Every job is composed from these overrides.
             config.hydra.overrides.hydra += [f"sweep.name={name}", f"sweep.over=[{','.join(swept)}]"]
         SweepFolder.current = Path(config.hydra.sweep.dir)
 
 
-def _name(config: DictConfig) -> str:
-    """The name of the sweep with the settings `config`; the folder of a fresh one is made."""
-    resume, given = config.sweep.resume, None
+def _choose_name(config: DictConfig) -> str:
+    """The name of the sweep; makes the folder of a new one. Raises `DeftError` if the options do not allow one."""
+    resume, chosen = config.sweep.resume, None
     if not isinstance(resume, bool):
-        raise DeftError(f"sweep.resume is {resume!r}: give true, and a certain sweep as sweep.name=<its folder>.")
+        raise DeftError(f"sweep.resume is {resume!r}: give true, and choose the sweep by sweep.name=<its folder>.")
     if config.resume is not False:
-        raise DeftError("resume is for a single run: go on with a sweep by sweep.resume=true.")
+        raise DeftError(f"resume is {config.resume!r} in a sweep: use sweep.resume=true instead.")
     if not OmegaConf.is_interpolation(config.sweep, "name"):
-        given = str(config.sweep.name)
-        given = given.removeprefix(f"{Path(config.hydra.sweep.dir).parent.parent}/").rstrip("/")
-        if not re.fullmatch(r"[\w.\-]+", given):
-            raise DeftError(f"sweep.name is {given!r}: give a word, which names a folder.")
-    name = given or re.sub(r"[^\w.\-]+", "-", str(config.sweep.name))
+        chosen = str(config.sweep.name)
+        chosen = chosen.removeprefix(f"{Path(config.hydra.sweep.dir).parent.parent}/").rstrip("/")  # a path is fine
+        if not re.fullmatch(r"[\w.\-]+", chosen):
+            raise DeftError(f"sweep.name is {chosen!r}: give a word, the name of the sweep's folder.")
+    name = chosen or re.sub(r"[^\w.\-]+", "-", str(config.sweep.name))
     if resume:
-        return _latest(config, name) if given is None else _existing(config, name)
-    if given is None:
-        fresh = f"{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-        return next(name for name in _numbered(fresh) if _claim(_folder(config, name)))
-    if not _claim(_folder(config, name)) and (_folder(config, name) / PLAN).exists():
+        return _latest(config, name) if chosen is None else _existing(config, name)
+    if chosen is None:
+        timed = f"{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+        return next(name for name in _numbered(timed) if _make_folder(_folder(config, name)))
+    if not _make_folder(_folder(config, name)) and (_folder(config, name) / PLAN).exists():
         raise DeftError(
-            f"{_folder(config, name)} already holds a sweep: add sweep.resume=true to go on with it, or choose another "
+            f"{_folder(config, name)} already holds a sweep: add sweep.resume=true to resume it, or choose another "
             "sweep.name."
         )
     return name
 
 
-def _swept(config: DictConfig) -> list[str]:
-    """What the jobs of the sweep differ in, without the plus signs: fields and groups."""
+def _swept_keys(config: DictConfig) -> list[str]:
+    """The fields and config groups in which the jobs of the sweep differ, without plus signs."""
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *as_written(config.hydra.overrides.task)])
+    parsed = OverridesParser.create().parse_overrides([*params, *raw_overrides(config.hydra.overrides.task)])
     return [override.key_or_group for override in parsed if override.is_sweep_override()]
 
 
 def _latest(config: DictConfig, name: str) -> str:
-    ours = re.compile(rf"{re.escape(name)}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
-    folder = _folder(config, name).parent
-    found = [path for path in folder.glob(f"*/{PLAN}") if ours.fullmatch(path.parent.name)]
-    asked = _telling(config.hydra.overrides.task)
-    same = [path.parent.name for path in found if _telling(OmegaConf.load(path).hydra.overrides.task) == asked]
-    if found and not same:
+    """The latest sweep called `name` that was started with the same overrides; raises `DeftError` if there is none."""
+    timed = re.compile(rf"{re.escape(name)}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
+    root = _folder(config, name).parent
+    plans = {path.parent.name: path for path in root.glob(f"*/{PLAN}") if timed.fullmatch(path.parent.name)}
+    if not plans:
+        return _existing(config, name)
+    overrides = identifying_overrides(config.hydra.overrides.task)
+    matches = [
+        sweep
+        for sweep, plan in plans.items()
+        if identifying_overrides(OmegaConf.load(plan).hydra.overrides.task) == overrides
+    ]
+    if not matches:
         raise DeftError(
-            f"no sweep of the name {name} under {folder} was started with these overrides: start one without "
-            f"sweep.resume, or say which to go on with by sweep.name={max(path.parent.name for path in found)}."
+            f"no sweep named {name} under {root} has these overrides: start one without sweep.resume, or choose the "
+            f"sweep to resume by sweep.name={max(plans)}."
         )
-    return max(same) if same else _existing(config, name)
+    return max(matches)
 
 
 def _existing(config: DictConfig, name: str) -> str:
     folder = _folder(config, name)
     if not (folder / PLAN).exists():
-        raise DeftError(f"there is no sweep of the name {name} under {folder.parent}: start one without sweep.resume.")
+        raise DeftError(f"there is no sweep named {name} under {folder.parent}: start one without sweep.resume.")
     return name
 
 
 def _folder(config: DictConfig, name: str) -> Path:
-    """Where the sweep would be if it were called `name`."""
-    named = OmegaConf.merge(config, {"sweep": {"name": name}})
-    return Path(named.hydra.sweep.dir)
+    """The folder of the sweep if its name were `name`."""
+    renamed = OmegaConf.merge(config, {"sweep": {"name": name}})
+    return Path(renamed.hydra.sweep.dir)
 
 
 def _numbered(name: str) -> Iterable[str]:
@@ -116,8 +128,8 @@ def _numbered(name: str) -> Iterable[str]:
     yield from (f"{name}_{number}" for number in count(2))
 
 
-def _claim(folder: Path) -> bool:
-    """Make the folder; whether it is new. Two sweeps of one second each get their own."""
+def _make_folder(folder: Path) -> bool:
+    """Make the folder; returns whether it is new, so that two sweeps of the same second get two folders."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -126,15 +138,15 @@ def _claim(folder: Path) -> bool:
 
 
 def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[str]) -> str:
-    """Hydra's `job_folder` resolver: a name made of the job's overrides alone, the same whenever it is started.
+    """Hydra's `job_folder` resolver: a folder name that depends on the overrides of the job alone.
 
-    It tells name, seed and what else the jobs differ in, `over`; the digest at its end, of all overrides, tells two
-    jobs apart whatever they differ in.
+    Name, seed and the swept overrides, whose keys are `over`, then a hash of all overrides, so that names are unique
+    and stay the same when the sweep is started again.
     """
-    told = _telling(overrides)
-    digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+    identifying = identifying_overrides(overrides)
+    digest = hashlib.sha256("\n".join(identifying).encode()).hexdigest()[:8]
     words = [str(name), f"seed{seed}"]
-    for override in told:
+    for override in identifying:
         key, _, value = override.lstrip("+~").partition("=")
         group = key.split("@")[0]
         if group == "experiment" in over and value != name:
@@ -145,68 +157,82 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest}"
 
 
-def _telling(overrides: Iterable[str]) -> list[str]:
-    """Overrides without those that may differ when the command is started again, in order."""
-    return sorted(override for override in as_written(overrides) if not SAME_JOB.match(override))
+def identifying_overrides(overrides: Iterable[str]) -> list[str]:
+    """The overrides that make a job or a sweep what it is, sorted: all but `RESTART_OPTIONS`."""
+    return sorted(override for override in raw_overrides(overrides) if not RESTART_OPTIONS.match(override))
 
 
-def as_written(overrides: Iterable[str]) -> list[str]:
-    """Overrides as they were given: what one of them refers to may differ from job to job, or from sweep to sweep."""
+def raw_overrides(overrides: Iterable[str]) -> list[str]:
+    """Overrides as the user typed them: interpolations, whose values may differ between jobs, are not resolved."""
     if isinstance(overrides, ListConfig):
         overrides = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
     return list(overrides)
 
 
 def lock(folder: Path) -> filelock.BaseFileLock:
-    """What a process holds while it is at the job in `folder`, and loses when it dies."""
+    """The lock that a process holds while it works on the job in `folder`; it is released when the process dies."""
     return filelock.FileLock(folder / ".lock", timeout=0)
 
 
 def jobs(folder: Path) -> dict[str, dict[str, Any]]:
-    """The results of every job in a sweep's folder, by the name of its own; damaged ones as failed."""
-    found = {}
+    """The results of every job in the folder of a sweep, by the name of the job's folder.
+
+    A results.json that cannot be read counts as a failed job.
+    """
+    outcomes = {}
     for path in sorted(folder.glob(f"*/{results.FILE}")):
         try:
-            found[path.parent.name] = results.read(path.parent)
+            outcomes[path.parent.name] = results.read(path.parent)
         except DeftError as error:
-            found[path.parent.name] = {"status": "failed", "reason": str(error)}
-    return found
-
-
-def _record_deaths(folder: Path, found: dict[str, dict[str, Any]]) -> None:
-    """A job that says it is running while no process holds its lock was killed: its results say so from now on."""
-    reason = "its process ended without a word: it was killed, or memory ran out."
-    for name, known in found.items():
-        if known.get("status") not in ("starting", "running"):
-            continue
-        try:
-            with lock(folder / name):
-                if results.read(folder / name).get("status") in ("starting", "running"):
-                    results.update(folder / name, status="failed", reason=reason)
-                found[name] = results.read(folder / name)
-        except filelock.Timeout:
-            pass  # another process goes through the same sweep
+            outcomes[path.parent.name] = {"status": Status.FAILED, "reason": str(error)}
+    return outcomes
 
 
 def report(folder: Path) -> bool:
-    """One table of jobs with their status; whether all have finished."""
-    found = jobs(folder)
-    _record_deaths(folder, found)
-    if not found:  # refused before the first job, unless jobs wait in a cluster's queue
-        if folder.is_dir() and not any(path.name != PLAN for path in folder.iterdir()):
-            (folder / PLAN).unlink(missing_ok=True)
-            folder.rmdir()
+    """Print a table of the jobs with their status; returns whether all have finished."""
+    _record_deaths(folder)
+    outcomes = jobs(folder)
+    if not outcomes:
+        _remove_unused(folder)
         return False
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = new_table()
     for column in ("job", "status", "step", "reason"):
         table.add_column(column, overflow="fold")
-    for name, known in found.items():
-        steps = known.get("steps")
-        table.add_row(name, known.get("status"), "" if steps is None else f"{steps:,}", known.get("reason") or "")
-    finished = sum(known.get("status") == "finished" for known in found.values())
+    for name, job in outcomes.items():
+        steps = job.get("steps")
+        table.add_row(name, job.get("status"), "" if steps is None else f"{steps:,}", job.get("reason") or "")
+    statuses = [job.get("status") for job in outcomes.values()]
+    finished, diverged = statuses.count(Status.FINISHED), statuses.count(Status.DIVERGED)
+    resumable = len(outcomes) - finished - diverged
     console = rich.get_console()
-    console.print(f"\n[bold]{finished} of {len(found)} jobs finished[/] in {folder}")
+    console.print(f"\n[bold]{finished} of {len(outcomes)} jobs finished[/] in {folder}")
     console.print(table)
-    if finished < len(found):
-        console.print(f"\nThe same command with sweep.resume=true sweep.name={folder.name} goes on with the others.")
-    return finished == len(found)
+    if diverged:
+        console.print(f"\nDiverged jobs ({diverged}) are not trained again: start a new sweep with other settings.")
+    if resumable:
+        console.print(
+            f"\nThe same command with sweep.resume=true sweep.name={folder.name} resumes the jobs that have not "
+            f"finished ({resumable})."
+        )
+    return finished == len(outcomes)
+
+
+def _record_deaths(folder: Path) -> None:
+    """Record as failed each job that is marked as running although no process holds its lock: it was killed."""
+    for path in folder.glob(f"*/{results.FILE}"):
+        job, active = path.parent, (Status.STARTING, Status.RUNNING)
+        if results.status(job) not in active:
+            continue
+        try:
+            with lock(job):
+                if results.status(job) in active:  # it may have ended since
+                    results.record_end(job, KILLED)
+        except filelock.Timeout:
+            pass  # another process is working on it
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the folder of a sweep that was refused before its first job; jobs may wait in a cluster's queue."""
+    if folder.is_dir() and all(path.name == PLAN for path in folder.iterdir()):
+        (folder / PLAN).unlink(missing_ok=True)
+        folder.rmdir()

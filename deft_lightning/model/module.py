@@ -1,7 +1,6 @@
-"""DEFT as a LightningModule: groups x schedule x objective, trained by Algorithm 1 of the paper.
+"""DEFT as a LightningModule: encoder groups, a schedule and an objective, trained by Algorithm 1 of the paper.
 
-A baseline is a configuration of this module, not a subclass: a beta-VAE is one group under a constant
-pressure.
+A baseline is a configuration of this module, not a subclass: a beta-VAE has one group and a constant pressure.
 """
 
 from __future__ import annotations
@@ -27,17 +26,21 @@ from deft_lightning.model.checkpoint import CHECKPOINT_KEY
 from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.networks import Burgess, Networks, Posterior, initialise
+from deft_lightning.model.noise import PosteriorNoise
 from deft_lightning.model.objectives import Loss, Objective
 from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
 
 log = logging.getLogger(__name__)
 
-NOISE_BLOCK = 64
-"""Steps whose noise is drawn at once."""
-
 
 class Output(NamedTuple):
-    """`posterior` and `sample` [B, D], `logits` [B, C, 64, 64]."""
+    """What `DEFT.forward` computes for images [B, C, H, W].
+
+    Attributes:
+        posterior: [B, D].
+        sample: latents that were decoded, [B, D].
+        logits: [B, C, H, W].
+    """
 
     posterior: Posterior
     sample: Tensor
@@ -45,18 +48,30 @@ class Output(NamedTuple):
 
 
 class DEFT(pl.LightningModule):
-    """A VAE with several encoder groups: the active group learns at `lr`, every other at gamma x `lr`.
+    """A VAE with several encoder groups: the active group learns at `lr`, every other group at gamma x `lr`.
 
-    A training batch is images, float32 [B, C, H, W] in [0, 1]. `steps_per_epoch` is taken from the trainer
-    where it is not given; the stage, its pressure and the learning rates follow from the global step alone.
-    `compiled` runs the loss through torch.compile where a compiler is found. Raises `DeftError` when stages
-    and groups do not fit each other, or the networks do not take images of that size.
+    A training batch is images, float32 [B, C, H, W] in [0, 1]. The stage, its pressure and the learning rates are
+    functions of the global step.
+
+    Args:
+        groups: latents of every encoder group, and gamma.
+        schedule: stages and their pressures.
+        objective: the loss.
+        networks: encoders and decoder; those of the paper, `Burgess`, by default.
+        image_shape: channels, height and width of the images.
+        lr: learning rate of the active group and the decoder.
+        seed: of the initial weights, the noise of the samples and the objective.
+        steps_per_epoch: optimiser steps of an epoch; taken from the trainer by default.
+        compiled: whether to compile the loss with torch.compile. Without a compiler the model trains uncompiled.
+
+    Raises:
+        DeftError: if the schedule does not fit the groups or the objective, or the networks do not fit the images.
     """
 
     latent_mask: Tensor
-    """[D], 1 for latents that encode; only with `groups.inactive` "prior"."""
+    """[D], 1 for latents that encode. Only with `groups.inactive` "prior"."""
     last_loss: Loss
-    """The loss of the latest training step, detached; `last_loss.parts` are what callbacks read."""
+    """Loss of the latest training step, detached. Callbacks read `last_loss.parts`."""
 
     def __init__(
         self,
@@ -85,65 +100,65 @@ class DEFT(pl.LightningModule):
             objective.build(sum(groups.latents))
             initialise(self)
         if groups.inactive == "prior":
-            # Saved with the weights, so that a model loaded from a checkpoint encodes as it did when that was saved.
+            # A buffer is saved with the weights, so that a model loaded from a checkpoint encodes as it did before.
             self.register_buffer("latent_mask", torch.tensor(groups.latent_mask_at(0), dtype=torch.float32))  # [D]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
         self._objective_loss: Callable[..., Loss] | None = None
-        self.sample: Tensor  # [B, D] of the latest loss, detached: what the objective learns from
-        self._noise_block: tuple[tuple[int, int, torch.device], Tensor] | None = None  # [steps, B, D]
+        self.sample: Tensor  # [B, D] of the latest loss, detached, for `objective.update`
+        self._noise = PosteriorNoise(seed, sum(groups.latents))
         self._update_log: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
-        """Encode, sample with `noise` [B, D] (the mean where it is None) and decode.
+        """Encode `images` [B, C, H, W], sample with `noise` [B, D] and decode. Without noise the means are decoded.
 
-        Under mixed precision the networks compute in half precision; everything between and after them does not.
+        Under mixed precision the networks compute in half precision, everything between and after them in single.
         """
         posterior = self.encode(images)
         sample = posterior.mean if noise is None else posterior.sample(noise)
         return Output(posterior, sample, _full(self.decoder(sample)))
 
     def encode(self, images: Tensor) -> Posterior:
-        """The posterior of `images` [B, C, 64, 64], means and log variances [B, D]."""
+        """The posterior of `images` [B, C, H, W], mean and log variance [B, D]."""
         posterior = Posterior(*map(_full, self.encoder(images)))
         if self.groups.inactive != "prior":
             return posterior
-        # The prior, mean 0 and log variance 0, for the latents of groups whose stage has not begun.
+        # Groups whose stage has not begun have the prior: mean 0 and log variance 0.
         return Posterior(posterior.mean * self.latent_mask, posterior.log_variance * self.latent_mask)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The mean images of `latents` [B, D], [B, C, 64, 64] in [0, 1]."""
+        """The mean images of `latents` [B, D], as [B, C, H, W] in [0, 1]."""
         return torch.sigmoid(self.decoder(latents))
 
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
-        """The objective's `Loss` of `images` [B, C, H, W] with `noise` [B, D]."""
+        """The loss of the objective for `images` [B, C, H, W] in [0, 1], `noise` [B, D] and a scalar `pressure`."""
         posterior, sample, logits = self(images, noise)
         self.sample = sample.detach()
-        if self._objective_loss is None:  # only now is the device known
+        if self._objective_loss is None:  # the device is not known before
             self._objective_loss = self._compile(images, logits, posterior, sample, pressure)
         return self._objective_loss(images, logits, posterior, sample, pressure)
 
     def _compile(self, *example: Any) -> Callable[..., Loss]:
-        """The objective's loss, compiled if that was asked for and works on the arguments `example`.
+        """The objective's loss, compiled if `compiled` is set and compiling works for the arguments `example`.
 
-        The networks are not compiled: their layers have a backward of their own that is faster, see `networks.layers`.
+        The networks are not compiled: their layers have a backward of their own, see `networks.layers`.
         """
         if not self._compiled:
             return self.objective.loss
         if not can_compile(self.device.type):
-            log.info("torch.compile needs a C++ compiler with Python's headers, or Triton: training without it.")
+            log.info("torch.compile needs a C++ compiler and Python's headers, or Triton: training without it.")
             return self.objective.loss
         compiled = torch.compile(self.objective.loss, dynamic=False)
         try:
             compiled(*example)
-        except BackendCompilerFailed as error:  # a compiler that lacks OpenMP or headers, for example
+        except BackendCompilerFailed as error:  # such as a compiler without OpenMP or headers
             log.info("torch.compile failed (%s): training without it.", type(error.inner_exception).__name__)
             return self.objective.loss
         return compiled
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of one full epoch."""
+        """Optimiser steps of an epoch."""
         if self._steps_per_epoch is None:
             self._steps_per_epoch = int(self.trainer.num_training_batches)
         return self._steps_per_epoch
@@ -163,7 +178,7 @@ class DEFT(pl.LightningModule):
         return [FlushSubnormals()]
 
     def on_fit_start(self) -> None:
-        """Keep freed memory: on a CPU every step would otherwise pay page faults for its activations."""
+        """Keep freed memory: otherwise every step on a CPU pays page faults for its activations."""
         if self.device.type == "cpu":
             memory.retain_freed()
 
@@ -173,7 +188,7 @@ class DEFT(pl.LightningModule):
         self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)
 
     def training_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
-        """The loss of one batch under the pressure of its stage; labels beside the images are ignored."""
+        """The loss of one batch under the pressure of its stage. Labels beside the images are ignored."""
         images = batch if isinstance(batch, Tensor) else batch[0]
         step = self.global_step
         images = images.contiguous(memory_format=torch.channels_last)
@@ -181,7 +196,8 @@ class DEFT(pl.LightningModule):
         if self.groups.inactive == "prior":
             self.latent_mask.copy_(torch.tensor(self.groups.latent_mask_at(stage.index)))
         pressure = torch.tensor(float(stage.pressure), device=images.device)
-        noise = self._noise(len(images), step, images.device)
+        noise = self._noise.at(step, len(images) * self.trainer.world_size, images.device)
+        noise = noise[len(images) * self.global_rank :][: len(images)]  # of the global batch, the part of this process
         loss = self.compute_loss(images, noise, pressure)
         self.last_loss = Loss(loss.total.detach(), {name: part.detach() for name, part in loss.parts.items()})
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -189,21 +205,6 @@ class DEFT(pl.LightningModule):
             self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})
             self.log_dict({f"train/{name}": value for name, value in _scalars(self.last_loss.parts)}, sync_dist=True)
         return loss.total
-
-    def _noise(self, count: int, step: int, device: torch.device) -> Tensor:
-        """This process's `count` rows of the noise of the global batch, [count, D]: a function of (seed, step).
-
-        A resumed run draws what it would have drawn, and several processes what one with the same batch draws. The
-        noise of `NOISE_BLOCK` steps is drawn at once, so that most steps seed no generator.
-        """
-        block, place = divmod(step, NOISE_BLOCK)
-        rows = count * self.trainer.world_size
-        key = (block, rows, device)
-        if self._noise_block is None or self._noise_block[0] != key:
-            random = generator(self.seed, Stream.POSTERIOR, block, device=device)
-            noise = torch.randn(NOISE_BLOCK, rows, sum(self.groups.latents), generator=random, device=device)
-            self._noise_block = key, noise
-        return self._noise_block[1][place, count * self.global_rank :][:count]
 
     def configure_optimizers(self) -> Optimizer:
         """Adam with one parameter group for every encoder group, in order, and one for the decoder."""
@@ -214,7 +215,7 @@ class DEFT(pl.LightningModule):
         return torch.optim.Adam(parameters, lr=self.lr, fused=self.device.type in ("cpu", "cuda"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Mark the checkpoint, with what another reader needs to rebuild the networks."""
+        """Mark the checkpoint as one of this package, with what is needed to rebuild the networks."""
         checkpoint[CHECKPOINT_KEY] = {
             "latents": list(self.groups.latents),
             "networks": type(self.networks).__name__,
@@ -222,7 +223,7 @@ class DEFT(pl.LightningModule):
         }
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """The variant with gamma on the gradient: that of every inactive group is scaled before Adam sees it."""
+        """With `groups.gamma_on` "gradient", scale the gradients of the inactive groups before Adam uses them."""
         if self.groups.gamma_on == "gradient":
             for parameters, scale in zip(optimizer.param_groups, self.groups.scales(self.stage.index), strict=False):
                 scale_gradients(parameters["params"], scale)
@@ -234,7 +235,7 @@ class DEFT(pl.LightningModule):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Algorithm 1: the active group and the decoder step with lr1, every other group with gamma x lr1."""
+        """Algorithm 1: the active group and the decoder learn at `lr`, every other group at gamma x `lr`."""
         rates = (*self.groups.learning_rates(self.stage.index, self.lr), self.lr)
         for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
             parameters["lr"] = rate
@@ -242,7 +243,7 @@ class DEFT(pl.LightningModule):
             self._begin_stage(getattr(optimizer, "optimizer", optimizer))  # Lightning wraps the optimiser
         optimizer.step(closure=optimizer_closure)
         if self.objective.learns:
-            # Seeded alike on every rank: an objective that learns does so from the global batch, on all of them.
+            # The same numbers on every rank: each trains the objective on the global batch.
             random = generator(self.seed, Stream.OBJECTIVE, self.global_step, device=self.sample.device)
             self._update_log = self.objective.update(self.sample, random)
 
@@ -251,13 +252,13 @@ class DEFT(pl.LightningModule):
         if self.groups.adam_at_switch == "reset":
             optimizer.state.clear()
         elif self.groups.inactive == "prior":
-            # The group whose stage begins has had gradients of zero: Adam's moments are 0 but its step count is not,
-            # and its first step would be three times the learning rate.
+            # The gradients of the group whose stage begins were zero until now. Adam's moments are 0 but its step count
+            # is not, so that its first step would be three times the learning rate.
             for parameter in self.encoder.groups[self.groups.active(self.stage.index)].parameters():
                 optimizer.state.pop(parameter, None)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the values that the objective returned from its own learning."""
+        """Log the values that `objective.update` returned."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self._update_log and every and self.global_step % every == 0:
             self.log_dict({f"train/{name}": value for name, value in _scalars(self._update_log)})
@@ -269,14 +270,14 @@ def _full(values: Tensor) -> Tensor:
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:
-    """Multiply the gradients of `parameters` by `scale`, in place; those without one are left alone."""
+    """Multiply the gradients of `parameters` by `scale`, in place. Parameters without a gradient are skipped."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if scale != 1 and gradients:
         torch._foreach_mul_(gradients, scale)
 
 
 def can_compile(device_type: str) -> bool:
-    """Whether torch.compile works here: on a CPU it needs a C++ compiler and Python's headers, on CUDA Triton."""
+    """Whether torch.compile can work: it needs a C++ compiler and Python's headers on a CPU, and Triton on CUDA."""
     if device_type == "cpu":
         headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
         return headers and any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
@@ -284,7 +285,7 @@ def can_compile(device_type: str) -> bool:
 
 
 def _scalars(parts: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    """Vectors [D] become one scalar a latent: kl/latent becomes kl/latent_00, kl/latent_01, ..."""
+    """`parts` with one scalar per latent for each vector [D]: kl/latent_00, kl/latent_01, ... for kl/latent."""
     rows: list[tuple[str, Tensor]] = []
     for name, value in parts.items():
         if value.dim() == 0:

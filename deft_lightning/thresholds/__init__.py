@@ -1,7 +1,8 @@
-"""Information thresholds: the pressure at which a model begins to pass information (section 5.1), and what uses it.
+"""Information thresholds: the pressures at which a model begins to pass information (section 5.1), and their uses.
 
-The anneal test is a run of the one module under `schedule=anneal`, watched by `AnnealRecorder`. Built on it:
-thresholds of single factors (Fig. 6) and pressures proposed without labels. `python -m deft_lightning.thresholds`.
+The anneal test is a run of the DEFT module under `schedule=anneal`, recorded by `AnnealRecorder`. Two measurements are
+built on it: the thresholds of single factors (Fig. 6), and pressures proposed without labels. The commands are in
+`python -m deft_lightning.thresholds`.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ __all__ = ["AnnealRecorder", "Auto", "Curve", "first_stays_above", "smooth"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the recorder when it is first asked for: a schedule needs no torch."""
+    """Import the recorder when it is first used: a schedule needs no torch."""
     if name != "AnnealRecorder":
         raise AttributeError(f"module 'deft_lightning.thresholds' has no attribute {name!r}")
     from deft_lightning.thresholds.recorder import AnnealRecorder  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The schedule that `python -m deft_lightning.thresholds propose` wrote. No torch."""
+"""The schedule that `python -m deft_lightning.thresholds propose` has written. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deft_lightning.thresholds import record
 
 
 class Auto(Schedule):
-    """Stages from a thresholds.json of kind "proposal".
+    """The stages in a thresholds.json of kind "proposal"; `path` is the file or its folder.
 
     Raises `DeftError` when the file is missing, damaged, unfinished or of another kind.
     """
@@ -37,7 +37,7 @@ class Auto(Schedule):
         return self._piecewise.timeline(steps_per_epoch)
 
     def check(self, data: Mapping[str, Any]) -> None:
-        """Raise `DeftError` for thresholds that were measured on another data set."""
+        """Raise `DeftError` when the thresholds were measured on another data set."""
         compared = [("name", "data set"), ("images", "number of images"), ("shape", "shape")]
         if data["name"] == "custom":  # every data set of the user's own has this name
             compared.append(("digest", "set of images"))
@@ -50,6 +50,6 @@ class Auto(Schedule):
                 )
 
     def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """With the stages of the file, so that a run is not resumed under others."""
+        """`fields` and the stages of the file, so that a run is not resumed under other stages."""
         stages = self._piecewise
         return {**fields, "epochs": list(stages.epochs), "pressures": list(stages.pressures)}

@@ -1,4 +1,4 @@
-"""The frame of a measurement that is more than one run: its settings, its folder, and how it ends on a signal."""
+"""What the measurements of several anneal tests share: their settings, their run folder, and how a signal ends them."""
 
 from __future__ import annotations
 
@@ -24,29 +24,33 @@ from deft_lightning.training import config
 from deft_lightning.training.record import recorded, require_same_data
 
 
-def take_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, int]]:
-    """`cfg` without the `fields` that only a measurement has, and these: whole numbers above 0.
+def pop_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, int]]:
+    """`cfg` without the `fields` that only this measurement has, and their values.
 
-    Raises `DeftError` for other values.
+    Raises `DeftError` for a value that is not a whole number from 1 up.
     """
-    plain = cfg.copy()
+    rest = cfg.copy()
     counts = {}
     for field in fields:
         counts[field] = checks.whole(field, cfg[field], 1)
-        with open_dict(plain):
-            del plain[field]
-    return plain, counts
+        with open_dict(rest):
+            del rest[field]
+    return rest, counts
 
 
 @contextmanager
-def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dict[str, Any]) -> Iterator[FactorDataset]:
-    """Keep results.json while the block runs, and pass the data set to it.
+def measurement(
+    cfg: DictConfig, folder: Path, counts: dict[str, int], settings: dict[str, Any]
+) -> Iterator[FactorDataset]:
+    """Load the data set for the block, and keep results.json up to date.
 
-    `counts` and `rule`, see `take_counts` and `settings`, decide the outcome in addition to a run's settings; a
-    measurement is only resumed with the same.
+    `counts` and `settings`, see `pop_counts` and `anneal_settings`, are recorded with the settings of a run: a
+    measurement is resumed only with the same. Raises `DeftError` for a folder or data that it cannot use, `Interrupted`
+    when a signal asks it to stop, and whatever the block raises.
     """
     choices = config.build_choices(cfg)
-    training = config.training_part(cfg, choices.schedule) | counts | {"rule": rule}
+    rule = {"anneal_recorder": {key: settings[key] for key in ("limit", "window")}}
+    training = config.training_part(cfg, choices.schedule) | counts | rule
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
     with recorded(cfg, folder, training, choices.method(cfg.method), whole), _stopping_on_signals(), _timed(folder):
         if cfg.threads is not None:
@@ -61,7 +65,7 @@ def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dic
 
 @contextmanager
 def _timed(folder: Path) -> Iterator[None]:
-    """Add the seconds of this session to those of earlier ones."""
+    """Add the seconds of this session to those of earlier sessions."""
     begin, before = time.monotonic(), results.read(folder).get("timings", {}).get("train_seconds", 0.0)
     try:
         yield
@@ -86,19 +90,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(f"the measurement was stopped by {name}: resume=true continues it.", number)
 
 
-def anneal_of(cfg: DictConfig) -> Anneal:
-    """The schedule of `cfg`, which must be that of the anneal test; raises `DeftError` for another."""
+def anneal_schedule(cfg: DictConfig) -> Anneal:
+    """The schedule of `cfg`; raises `DeftError` when it is not that of the anneal test."""
     schedule = config.build_choices(cfg).schedule
     if not isinstance(schedule, Anneal):
-        raise DeftError("thresholds are measured by the anneal test: leave schedule=anneal as it is.")
+        raise DeftError("thresholds are measured with the anneal test: use schedule=anneal.")
     return schedule
 
 
-def settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
-    """`settings` of thresholds.json, with the recorder's rule. Raises `DeftError` where the recorder was removed."""
+def anneal_settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
+    """`settings` of thresholds.json. Raises `DeftError` when the recorder is missing or its fields are out of range."""
     recorder = OmegaConf.select(cfg, "callbacks.anneal_recorder")
     if recorder is None:
-        raise DeftError("callbacks.anneal_recorder is missing, and its limit and window are needed: leave it in.")
+        raise DeftError("callbacks.anneal_recorder is missing: keep it, its limit and window define a threshold.")
     check_rule(recorder.limit, recorder.window)
     return {
         "beta_high": schedule.beta_high,

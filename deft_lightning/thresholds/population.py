@@ -1,11 +1,12 @@
-"""Many small anneal tests trained together: beta-VAEs of one shape with stacked parameters, one step for all.
+"""Many small anneal tests trained together: beta-VAEs of the same shape with stacked parameters.
 
-How the members run together was chosen by `benchmarks/thresholds_population.py`. Linear layers are one batched
-matrix product. The encoders' convolutions are one grouped convolution, but the decoders' transposed ones run member
-after member: a grouped transposed convolution is slower on a CPU than its parts, and most of the work is there. The
-last of them, with as few channels as an image has, is faster as a matrix product whose patches are added up.
-torch.func.vmap over the module gives the same numbers, and turns every layer into a grouped one: no faster than this
-for the smallest subsets, and slower for all others. torch.compile gains nothing on either.
+How each layer runs was chosen with `benchmarks/thresholds_population.py`. The linear layers are one batched matrix
+product, the convolutions of the encoders one grouped convolution. The transposed convolutions of the decoders, which
+are most of the work, run one member after another: grouped, they are slower on a CPU. The last of them has only as many
+output channels as the image, and is faster as a matrix product followed by `fold`.
+
+`torch.func.vmap` over the module gives the same numbers and makes every layer a grouped one. It is no faster for the
+smallest subsets and slower for all others. `torch.compile` speeds up neither.
 """
 
 from __future__ import annotations
@@ -19,51 +20,54 @@ from torch import Tensor
 from torch.func import stack_module_state
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.common.seeding import Stream, derive_seed
 from deft_lightning.data.batches import Batch
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
-from deft_lightning.model.networks import Posterior
+from deft_lightning.model.networks import Convolutional, Posterior
+from deft_lightning.model.noise import PosteriorNoise
 from deft_lightning.model.objectives import BetaVAE
 from deft_lightning.model.schedules.base import Timeline
 
 
 class Parts(NamedTuple):
-    """Of every member, averaged over its batch, in nats: `reconstruction` [M] and `kl` [M, D]."""
+    """The loss of every member, averaged over its batch, in nats: `reconstruction` [M] and `kl` [M, D]."""
 
     reconstruction: Tensor
     kl: Tensor
 
 
 class Population:
-    """M beta-VAEs, each on data and with a seed of its own, under one schedule.
+    """M beta-VAEs under one schedule, each with its own data and seed.
 
-    `modules` give the initial weights and the seeds, `data` the batches; a member takes the steps that its module
-    would take in a trainer of its own with that data, up to rounding. Raises `DeftError` when a module has more than
-    one group or another objective than a beta-VAE's, or the batches of the members differ in size.
+    `modules` provide the initial weights and the seeds, `data` the batches. Up to rounding, each member takes the steps
+    that its module would take in a trainer with that data. Raises `DeftError` when a module has several groups, an
+    objective other than beta-VAE or networks without convolutions, or when the batch sizes differ.
     """
 
     def __init__(
         self, modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str = "cpu"
     ) -> None:
         if any(len(module.groups) > 1 for module in modules):
-            raise DeftError("an anneal test has one group of encoders: choose groups=single.")
+            raise DeftError("the anneal test has one encoder group: use groups=single.")
         if any(type(module.objective) is not BetaVAE for module in modules):
-            raise DeftError("an anneal test trains a beta-VAE: leave objective=beta_vae as it is.")
+            raise DeftError("the anneal test trains a beta-VAE: use objective=beta_vae.")
+        if any(not isinstance(module.networks, Convolutional) for module in modules):
+            raise DeftError("networks cannot be trained as a population: use networks=burgess or networks=locatello.")
         if len({part.batch_size for part in data}) > 1:
-            raise DeftError("the members of a population need batches of one size.")
+            raise DeftError("the members of a population need the same batch size.")
         self.device = torch.device(device)
         self.timeline: Timeline = modules[0].timeline
         self.seeds = [module.seed for module in modules]
         self.latents = sum(modules[0].groups.latents)
         self._layers = len(modules[0].encoder.groups[0].convolutions)  # type: ignore[union-attr,arg-type]
+        self._noises = [PosteriorNoise(seed, self.latents) for seed in self.seeds]
         self._data = list(data)
         self._batches = [_batches(part, self.device) for part in data]
         stacked, _ = stack_module_state(list(modules))
-        # [M, ...] each, but the weights of linear layers [M, in, out]: their gradient is then the product that autograd
-        # computes, and need not be turned round and copied.
+        # [M, ...] each. The weights of linear layers are [M, in, out], the shape in which autograd computes their
+        # gradient, so that it need not be transposed and copied.
         self.parameters = {
-            name: _turned(value.detach()).to(self.device).contiguous().requires_grad_()
+            name: _transposed(value.detach()).to(self.device).contiguous().requires_grad_()
             for name, value in stacked.items()
         }
         fused = self.device.type in ("cpu", "cuda")
@@ -74,11 +78,11 @@ class Population:
         return len(self.seeds)
 
     def step(self) -> Parts:
-        """One Adam step of every member under the schedule's pressure; the parts of the loss before it."""
+        """One Adam step of every member under the schedule's pressure; returns the loss before the step."""
         images, noise, pressure = self.draw()
         self._optimizer.zero_grad()
         error, kl = self.evaluate(images, noise)
-        # Members share no parameter, so that the gradient of the sum is each one's own.
+        # Members share no parameters, so the gradient of the sum holds the gradient of each member.
         (error.sum() + pressure * kl.sum()).backward()
         self._optimizer.step()
         self.step_count += 1
@@ -86,11 +90,11 @@ class Population:
 
     @property
     def stacked(self) -> dict[str, Tensor]:
-        """The parameters in the shapes that a module has them in, [M, ...] each."""
-        return {name: _turned(value) for name, value in self.parameters.items()}
+        """The parameters in the shapes that they have in a module, [M, ...] each."""
+        return {name: _transposed(value) for name, value in self.parameters.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next steps depend on: steps taken, weights, Adam's moments, places in the data."""
+        """Everything the next steps depend on: steps taken, weights, Adam's state, positions in the data."""
         return {
             "step_count": self.step_count,
             "parameters": {name: value.detach() for name, value in self.parameters.items()},
@@ -99,7 +103,7 @@ class Population:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the same population gave `state`; a population that has taken no step yet does."""
+        """Continue from the `state_dict` of a population of the same modules and data; call it before any step."""
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
@@ -114,7 +118,7 @@ class Population:
         return images, self._noise(images.shape[1]), self.timeline.at(self.step_count).pressure
 
     def evaluate(self, images: Tensor, noise: Tensor) -> Parts:
-        """The parts of the loss of `images` [M, B, C, 64, 64] with `noise` [M, B, D]."""
+        """The loss of `images` [M, B, C, 64, 64] with `noise` [M, B, D]."""
         batch = images.shape[1]
         features = self._linear(self._convolve(images), "encoder.groups.0.hidden").relu()  # [M, B, 256]
         posterior = Posterior(*self._linear(features, "encoder.groups.0.head").chunk(2, dim=2))  # [M, B, D] each
@@ -133,18 +137,18 @@ class Population:
         for layer in range(self._layers):
             weight = self.parameters[f"encoder.groups.0.convolutions.{layer}.weight"].flatten(0, 1)
             bias = self.parameters[f"encoder.groups.0.convolutions.{layer}.bias"].flatten()
-            x = F.conv2d(x, weight, bias, stride=2, padding=1, groups=members).relu()  # [B, M*c, 32 and so on]
+            x = F.conv2d(x, weight, bias, stride=2, padding=1, groups=members).relu()  # [B, M*c, 32], [B, M*c, 16], ...
         return x.reshape(batch, members, -1).transpose(0, 1)  # [M, B, c*4*4]
 
     def _errors(self, spread: Tensor, images: Tensor) -> Tensor:
-        """Bernoulli negative log likelihood of every member, summed over its batch, [M]."""
+        """The Bernoulli negative log likelihood of every member, summed over its batch, [M] in nats."""
         members, batch = images.shape[:2]
         weights, biases = (
             [self.parameters[f"decoder.deconvolutions.{layer}.{kind}"] for layer in range(self._layers)]
             for kind in ("weight", "bias")
         )
         inner = [(w.unbind(), b.unbind()) for w, b in zip(weights[:-1], biases[:-1], strict=True)]
-        kernels = weights[-1].flatten(2).unbind()  # [c, C*4*4] of every member
+        kernels = weights[-1].flatten(2).unbind()  # M of [c, C*4*4]
         patches = []
         for member, x in enumerate(spread.unbind()):
             x = x.unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)  # [B, c, 4, 4]  # noqa: PLW2901
@@ -158,22 +162,17 @@ class Population:
         return F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(dim=1)
 
     def _noise(self, batch: int) -> Tensor:
-        """The noise that every member's module draws at this step, [M, B, D]."""
-        drawn = []
-        for seed in self.seeds:
-            derived = derive_seed(seed, Stream.POSTERIOR, self.step_count, 0)
-            random = torch.Generator(self.device).manual_seed(derived)
-            drawn.append(torch.randn(batch, self.latents, generator=random, device=self.device))
-        return torch.stack(drawn)
+        """The noise that the module of every member draws at this step, [M, B, D]."""
+        return torch.stack([noise.at(self.step_count, batch, self.device) for noise in self._noises])
 
 
-def _turned(parameter: Tensor) -> Tensor:
-    """Stacked weights of a linear layer between [M, out, in] and [M, in, out]; any other parameter as it is."""
+def _transposed(parameter: Tensor) -> Tensor:
+    """The stacked weights of a linear layer from [M, out, in] to [M, in, out] or back; other parameters unchanged."""
     return parameter.mT if parameter.dim() == 3 else parameter
 
 
 def _batches(data: FactorDataModule, device: torch.device) -> Iterator[Tensor]:
-    """The batches that a trainer would take from `data`, without end."""
+    """The batches [B, C, 64, 64] that a trainer would take from `data`, without end."""
     while True:
         for batch in data.train_dataloader():
             yield data.on_after_batch_transfer(Batch(batch.indices.to(device), batch.step), 0)

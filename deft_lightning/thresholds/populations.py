@@ -1,6 +1,6 @@
-"""Populations of anneal tests trained side by side, recorded, and saved so that a stopped measurement goes on.
+"""Train several populations of anneal tests at the same time, record their losses, and save them for resuming.
 
-On a CPU a population for each core, every one on a single thread, is faster than one population on all cores: small
+On a CPU it is faster to train one population per core, each on one thread, than one population on all cores: small
 layers leave cores waiting for each other.
 """
 
@@ -14,25 +14,25 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from deft_lightning.common import files, memory
+from deft_lightning.common import files, memory, subnormals
 from deft_lightning.common.errors import DeftError, Diverged
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
-from deft_lightning.thresholds.crossing import Curve
+from deft_lightning.thresholds.crossing import Curve, steps_to_check
+from deft_lightning.thresholds.loss_log import LossLog
 from deft_lightning.thresholds.population import Population
 
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 60.0
-"""How often a population under way is saved: what a killed measurement loses at most."""
+"""Time between two checkpoints of a population: at most so much is lost when the measurement is killed."""
 
 
 def divide(modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str) -> list[Population]:
-    """The members as `anneal` trains them fastest: one population for each core of a CPU, one for a GPU."""
+    """The members in as many populations as `anneal` trains fastest: one per core of a CPU, one for a GPU."""
     cores = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     count = min(len(modules), cores)
     ends = [len(modules) * k // count for k in range(count + 1)]
@@ -44,28 +44,30 @@ def anneal(
     steps: int,
     progress: Callable[[int], object],
     folder: Path | None = None,
+    check: Callable[[Curve], object] | None = None,
 ) -> list[Curve]:
-    """Train up to `steps`, recording all of them; one curve for each member of every population, in order.
+    """Train all populations up to `steps`, each in its own thread; returns the curve of every member, in order.
 
-    Each population has a thread of its own, and in it its share of torch's threads. `progress` is called with the
-    number of steps just taken, or restored, counted for every member. With a `folder` each population is saved there
-    every `SAVE_SECONDS` and when it is stopped, and continues from what one of the same seeds has left there. Raises
-    `DeftError` when a loss is no longer finite; that, as any interruption, ends all populations.
+    `progress` is called with the number of steps just taken or restored, summed over members. With a `folder`, each
+    population is saved there every `SAVE_SECONDS` and when it stops, and continues from a file there with the same
+    seeds. `check` is called with the curve of each member once `steps_to_check` of its steps are taken. What it raises
+    ends all populations, as does any interruption and a loss that is not finite, which raises `Diverged`.
     """
     if populations[0].device.type == "cpu":
         memory.retain_freed()
     threads, stop = torch.get_num_threads(), Event()
     share = max(1, threads // len(populations))
-    files = [None if folder is None else folder / f"population_{place + 1}.ckpt" for place in range(len(populations))]
+    paths = [None if folder is None else folder / f"population_{number + 1}.ckpt" for number in range(len(populations))]
     try:
-        with ThreadPoolExecutor(len(populations), initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        pool = ThreadPoolExecutor(len(populations), initializer=torch.set_num_threads, initargs=(share,))
+        with subnormals.flushed(), pool:
             try:
                 tasks = [
-                    pool.submit(_anneal, population, steps, progress, stop, file)
-                    for population, file in zip(populations, files, strict=True)
+                    pool.submit(_anneal, population, steps, progress, check, stop, path)
+                    for population, path in zip(populations, paths, strict=True)
                 ]
                 for task in wait(tasks, return_when=FIRST_EXCEPTION).done:
-                    task.result()  # raises what ended it
+                    task.result()  # raises the exception of a thread
             finally:
                 stop.set()
             return [curve for task in tasks for curve in task.result()]
@@ -77,61 +79,68 @@ def _anneal(
     population: Population,
     steps: int,
     progress: Callable[[int], object],
+    check: Callable[[Curve], object] | None,
     stop: Event,
-    file: Path | None,
+    path: Path | None,
 ) -> list[Curve]:
-    rows = _restored(population, file)  # [M, 1 + D] each
+    """Train one population until `steps` or `stop`; returns no curves when it was stopped."""
+    losses = LossLog(_restore(population, path), lambda block: _check_finite(block, population.step_count))
     progress(len(population) * population.step_count)
     saved = time.monotonic()
     while population.step_count < steps and not stop.is_set():
-        parts = population.step()
+        losses.append(*population.step())
         progress(len(population))
-        row = torch.cat([parts.reconstruction.unsqueeze(1), parts.kl], dim=1)
-        if not bool(torch.isfinite(row).all()):
-            raise Diverged(
-                f"a loss is no longer finite at step {population.step_count:,}: lower lr, or look at the data."
-            )
-        rows.append(row.cpu())
-        if file is not None and time.monotonic() - saved > SAVE_SECONDS:
-            _save(population, rows, file)
+        if check is not None and population.step_count == steps_to_check(steps):
+            for curve in _curves(population, losses):
+                check(curve)
+        if path is not None and time.monotonic() - saved > SAVE_SECONDS:
+            _save(population, losses, path)
             saved = time.monotonic()
-    if file is not None and rows:
+    if path is not None and population.step_count:
         try:
-            _save(population, rows, file)
+            _save(population, losses, path)
         except DeftError as error:
-            if stop.is_set():  # then the interruption is what is raised
+            if stop.is_set():  # the interruption is raised instead of this error
                 log.error("%s", error)
             raise
-    if population.step_count < steps:
-        return []
-    counts = np.arange(1, steps + 1)
-    betas = np.array([population.timeline.at(int(count) - 1).pressure for count in counts])
-    table = torch.stack(rows).double().numpy()  # [n, M, 1 + D]
-    return [Curve(counts, betas, table[:, m, 0], table[:, m, 1:]) for m in range(len(population))]
+    return _curves(population, losses) if population.step_count >= steps else []
 
 
-def _save(population: Population, rows: list[Tensor], file: Path) -> None:
-    """Write the file whole or not at all; raises `DeftError` where it cannot be."""
-    state = {"seeds": population.seeds, "rows": torch.stack(rows), "population": population.state_dict()}
+def _curves(population: Population, losses: LossLog) -> list[Curve]:
+    return [losses.curve(population.timeline, member) for member in range(len(population))]
+
+
+def _check_finite(block: Tensor, last_step: int) -> Tensor:
+    """`block` [n, M, 1 + D], the losses of n steps; raises `Diverged` when one of them is not finite."""
+    finite = torch.isfinite(block).flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        step = last_step - len(block) + 1 + int(finite.int().argmin())
+        raise Diverged(f"the loss is not finite at step {step:,}: lower lr, or look at the data.")
+    return block
+
+
+def _save(population: Population, losses: LossLog, path: Path) -> None:
+    """Write a checkpoint whole or not at all; raises `DeftError` when it cannot be written."""
+    state = {"seeds": population.seeds, "rows": losses.rows, "population": population.state_dict()}
     try:
-        with files.replaced(file) as temporary:
+        with files.replaced(path) as temporary:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a full disk
-        raise DeftError(f"the checkpoint {file} cannot be written ({error}): make room, then resume.") from error
+        raise DeftError(f"the checkpoint {path} cannot be written ({error}): make room, then resume.") from error
 
 
-def _restored(population: Population, file: Path | None) -> list[Tensor]:
-    """Set `population` to where it was saved, if it was; what had been recorded by then."""
-    if file is None or not file.exists():
-        return []
+def _restore(population: Population, path: Path | None) -> Tensor | None:
+    """Load the checkpoint into `population`; returns the losses saved with it, None where there is no checkpoint."""
+    if path is None or not path.exists():
+        return None
     try:
-        saved = torch.load(file, map_location=population.device, weights_only=True)
-    except Exception as error:  # torch raises many types for a file that is cut short
-        log.warning("%s is damaged (%s): these subsets begin anew.", file, type(error).__name__)
-        return []
-    if saved["seeds"] != population.seeds:  # an earlier population's, as a rule
+        saved = torch.load(path, map_location=population.device, weights_only=True)
+    except Exception as error:  # torch raises many types for a truncated file
+        log.warning("%s is damaged (%s): its subsets start from scratch.", path, type(error).__name__)
+        return None
+    if saved["seeds"] != population.seeds:  # usually a population that is finished
         if set(saved["seeds"]) & set(population.seeds):
-            log.warning("%s is of another number of threads: the subsets under way begin anew.", file)
-        return []
+            log.warning("%s was saved with another number of threads: its subsets start from scratch.", path)
+        return None
     population.load_state_dict(saved["population"])
-    return list(saved["rows"].cpu())
+    return saved["rows"]

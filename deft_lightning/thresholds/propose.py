@@ -1,7 +1,7 @@
-"""Pressures without labels: anneal tests on the whole data set with several seeds, and a schedule from them.
+"""Pressures without labels: anneal tests on the whole data set with several seeds, and the schedule they support.
 
-The tests are runs of their own, one after another, each with its checkpoints: at 64 images a step the arithmetic is
-all of the time, so that a population of them would gain little on a CPU.
+The tests are ordinary runs, one after another, each with its own checkpoints. Training them as a population would gain
+little: at 64 images a step, arithmetic takes nearly all of the time on a CPU.
 """
 
 from __future__ import annotations
@@ -13,61 +13,62 @@ from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning.common import results
 from deft_lightning.common.errors import DeftError
-from deft_lightning.thresholds import record
-from deft_lightning.thresholds import rule as proposal
-from deft_lightning.thresholds.measurement import anneal_of, measurement, settings, take_counts
+from deft_lightning.common.results import Status
+from deft_lightning.thresholds import record, rule
+from deft_lightning.thresholds.measurement import anneal_schedule, anneal_settings, measurement, pop_counts
 from deft_lightning.training import run
 
 
 def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Run `n` anneal tests, with seeds from `seed` on, and write the schedule that follows into thresholds.json.
+    """Run `n` anneal tests, with seeds from `seed` up, and write the schedule they support into thresholds.json.
 
-    The schedule is as long as the experiment's own, or as Table 1's for dSprites. Resumed, finished tests are kept
-    and the one that was stopped goes on. Raises `DeftError` when no latent ever opens.
+    The schedule is as long as that of the experiment, or as that of Table 1 for dSprites. A resumed proposal keeps the
+    tests that are finished and resumes the one that was stopped. Returns the content of thresholds.json. Raises
+    `DeftError` when no latent of any test passes information.
     """
-    cfg, counts = take_counts(cfg, "n")
-    schedule = anneal_of(cfg)
-    rule = settings(cfg, schedule)
-    with measurement(cfg, folder, counts, rule) as dataset:
+    cfg, counts = pop_counts(cfg, "n")
+    schedule = anneal_schedule(cfg)
+    settings = anneal_settings(cfg, schedule)
+    with measurement(cfg, folder, counts, settings) as dataset:
         tests = [_test(cfg, folder / f"seed_{seed}", seed) for seed in range(cfg.seed, cfg.seed + counts["n"])]
         latents = [test["latent_thresholds"] for test in tests]
-        per_epoch = max(1, len(dataset) // cfg.batch_size)
-        resolution = rule["beta_high"] * rule["window"] / rule["steps"]
-        found = proposal.schedule(latents, resolution, _steps(cfg, per_epoch), per_epoch)
+        steps_per_epoch = max(1, len(dataset) // cfg.batch_size)
+        resolution = settings["beta_high"] * settings["window"] / settings["steps"]
+        proposal = rule.propose_schedule(latents, resolution, _steps(cfg, steps_per_epoch), steps_per_epoch)
         content = {
             "kind": "proposal",
             "finished": True,
             "data": dataset.description,
-            "settings": rule,
-            "notices": [*dict.fromkeys(n for test in tests for n in test["notices"]), *proposal.notices(found)],
+            "settings": settings,
+            "notices": [*dict.fromkeys(n for test in tests for n in test["notices"]), *rule.notices(proposal)],
             "seeds": [test["settings"]["seed"] for test in tests],
             "threshold": [test["threshold"] for test in tests],
             "latent_thresholds": latents,
             "curves": [test["curves"][0] for test in tests],
-            "proposal": found,
+            "proposal": proposal,
         }
         record.write(folder, content)
-        results.update(folder, thresholds={"kind": "proposal", "file": record.FILE, "proposal": found})
+        results.update(folder, thresholds={"kind": "proposal", "file": record.FILE, "proposal": proposal})
     return content
 
 
 def _test(cfg: DictConfig, folder: Path, seed: int) -> dict[str, Any]:
-    """The anneal test of one seed: found, gone on with, or run."""
+    """The thresholds.json of one seed, whose test is run or resumed first unless it is finished."""
     status = results.read(folder).get("status")
-    if status != "finished":
-        own = cfg.copy()
-        own.seed, own.resume = seed, status is not None
-        run.train(own, folder)
+    if status != Status.FINISHED:
+        test_cfg = cfg.copy()
+        test_cfg.seed, test_cfg.resume = seed, status is not None
+        run.train(test_cfg, folder)
     return record.read(folder, "anneal")
 
 
 def _steps(cfg: DictConfig, steps_per_epoch: int) -> int:
-    """As many as the experiment's own schedule, whose epochs stay in the configuration beside the test's fields."""
+    """The length of the experiment's own schedule, whose epochs the configuration keeps beside those of the test."""
     epochs = OmegaConf.select(cfg, "schedule.epochs")
     if epochs is None:
-        return proposal.STEPS
+        return rule.STEPS
     try:
         total = sum(epochs) if OmegaConf.is_list(epochs) else float(epochs)
     except (TypeError, ValueError) as error:
-        raise DeftError(f"schedule.epochs is {epochs}: give numbers, whose sum is the length to propose.") from error
+        raise DeftError(f"schedule.epochs is {epochs}: give numbers, their sum is the length to propose.") from error
     return max(1, round(total * steps_per_epoch))

@@ -1,21 +1,30 @@
-"""thresholds.json: what anneal tests found, written whole or not at all.
+"""thresholds.json: the results of anneal tests. Written whole or not at all.
 
-    kind          "anneal" (one test), "factors" (Fig. 6) or "proposal" (pressures without labels)
-    schema_version, finished (false while a longer measurement is under way)
-    data          as in results.json: name, images, shape, source, factors, ...
-    settings      beta_high, steps, batch_size, lr, limit (nats), window (steps), and seed (anneal)
-    notices       sentences the user must see
+    schema_version  1
+    kind            "anneal" (one test), "factors" (Fig. 6) or "proposal" (pressures without labels)
+    finished        false while "factors" is being measured
+    data            as in results.json: name, images, shape, source, factors, ...
+    settings        beta_high, steps, batch_size, lr, limit (nats), window (steps); for "anneal" also seed
+    notices         sentences for the user
 
-"anneal" has `threshold`, {pressure, step} or null where KL never stays above the limit; `latent_thresholds`, a
-pressure or null for each latent; and `curves`, a list of one: step, beta, reconstruction, kl and kl_per_latent
-(a list of D for each step), thinned to at most 500 points.
+"anneal"
+    threshold          {pressure, step} of the total KL; null where it never stays above the limit
+    latent_thresholds  a pressure or null for each latent
+    curves             a list of one curve, at most 500 of its steps: {step, beta, reconstruction, kl: lists of n;
+                       kl_per_latent: n lists of D}
 
-"factors" has `factors`, {name: one threshold for each subset, null where never crossed}; `images`, {name: images in
-a subset}; `repeats`; `pressures`, those of the experiment's schedule, to be drawn beside them, or null.
+"factors"
+    factors            {name: one threshold for each subset, null where the KL never stays above the limit}
+    images             {name: number of images in a subset}
+    repeats            subsets for each factor
+    pressures          those of the experiment's schedule, or null
 
-"proposal" has `seeds`; `threshold` and `latent_thresholds`, both a list over seeds of what "anneal" has; `curves`,
-one for each seed; and `proposal`, {epochs, pressures, steps, stable, stages: [{pressure, thresholds, ...}]}, see
-`deft_lightning.thresholds.rule`.
+"proposal"
+    seeds              one for each test
+    threshold, latent_thresholds, curves
+                       as for "anneal", one entry for each seed
+    proposal           {epochs, pressures, steps, stable, stages: [{pressure, thresholds, ...}]}, see
+                       `deft_lightning.thresholds.rule`
 """
 
 from __future__ import annotations
@@ -33,7 +42,7 @@ KINDS = ("anneal", "factors", "proposal")
 
 
 def write(folder: Path, content: dict[str, Any]) -> Path:
-    """Write thresholds.json of a run folder; raises `DeftError` where that cannot be."""
+    """Write thresholds.json into a run folder; raises `DeftError` when it cannot be written."""
     path = folder / FILE
     try:
         files.write_text(path, json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=1) + "\n")
@@ -43,10 +52,9 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
 
 
 def read(path: str | Path, kind: str, finished: bool = True) -> dict[str, Any]:
-    """The content of a thresholds.json of one kind; `path` may be the folder that holds it.
+    """The content of a thresholds.json of one kind; `path` is the file or its folder.
 
-    Raises `DeftError` when it is not there, is damaged, of another schema or of another kind, or not finished
-    although it should be.
+    Raises `DeftError` when the file is missing, damaged, of another schema or kind, or (with `finished`) unfinished.
     """
     path = Path(path).expanduser()
     path = path / FILE if path.is_dir() else path
@@ -54,19 +62,19 @@ def read(path: str | Path, kind: str, finished: bool = True) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise DeftError(
-            f"there is no {path}: give the thresholds.json that python -m deft_lightning.thresholds wrote."
+            f"there is no {path}: give a thresholds.json that python -m deft_lightning.thresholds has written."
         ) from error
     except (OSError, ValueError) as error:
         raise DeftError(f"{path} is damaged ({str(error).splitlines()[0]}): measure the thresholds again.") from error
     if not isinstance(content, dict) or content.get("kind") not in KINDS or not isinstance(content.get("data"), dict):
-        raise DeftError(f"{path} is not a thresholds.json of deft_lightning: give one that it wrote.")
+        raise DeftError(f"{path} is not a thresholds.json of deft_lightning: give one that it has written.")
     if content.get("schema_version") != SCHEMA_VERSION:
         raise DeftError(
-            f"{path} has schema {content.get('schema_version')!r} and this version reads {SCHEMA_VERSION}: "
+            f"{path} has schema {content.get('schema_version')!r}, and this version reads {SCHEMA_VERSION}: "
             "measure the thresholds again."
         )
     if content["kind"] != kind:
-        raise DeftError(f"{path} holds {content['kind']} thresholds, and a file of kind {kind} is needed here.")
+        raise DeftError(f"{path} is of kind {content['kind']}: give a file of kind {kind}.")
     if finished and not content.get("finished"):
-        raise DeftError(f"{path} is not finished: go on with that measurement by resume={path.parent}.")
+        raise DeftError(f"{path} is not finished: continue its measurement with resume={path.parent}.")
     return content

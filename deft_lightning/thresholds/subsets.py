@@ -12,7 +12,7 @@ from deft_lightning.data.factors import FactorSpace
 
 
 class Subset(FactorDataset):
-    """The images at `indices` [N] of a data set; nuisances that are drawn at every access still are."""
+    """The images at `indices` [N] of a data set; random nuisances are drawn at every access, as in the data set."""
 
     def __init__(self, dataset: FactorDataset, indices: Tensor) -> None:
         self.name, self.source, self.shape, self.device = dataset.name, dataset.source, dataset.shape, dataset.device
@@ -22,24 +22,24 @@ class Subset(FactorDataset):
         return len(self._indices)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the whole data set, which other subsets may share."""
+        """Move the whole data set, which subsets may share, and the indices."""
         self._dataset.to(device)
         self.device = self._dataset.device
         self._indices = self._indices.to(self.device)
         return self
 
     def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Images, float32 [B, C, H, W]; `indices` int64 [B] count within the subset."""
+        """Images, float32 [B, C, H, W]; `indices` int64 [B] are positions in the subset."""
         return self._dataset.images(self._indices[indices.to(self._indices.device)], generator)
 
 
 def varying(space: FactorSpace, index: int, factor: str) -> Tensor:
-    """Indices, int64 [values of `factor`], of the images that differ from the one at `index` in `factor` alone.
+    """Indices, int64 [number of values of `factor`], of the images that share all but `factor` with that at `index`.
 
-    Every other factor is shared, those that are nuisance in the space too.
+    The nuisance factors of the space are shared too.
     """
-    place = space.names.index(factor)
-    grid = torch.arange(len(space)).view(space.sizes)  # a view of the whole grid: the last factor is fastest
-    here = [int(value) for value in torch.unravel_index(torch.tensor(index), space.sizes)]
-    selection = tuple(slice(None) if axis == place else value for axis, value in enumerate(here))
+    varied = space.names.index(factor)
+    grid = torch.arange(len(space)).view(space.sizes)  # the last factor varies fastest
+    position = [int(value) for value in torch.unravel_index(torch.tensor(index), space.sizes)]
+    selection = tuple(slice(None) if axis == varied else value for axis, value in enumerate(position))
     return grid[selection].clone()

@@ -1,4 +1,4 @@
-"""Data-parallel training of one run: the processes of `trainer=ddp`, started and watched by the one of the run."""
+"""Data-parallel training with `trainer=ddp`: the process of the run starts and watches the training processes."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from deft_lightning.common.signals import stop_signals
 Fit = Callable[..., None]
 
 ENDS = (Interrupted, Incomplete, Diverged, DeftError)
-"""Exceptions that a process may end with, those whose reason counts most first."""
+"""Exceptions that may end a process, in order of precedence: the first that occurs is the reason of the run."""
 
 
 def processes(cfg: DictConfig) -> int:
-    """How many processes train together: `trainer.devices` where there is a strategy to do so, else one.
+    """How many processes train the run: `trainer.devices` if `trainer.strategy` is set, else one.
 
-    Raises `DeftError` when a strategy is to work on a number of devices that is not a number.
+    Raises `DeftError` when `trainer.devices` is not a number, or does not divide the batch size.
     """
     devices = OmegaConf.select(cfg, "trainer.devices")
     if OmegaConf.select(cfg, "trainer.strategy") is None:
         return 1
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
-        raise DeftError(f"trainer.devices is {devices!r}: give the number of processes that train together.")
+        raise DeftError(f"trainer.devices is {devices!r}: give the number of processes that train the run.")
     if cfg.batch_size % devices:
-        raise DeftError(f"batch_size is {cfg.batch_size}, which does not divide among {devices} processes.")
+        raise DeftError(f"batch_size is {cfg.batch_size}: give a multiple of trainer.devices, which is {devices}.")
     return devices
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes: the only one, or the first of several."""
+    """Whether this process writes files: it is the only one, or the first of several."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: Any) -> None:
-    """Call `function(cfg, folder, *arguments)` in `count` processes at once, which find each other as torchrun's do.
+    """Call `function(cfg, folder, *arguments)` in `count` processes at once, which connect as those of torchrun do.
 
-    A signal is passed on to all of them. Raises `Interrupted` once they have stopped after it, and the `DeftError`
-    that one of them raised; the others are stopped then.
+    Signals are passed on to all of them. Raises `Interrupted` when they have stopped after a signal. When one of them
+    raises a `DeftError`, stops the others and raises it.
     """
     log_files = [str(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # their report of a failure fills a screen
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their report of a failure fills the screen
     listened = stop_signals()
     before = {number: signal.getsignal(number) for number in listened}
     launch = LaunchConfig(
@@ -68,7 +68,7 @@ def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: An
         max_restarts=0,
         local_addr="localhost",
         signals_to_handle=",".join(number.name for number in listened),
-        shutdown_timeout=600,  # a step, or the scores that are being computed, and a checkpoint
+        shutdown_timeout=600,  # seconds for the current step or evaluation, and a checkpoint
     )
     container = OmegaConf.to_container(cfg, resolve=True)
     try:
@@ -84,9 +84,9 @@ def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: An
 
 @record
 def _process(function: Fit, container: Any, folder: Path, log_files: list[str], arguments: tuple[Any, ...]) -> None:
-    """One of the processes: the first prints and writes files, the others do neither."""
-    os.setpgrp()  # Ctrl-C goes to the watching process, which passes it on once
-    signal.signal(signal.SIGUSR2, lambda number, frame: None)  # until training handles it
+    """Run one of the processes: the first prints and writes files, the others do neither."""
+    os.setpgrp()  # Ctrl-C reaches only the watching process, which passes it on once
+    signal.signal(signal.SIGUSR2, lambda number, frame: None)  # training sets its own handler
     console.quieten()
     if is_main():
         file_handlers = [logging.FileHandler(path) for path in log_files]
@@ -100,7 +100,7 @@ def _process(function: Fit, container: Any, folder: Path, log_files: list[str], 
 
 
 def _failure(error: ChildFailedError) -> DeftError:
-    """What the process that failed has raised; that the others lost contact with it is no reason."""
+    """The exception of the process that failed; that the others lost the connection to it is not the reason."""
     messages = [_message(failure) for failure in error.failures.values()]
     for kind in ENDS:
         for message in messages:
@@ -111,6 +111,6 @@ def _failure(error: ChildFailedError) -> DeftError:
 
 
 def _message(failure: ProcessFailure) -> str:
-    """ "Type: text" of the exception that ended a process, or which signal it was."""
+    """ "Type: text" of the exception that ended a process, or the name of the signal."""
     message: Any = failure.message
     return str(message["message"]) if isinstance(message, dict) else str(message)

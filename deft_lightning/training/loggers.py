@@ -1,4 +1,4 @@
-"""Where numbers go: metrics.csv always, Weights & Biases when it is installed and asked for."""
+"""The loggers of a run: metrics.csv always, Weights & Biases where it is installed and chosen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class ResumableCSVLogger(CSVLogger):
-    """metrics.csv in `folder` itself; what an earlier session logged in the first `first_step` steps is kept."""
+    """Writes metrics.csv to `folder`; keeps what an earlier session logged in the first `first_step` steps."""
 
     def __init__(self, folder: str | Path, first_step: int = 0) -> None:
         super().__init__(save_dir=str(folder), name="", version="")
@@ -31,7 +31,7 @@ class ResumableCSVLogger(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """The writer of metrics.csv, opened when it is first needed."""
+        """The writer of metrics.csv, made when it is first needed."""
         if self._writer is None:
             Path(self.log_dir).mkdir(parents=True, exist_ok=True)
             self._writer = self._experiment = _Writer(self.log_dir, self._first_step)
@@ -39,7 +39,7 @@ class ResumableCSVLogger(CSVLogger):
 
 
 class _Writer(ExperimentWriter):
-    """Lightning's writer, but one that keeps old rows, and never leaves half a file where a whole one was."""
+    """Lightning's writer, except that it keeps old rows and replaces the file whole when the header changes."""
 
     def __init__(self, folder: str, first_step: int) -> None:
         super().__init__(folder)
@@ -52,7 +52,7 @@ class _Writer(ExperimentWriter):
             path.unlink(missing_ok=True)
 
     def _check_log_dir_exists(self) -> None:
-        """Lightning deletes an older metrics.csv here."""
+        """Does nothing: Lightning deletes an older metrics.csv here."""
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         with Path(self.metrics_file_path).open(newline="") as file:
@@ -77,13 +77,13 @@ def make_loggers(
 ) -> list[Logger]:
     """The loggers of a run in `folder`, which has taken `first_step` steps.
 
-    `wandb` holds project, entity, group and tags; None is no W&B. A run keeps `run_id` when it is resumed.
+    `wandb` holds project, entity, group and tags; None means no W&B. A resumed run has the same `run_id`.
     """
     loggers: list[Logger] = [ResumableCSVLogger(folder, first_step)]
     if not wandb:
         return loggers
     if importlib.util.find_spec("wandb") is None:
-        log.info("W&B is not installed: logging to metrics.csv alone (pip install wandb, or logger=csv).")
+        log.info("W&B is not installed: logging to metrics.csv only (pip install wandb, or choose logger=csv).")
         return loggers
     if os.environ.get("WANDB_MODE") == "disabled":
         return loggers
@@ -92,19 +92,19 @@ def make_loggers(
 
     offline = wandb_is_offline()
     if offline:
-        log.info("W&B: no API key found, logging offline; wandb sync %s/wandb/offline-run-* uploads it.", folder)
+        log.info("W&B: no API key found, logging offline; `wandb sync %s/wandb/offline-run-*` uploads the run.", folder)
 
     def start(mode: str) -> WandbLogger:
-        # Quiet, and without a copy of the console: the progress bar would be thousands of lines of it.
+        # No copy of the console: the progress bar would fill thousands of lines.
         settings = Settings(silent=True, console="off", init_timeout=60)
         logger = WandbLogger(
             name=name, save_dir=str(folder), id=run_id, mode=mode, config=config, settings=settings, **wandb
         )
-        # Lightning passes `anonymous` on even where it is not set, and wandb warns that it has no effect.
+        # Lightning passes `anonymous` even where it is not set, and wandb warns that it has no effect.
         options = getattr(logger, "_wandb_init", {})
         if options.get("anonymous") is None:
             options.pop("anonymous", None)
-        _ = logger.experiment  # begins the W&B run
+        _ = logger.experiment  # starts the W&B run
         return logger
 
     if not offline:
@@ -116,17 +116,17 @@ def make_loggers(
 
 
 def wandb_is_offline() -> bool:
-    """Whether W&B runs offline: WANDB_MODE decides where it is set, else whether an API key is configured."""
+    """Whether W&B runs offline: as WANDB_MODE says, or else if no API key is configured."""
     mode = os.environ.get("WANDB_MODE")
     return mode != "online" if mode else not has_api_key()
 
 
 def has_api_key() -> bool:
-    """Whether an API key for the W&B server is configured; no server is asked."""
+    """Whether an API key for the W&B server is configured; contacts no server."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    # Where `wandb login` leaves the key; older versions left it under the second address, which new ones read as well.
-    # wandb's own look-up would ask the server, which takes minutes without one.
+    # `wandb login` writes the key to ~/.netrc under the server's address; older versions used the second address.
+    # wandb's own look-up contacts the server, which takes minutes without a network.
     servers = [wandb_server()] if os.environ.get("WANDB_BASE_URL") else [wandb_server(), "https://api.wandb.ai"]
     return any(get_netrc_auth(server) is not None for server in servers)
 
@@ -139,7 +139,7 @@ def wandb_server() -> str:
 
 
 def finish_wandb(failed: bool) -> None:
-    """Close the W&B run, if there is one; called however a run ends."""
+    """Close the W&B run, if there is one; called whenever a run ends."""
     if importlib.util.find_spec("wandb") is None:
         return
     import wandb  # noqa: PLC0415  # optional, and slow to import
@@ -149,14 +149,17 @@ def finish_wandb(failed: bool) -> None:
 
 
 def _rows_until(path: Path, first_step: int) -> list[dict[str, Any]]:
-    """The rows of `first_step` steps. Scores after the last of them and losses of the next bear the same number."""
+    """The rows of the first `first_step` steps.
+
+    Scores after the last of them have the same step number as losses of the next step, which are dropped.
+    """
     if first_step == 0 or not path.is_file():
         return []
     kept = []
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             cells = {key: value for key, value in row.items() if key and value}
-            if "step" not in cells:  # cut short when the earlier session was killed
+            if "step" not in cells:  # incomplete, since the earlier session was killed
                 continue
             step = int(float(cells["step"]))
             of_next_step = any(key == "stage" or key.startswith("train/") for key in cells)

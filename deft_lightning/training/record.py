@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -19,8 +19,10 @@ from deft_lightning.common import memory, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.method import Method
 from deft_lightning.common.results import Status
-from deft_lightning.data.base import FactorDataset
 from deft_lightning.training import run_folder
+
+if TYPE_CHECKING:  # no torch for those who only look at a run folder
+    from deft_lightning.data.base import FactorDataset
 
 log = logging.getLogger(__name__)
 

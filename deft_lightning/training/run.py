@@ -118,6 +118,6 @@ def _fit_or_finish(trainer: pl.Trainer, module: DEFT, data: pl.LightningDataModu
             callback.on_train_end(trainer, module)
     if trainer.global_step < module.timeline.length:
         raise Incomplete(
-            f"the trainer stopped at step {trainer.global_step:,} of {module.timeline.length:,} (a limit such as "
-            "trainer.max_time, or a callback): resume=true continues from there."
+            f"the trainer stopped at step {trainer.global_step:,} of {module.timeline.length:,}, at a limit such as "
+            "trainer.max_time or because of a callback: continue with resume=true and a higher limit, or none."
         )

@@ -1,4 +1,4 @@
-"""What a run prints: one screen before the training, the scores and a picture of the run after it."""
+"""What a run prints: its settings before the training, its scores and the path of its summary picture after it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def start(
     folder: Path,
     first_step: int,
 ) -> None:
-    """What will run: data, groups, stages with their pressures and steps, device, run folder."""
+    """Print what will run: data, groups, stages with their pressures and steps, device, run folder."""
     if not trainer.is_global_zero:
         return
     groups = module.groups
@@ -72,5 +72,4 @@ def end(outcome: dict[str, Any], folder: Path) -> None:
         console.print("\n[bold]Max-1 minus max-2 NMI of every factor[/]")
         console.print(gaps)
     console.print(f"\nPictures: {folder / 'figures'}\nNumbers:  {folder / 'results.json'}, {folder / 'metrics.csv'}")
-    if stages:
-        console.print(f"Summary:  {summary_picture.draw(folder, outcome)}")
+    console.print(f"Summary:  {summary_picture.draw(folder, outcome)}")

@@ -72,7 +72,9 @@ def _averaged(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]
 def _draw_scores(axes: Axes, outcome: dict[str, Any]) -> None:
     """A table: one row a score, one column a stage."""
     axes.set_axis_off()
-    stages = [stage for stage in outcome["stages"].values() if "scores" in stage]
+    stages = [stage for stage in outcome.get("stages", {}).values() if "scores" in stage]
+    if not stages:
+        return
     names = list(stages[-1]["scores"])
     cells = [[f"{stage['scores'][name]:.3g}" if name in stage["scores"] else "" for stage in stages] for name in names]
     columns = [f"stage {index}" for index in range(1, len(stages) + 1)]
@@ -83,7 +85,7 @@ def _draw_scores(axes: Axes, outcome: dict[str, Any]) -> None:
 
 def _draw_traversals(axes: Axes, folder: Path, outcome: dict[str, Any]) -> None:
     axes.set_axis_off()
-    pictures = [stage["pictures"] for stage in outcome["stages"].values() if "pictures" in stage]
+    pictures = [stage["pictures"] for stage in outcome.get("stages", {}).values() if "pictures" in stage]
     path = folder / pictures[-1]["traversals"] if pictures else None
     if path is not None and path.exists():
         axes.imshow(Image.open(path))

@@ -1,1 +1,1 @@
-"""Hydra's plugins live in the namespace hydra_plugins; Hydra looks for them nowhere else."""
+"""Hydra plugins of deft_lightning: Hydra looks for plugins only in the namespace package hydra_plugins."""

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process when it is asked to, and goes back when that is asked for."""
+"""Freed memory stays with the process after `retain_freed`, and returns to the system after `trim`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
-# In a process of its own, since the setting is the whole process's: on its main thread and on another, page faults of
-# the third time that 64 MiB are allocated and written in blocks of 8 MiB, then the fall of what is resident, in pages.
+# Run in a subprocess, since the setting is for a whole process. Prints the page faults of the third time that 64 MiB
+# are allocated and written in blocks of 8 MiB, on the main thread and on another, and the pages that `trim` returns.
 SCRIPT = """
 import ctypes, resource, threading
-from deft_lightning import memory
+from deft_lightning.common import memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -59,12 +59,12 @@ def _measure(keep: bool, **environment: str) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
-def test_what_is_freed_is_kept_until_it_is_given_back() -> None:
+def test_freed_memory_is_kept_until_it_is_trimmed() -> None:
     main, other, fall = _measure(keep=True)
     assert max(main, other) < 0.05 * PAGES
     assert fall > 0.9 * PAGES
-    assert max(_measure(keep=False)[:2]) > 0.9 * PAGES  # what is to be avoided is there
+    assert max(_measure(keep=False)[:2]) > 0.9 * PAGES  # the page faults that this avoids
 
 
-def test_the_environment_rules() -> None:
+def test_settings_in_the_environment_take_precedence() -> None:
     assert max(_measure(keep=True, MALLOC_TRIM_THRESHOLD_="131072")[:2]) > 0.9 * PAGES

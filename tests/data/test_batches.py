@@ -48,23 +48,23 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert equal(second, list(jumped))
 
 
-def test_every_image_is_left_out_now_and_then():
+def test_every_image_is_left_out_in_some_epoch():
     source = loader()
     left_out = [set(range(SIZE)) - set(torch.cat([b.indices for b in source]).tolist()) for _ in range(150)]
     assert set.union(*left_out) == set(range(SIZE))
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_the_processes_share_out_the_batches_of_one(world_size):
-    alone = list(loader())
+def test_the_processes_share_the_batches_of_a_single_one(world_size):
+    single = list(loader())
     shares = [list(loader(rank=rank, world_size=world_size)) for rank in range(world_size)]
-    for batch, *parts in zip(alone, *shares, strict=True):
+    for batch, *parts in zip(single, *shares, strict=True):
         assert torch.equal(batch.indices, torch.cat([part.indices[part.part] for part in parts]))
         assert {part.step for part in parts} == {batch.step}
 
 
 @pytest.mark.parametrize("delivered", range(0, 26))
-def test_a_restored_loader_goes_on_as_if_never_interrupted(delivered):
+def test_a_restored_loader_continues_as_if_never_interrupted(delivered):
     whole = [batch for epoch in epochs(loader(), 3) for batch in epoch]
     interrupted = loader()
     before: list[Batch] = []
@@ -73,7 +73,7 @@ def test_a_restored_loader_goes_on_as_if_never_interrupted(delivered):
     restored = loader()
     restored.load_state_dict(interrupted.state_dict())
     rest = list(restored)
-    assert len(rest) == 12 - delivered % 12  # exactly what was left of that epoch
+    assert len(rest) == 12 - delivered % 12  # exactly the rest of that epoch
     while len(rest) + delivered < 36:
         rest += list(restored)
     assert equal(whole, before + rest)
@@ -87,7 +87,7 @@ def test_iterators_that_are_never_used_change_nothing():
     assert next(iter(source)).step == 5
 
 
-def test_an_iteration_goes_on_where_the_last_one_stopped_and_ends_with_the_epoch():
+def test_an_iteration_starts_where_the_last_one_stopped_and_ends_with_the_epoch():
     source = loader()
     steps = [[batch.step for batch in islice(source, 7)] for _ in range(4)]
     assert steps == [list(range(7)), list(range(7, 12)), list(range(12, 19)), list(range(19, 24))]
@@ -106,18 +106,18 @@ def test_the_state_is_plain_numbers():
     ],
 )
 def test_the_state_of_another_order_is_refused(key, other):
-    with pytest.raises(DeftError, match=f"data order has {key} "):
+    with pytest.raises(DeftError, match=rf"data order has {key} {getattr(other, key)}: resume with the same value"):
         loader().load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((10, 11, 0), "cannot be drawn"),
-        ((10, 0, 0), "cannot be drawn"),
-        ((10, 9, 0, 0, 2), "does not divide"),
+        ((10, 11, 0), "batch_size is 11: give a whole number from 1 to 10, the number of images."),
+        ((10, 0, 0), "batch_size is 0: give a whole number from 1 to 10"),
+        ((10, 9, 0, 0, 2), "batch_size is 9: give a multiple of 2, the number of processes."),
     ],
 )
-def test_batches_that_cannot_be_are_refused(arguments, message):
+def test_impossible_batch_sizes_are_refused(arguments, message):
     with pytest.raises(DeftError, match=message):
         BatchLoader(*arguments)

@@ -21,7 +21,7 @@ def load(path: Path, build=lambda: ARRAYS, kind: str = "tiny", version: int = 3,
 
 
 def never():
-    raise AssertionError("the cache was good and must not be made again")
+    raise AssertionError("the cache was good and must not be rebuilt")
 
 
 def same(arrays: dict[str, np.ndarray]) -> bool:
@@ -46,18 +46,18 @@ def test_what_was_built_is_read_back(path):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 700, 0.3, 0.9, 0.9999])
-def test_a_cache_that_was_not_written_to_its_end_is_made_again(path, keep, caplog):
+def test_an_incomplete_cache_is_rebuilt(path, keep, caplog):
     load(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
     with caplog.at_level(logging.WARNING):
         assert same(load(path))
     assert len(caplog.messages) == 1
-    assert "is made again" in caplog.messages[0]
+    assert "is rebuilt: " in caplog.messages[0]
     assert same(load(path, never))
 
 
-def test_no_flipped_bit_ever_gives_other_arrays(path):
+def test_no_flipped_bit_ever_changes_the_arrays(path):
     load(path)
     whole = path.read_bytes()
     random = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def test_no_flipped_bit_ever_gives_other_arrays(path):
         damaged[place] ^= 1 << int(random.integers(8))
         path.write_bytes(damaged)
         try:
-            # Some bytes of the file mean nothing; then the arrays are still right.
+            # Some bytes of the file have no meaning; then the arrays are still right.
             assert same(cache.read(path, kind="tiny", version=3).arrays), place
         except cache.StaleCacheError:
             continue
@@ -77,7 +77,7 @@ def test_a_flipped_pixel_is_noticed(path, caplog):
     with h5py.File(path, "r+") as file:
         file["images"][5, 5] ^= 1
     assert same(load(path))
-    assert "digest does not match" in caplog.text
+    assert "its digest does not match" in caplog.text
 
 
 def test_a_missing_array_is_noticed(path):
@@ -87,17 +87,17 @@ def test_a_missing_array_is_noticed(path):
     assert same(load(path))
 
 
-@pytest.mark.parametrize("other", [{"kind": "official"}, {"version": 4}])
-def test_another_kind_or_version_is_made_again(path, other, caplog):
+@pytest.mark.parametrize("other", [{"kind": "published"}, {"version": 4}])
+def test_another_kind_or_version_is_rebuilt(path, other, caplog):
     load(path, lambda: {"images": np.zeros(3)}, **other)
     assert same(load(path))
-    assert "is made again: it holds" in caplog.text
+    assert "is rebuilt: it holds" in caplog.text
 
 
 def test_an_array_may_be_written_in_blocks(path):
-    """The file is the same, digest included, as if the array had been there as a whole."""
+    """The digest is that of the whole array."""
     rows = (ARRAYS["images"][start : start + 7] for start in range(0, 600, 7))
-    blocks = cache.Blocks((600, 100), np.dtype(np.uint8), cache.with_progress(rows, 600, "Making"))
+    blocks = cache.Blocks((600, 100), np.dtype(np.uint8), rows, "Making")
     prepared = cache.load_or_build(path, lambda: {**ARRAYS, "images": blocks}, kind="tiny", version=3)
     assert same(prepared.arrays)
     assert prepared.digest == cache.digest(ARRAYS)
@@ -112,25 +112,26 @@ def test_replaced_source_files_are_noticed(path, tmp_path, caplog):
     before = source.stat()
     source.write_text("other")  # as long as before
     os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
-    made: list[str] = []
-    load(path, lambda: made.append("again") or ARRAYS, origin=cache.origin_of([source]))
-    assert made == ["again"]
+    builds: list[str] = []
+    load(path, lambda: builds.append("x") or ARRAYS, origin=cache.origin_of([source]))
+    assert builds == ["x"]
     assert "the files it was made from have changed" in caplog.text
-    assert same(load(path, never))  # where the files are gone, nothing is compared
+    assert same(load(path, never))  # without the files, nothing is compared
 
 
-def test_what_cannot_be_made_again_says_whether_it_is_missing_or_damaged(path):
+def test_the_error_about_a_cache_that_cannot_be_rebuilt_says_whether_it_is_missing_or_damaged(path):
     def ask() -> cache.Prepared:
-        return cache.load(path, kind="tiny", version=3, otherwise="nothing is there: fetch it")
+        return cache.load(path, kind="tiny", version=3, missing="the folder is empty: fetch the file.")
 
-    with pytest.raises(cache.MissingDataError, match=r"^nothing is there: fetch it$") as caught:
+    with pytest.raises(cache.MissingDataError, match=r"^the folder is empty: fetch the file\.$") as caught:
         ask()
     assert not caught.value.damaged
     load(path)
     assert same(ask().arrays)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(
-        cache.MissingDataError, match=r"tiny\.h5 cannot be used \(it is .*and nothing is there"
+        cache.MissingDataError,
+        match=r"tiny\.h5 cannot be used \(it is .*\), and the folder is empty: fetch",
     ) as caught:
         ask()
     assert caught.value.damaged
@@ -138,7 +139,7 @@ def test_what_cannot_be_made_again_says_whether_it_is_missing_or_damaged(path):
 
 def test_a_disk_that_does_not_keep_what_is_written_is_one_sentence(path, monkeypatch):
     monkeypatch.setattr(cache, "digest", lambda _: "another")
-    with pytest.raises(DeftError, match=r"cannot be read back as they were written: check the disk"):
+    with pytest.raises(DeftError, match=r"tiny\.h5 does not hold what was just written to it: check the disk"):
         load(path)
 
 
@@ -146,14 +147,14 @@ def test_nothing_is_left_when_building_fails(path):
     with pytest.raises(ZeroDivisionError):
         load(path, lambda: 1 / 0)
     assert leftovers(path) == []
-    assert same(load(path))  # the lock was let go of
+    assert same(load(path))  # the lock was released
 
 
 def test_a_good_file_survives_a_failure_to_write_its_successor(path, monkeypatch):
     load(path)
     before = path.read_bytes()
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(DeftError, match=r"tiny\.h5: No space left on device; .*data\.root"):
+    with pytest.raises(DeftError, match=r"tiny\.h5 cannot be written \(No space left on device\): .*data\.root"):
         load(path, version=4)
     assert path.read_bytes() == before
     assert leftovers(path) == ["tiny.h5"]
@@ -161,13 +162,13 @@ def test_a_good_file_survives_a_failure_to_write_its_successor(path, monkeypatch
 
 def test_a_folder_that_is_a_file_is_one_sentence(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(DeftError, match=r"taken is a file, not a folder; .*data\.root"):
+    with pytest.raises(DeftError, match=r"tiny\.h5 cannot be written \(.*taken is a file, not a folder\): .*root"):
         load(tmp_path / "taken" / "tiny.h5")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root cannot write to")
 def test_a_folder_that_cannot_be_made_is_one_sentence():
-    with pytest.raises(DeftError, match=r"cannot write the prepared data /proc/deft/tiny\.h5: .*data\.root"):
+    with pytest.raises(DeftError, match=r"/proc/deft/tiny\.h5 cannot be written \(.*\): .*data\.root"):
         load(Path("/proc/deft/tiny.h5"))
 
 
@@ -179,7 +180,7 @@ def test_a_folder_without_write_permission(path, call, monkeypatch):
     load(path)
     monkeypatch.setattr(*{"mkdir": (Path, "mkdir"), "open": (os, "open")}[call], refuse)  # os.open: of the lock
     assert same(load(path, never))
-    with pytest.raises(DeftError, match=r"other\.h5: Permission denied; .*data\.root"):
+    with pytest.raises(DeftError, match=r"other\.h5 cannot be written \(Permission denied\): .*data\.root"):
         load(path.with_name("other.h5"))
     assert leftovers(path) == ["tiny.h5"]
 
@@ -199,7 +200,7 @@ def load_with_little_space(path: Path) -> None:
     try:
         load(path, lambda: {"images": np.zeros(10**6)})
     except DeftError as error:
-        path.with_name("said").write_text(str(error))
+        path.with_name("message").write_text(str(error))
 
 
 @needs_fork
@@ -207,14 +208,14 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(path):
     path.parent.mkdir()
     child = process(load_with_little_space, path)
     child.join()
-    said = path.with_name("said").read_text()
-    assert said.startswith(f"cannot write the prepared data {path}: File too large; free some space")
+    message = path.with_name("message").read_text()
+    assert message.startswith(f"{path} cannot be written (File too large): free some space")
     assert child.exitcode == 0
-    assert leftovers(path) == ["said"]
+    assert leftovers(path) == ["message"]
 
 
 def load_slowly(path: Path, seconds: float) -> None:
-    """Build in so many seconds, marking the start; leave the log beside the cache."""
+    """Build for `seconds`, with a mark at the start; write the log beside the cache."""
 
     def build():
         with open(path.with_name("builds"), "a") as builds:

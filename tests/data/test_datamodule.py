@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.data import Batch, FactorDataModule
+from deft_lightning.data import Batch, FactorDataModule, registry
 from tests.helpers import TinySprites
 
 PER_EPOCH = 6  # batches of 16 out of 96 images
@@ -103,7 +102,7 @@ def test_a_resumed_fit_sees_the_rest_and_ends_bit_equal(tmp_path, limits, step):
 
 @LIMITS
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_fit_resumed_at_the_end_of_an_epoch_begins_the_next_one(tmp_path, limits, epoch):
+def test_a_fit_resumed_at_the_end_of_an_epoch_starts_the_next_one(tmp_path, limits, epoch):
     checkpoint = tmp_path / "last.ckpt"
     whole = fit(limits, [SaveAt(checkpoint, epoch=epoch)])
     resumed = fit(limits, ckpt_path=checkpoint, weights_only=True)
@@ -112,7 +111,7 @@ def test_a_fit_resumed_at_the_end_of_an_epoch_begins_the_next_one(tmp_path, limi
 
 
 @pytest.mark.parametrize("stop", [2, 6, 9, 12])
-def test_a_fit_stopped_by_max_steps_goes_on_where_it_was(tmp_path, stop):
+def test_a_fit_stopped_by_max_steps_is_resumed_where_it_was(tmp_path, stop):
     whole = fit({"max_steps": 3 * PER_EPOCH, "max_epochs": -1})
     checkpoint = tmp_path / "last.ckpt"
     trainer = quiet_trainer(max_steps=stop, max_epochs=-1)
@@ -124,7 +123,7 @@ def test_a_fit_stopped_by_max_steps_goes_on_where_it_was(tmp_path, stop):
     assert same(whole, resumed)
 
 
-def test_shortened_epochs_go_through_the_data_all_the_same():
+def test_shortened_epochs_go_through_all_the_data():
     whole, short = fit({"max_steps": 12}), fit({"max_steps": 12, "limit_train_batches": 4})
     assert same(whole, short)
 
@@ -134,7 +133,7 @@ def test_an_epoch_of_training_shows_each_image_once():
     assert sorted(indices.tolist()) == list(range(96))
 
 
-def test_one_data_module_begins_anew_in_every_fit_and_goes_on_in_a_second_fit_of_one_trainer():
+def test_a_data_module_starts_over_in_every_fit_and_continues_in_a_second_fit_of_one_trainer():
     module, datamodule = Recorder(), data()
     trainer = quiet_trainer(max_epochs=1)
     trainer.fit(module, datamodule=datamodule)
@@ -185,45 +184,46 @@ def test_evaluation_images_can_be_repeated():
     assert torch.equal(torch.cat(first).amax(1, keepdim=True) > 0, masks > 0)
 
 
-def test_a_data_set_is_built_once_and_only_when_needed():
+def test_a_named_data_set_is_built_once_and_only_when_needed(monkeypatch):
     built: list[TinySprites] = []
 
     def build() -> TinySprites:
         built.append(TinySprites())
         return built[-1]
 
-    datamodule = FactorDataModule(build)
+    monkeypatch.setitem(registry.DATASETS, "tiny", build)
+    datamodule = FactorDataModule("tiny")
     assert built == []
     datamodule.prepare_data()
     datamodule.setup("fit")
     assert datamodule.dataset is built[0]
     assert len(built) == 1
-    assert len(FactorDataModule(partial(TinySprites, channels=3)).dataset) == 96
 
 
 class StandIn(TinySprites):
     notices = ("A stand-in is used.", "Images were resized.")
 
 
-@pytest.mark.parametrize("given", [StandIn, StandIn()])
-def test_a_fit_says_once_what_stands_in(given, caplog):
-    """Also where nobody has set up logging, which shows warnings and nothing below."""
-    datamodule = FactorDataModule(given, batch_size=16)
+@pytest.mark.parametrize("dataset", ["stand-in", StandIn()])
+def test_a_fit_logs_the_notices_once(dataset, monkeypatch, caplog):
+    """As warnings, which are shown even where logging was not set up."""
+    monkeypatch.setitem(registry.DATASETS, "stand-in", StandIn)
+    datamodule = FactorDataModule(dataset, batch_size=16)
     assert caplog.messages == []
     for _ in range(2):
         quiet_trainer(max_epochs=1).fit(Unchanged(), datamodule=datamodule)
-    said = [(record.levelname, record.message) for record in caplog.records if record.name.startswith("deft_lightning")]
-    assert said == [("WARNING", notice) for notice in StandIn.notices]
+    logged = [(record.levelname, record.message) for record in caplog.records if record.name.startswith("deft_light")]
+    assert logged == [("WARNING", notice) for notice in StandIn.notices]
 
 
-def test_of_several_processes_one_says_what_stands_in(monkeypatch, caplog):
+def test_of_several_processes_one_logs_the_notices(monkeypatch, caplog):
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     _ = FactorDataModule(StandIn()).dataset
     assert caplog.messages == []
 
 
-def test_an_unknown_name_says_which_there_are():
-    with pytest.raises(DeftError, match=r"'dsprite'; there are dsprites, color_dsprites"):
+def test_the_error_about_an_unknown_name_lists_the_names():
+    with pytest.raises(DeftError, match=r"the data set is 'dsprite': use one of dsprites, color_dsprites"):
         FactorDataModule("dsprite").prepare_data()
 
 
@@ -231,5 +231,5 @@ def test_resuming_with_another_seed_is_refused(tmp_path):
     state = data().train_dataloader().state_dict()
     datamodule = data(seed=4)
     datamodule.load_state_dict(state)
-    with pytest.raises(DeftError, match="data order has seed 3, but this run has 4"):
+    with pytest.raises(DeftError, match="seed is 4, but the checkpoint's data order has seed 3"):
         datamodule.train_dataloader()

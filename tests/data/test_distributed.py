@@ -1,4 +1,4 @@
-"""Two real processes that talk through gloo."""
+"""Two processes that communicate through gloo."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, distributed
 
-from deft_lightning.data import FactorDataModule
+from deft_lightning.data import FactorDataModule, registry
 from tests.helpers import TinySprites
 
 
 class Numbered(TinySprites):
-    """Leaves a mark when it is built; its images carry their index in the first pixel."""
+    """Leaves a mark when it is built; the first pixel of an image is its index, the second a nuisance."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Numbered(TinySprites):
 
 
 class Listing(pl.LightningModule):
-    """Writes down the images that this process saw in each epoch."""
+    """Records the images that this process saw in each epoch."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -51,8 +51,9 @@ class Listing(pl.LightningModule):
 
 
 @pytest.mark.skipif(not distributed.is_available(), reason="needs torch.distributed")
-def test_each_image_is_seen_once_an_epoch_by_exactly_one_process(tmp_path):
-    datamodule = FactorDataModule(partial(Numbered, tmp_path), batch_size=16)
+def test_each_image_is_seen_once_an_epoch_by_exactly_one_process(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.DATASETS, "numbered", partial(Numbered, tmp_path))
+    datamodule = FactorDataModule("numbered", batch_size=16)
     pl.Trainer(
         accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=3, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

@@ -55,7 +55,7 @@ def test_factor_values_outside_the_space_are_refused(bad):
 
 @pytest.mark.parametrize("bad", [-1, 120])
 def test_indices_outside_the_space_are_refused(bad):
-    with pytest.raises(DeftError, match="0 to 119"):
+    with pytest.raises(DeftError, match="give indices from 0 to 119"):
         NORB.factors(torch.tensor([0, bad]))
 
 

@@ -16,7 +16,7 @@ from hydra.core.plugins import Plugins
 
 from deft_lightning.common import results
 from deft_lightning.model.checkpoint import read_checkpoint
-from tests.launch.test_sweep import QUICK, REPOSITORY, _fault, sweep  # noqa: F401  # a fixture
+from tests.launch.running import QUICK, REPOSITORY, fault, sweep
 
 
 def _installed(plugin: str) -> bool:
@@ -29,68 +29,69 @@ needs_joblib = pytest.mark.skipif(
 needs_submitit = pytest.mark.skipif(
     not _installed("hydra_submitit_launcher"), reason="pip install 'deft-lightning[sweeps]'"
 )
+needs_ray = pytest.mark.skipif(not _installed("hydra_ray_launcher"), reason="pip install 'deft-lightning[ray]'")
 
 
 class Threads(pl.Callback):
-    """Keeps the number of threads and the process in results.json."""
+    """Writes the number of threads and the process to results.json."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         results.update(trainer.default_root_dir, threads=torch.get_num_threads(), process=os.getpid())
 
-
-needs_ray = pytest.mark.skipif(not _installed("hydra_ray_launcher"), reason="pip install 'deft-lightning[ray]'")
 
 THREADS = ("+callbacks.threads._target_=tests.launch.test_launchers.Threads",)
 
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a process of its own needs to find the tests' data."""
+    """What another process needs to find the tests' data."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     yield
-    if find_spec("joblib.externals.loky"):  # its processes are kept, and stay in the folder they were started in
+    if find_spec("joblib.externals.loky"):  # its processes stay in the folder they were started in
         import_module("joblib.externals.loky").get_reusable_executor().shutdown(wait=True)
 
 
-# Slow, as are the next: each job's process imports torch and Lightning anew.
+# Slow, as are the next: the process of each job imports torch and Lightning.
 @pytest.mark.slow
 @needs_joblib
-@pytest.mark.parametrize(("threads", "expected"), [("null", max(1, (os.cpu_count() or 1) // 2)), ("1", 1)])
-def test_two_joblib_jobs_share_the_cores(sweep, elsewhere, threads: str, expected: int) -> None:  # noqa: F811
-    command = (*QUICK, *THREADS, "seed=0,1,two", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    status, said, found = sweep(*command, f"threads={threads}")
+def test_two_joblib_jobs_share_the_cores(elsewhere) -> None:
+    seeds = ("seed=0,1,two", "threads=null,1")
+    status, printed, outcomes = sweep(*QUICK, *THREADS, *seeds, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    share = max(1, (os.cpu_count() or 1) // 2)
     assert status == 1
-    assert [known["status"] for known in found.values()] == ["finished", "finished", "failed"]
-    assert "2 of 3 jobs finished" in said
-    assert [known.get("threads") for known in found.values()] == [expected, expected, None]
-    assert os.getpid() not in {known.get("process") for known in found.values()}
+    assert [(job["seed"], job["status"], job.get("threads")) for job in outcomes.values()] == [
+        (0, "finished", 1), (0, "finished", share), (1, "finished", 1), (1, "finished", share),
+        ("two", "failed", None), ("two", "failed", None),
+    ]  # fmt: skip
+    assert "4 of 6 jobs finished" in printed
+    assert os.getpid() not in {job.get("process") for job in outcomes.values()}
 
 
 @pytest.mark.slow
 @needs_submitit
-def test_a_preempted_job_is_queued_again_and_goes_on_from_its_checkpoint(sweep, elsewhere) -> None:  # noqa: F811
-    """SIGUSR2 is how submitit hears from Slurm that its time is over; its local executor queues the job again, too."""
+def test_a_preempted_job_is_queued_again_and_resumes_from_its_checkpoint(elsewhere) -> None:
+    """Slurm sends SIGUSR2, through submitit, when the time is over; submitit's local executor queues the job, too."""
     Path("trouble").touch()
-    one_thread = (*QUICK, "threads=1", "seed=0")  # of both, for the same sums to the last bit
-    status, _, found = sweep(*one_thread, *_fault(2, "SIGUSR2"), "hydra/launcher=submitit_local", "sweep.name=local")
-    ((name, known),) = found.items()
-    assert (status, known["status"], known["steps"]) == (0, "finished", 5)
+    one_thread = (*QUICK, "threads=1", "seed=0")  # in both runs: the sums are then equal to the last bit
+    status, _, outcomes = sweep(*one_thread, *fault(2, "SIGUSR2"), "hydra/launcher=submitit_local", "sweep.name=local")
+    ((name, job),) = outcomes.items()
+    assert (status, job["status"], job["steps"]) == (0, "finished", 5)
     (log,) = Path("multirun_outputs/local/.submitit").glob("*/*_log.out")
     assert "SIGUSR2: stopping after this step, once its checkpoint is saved." in log.read_text()
     assert "at step 3 of 5" in log.read_text()
-    sweep(*one_thread, "sweep.name=alone")
-    (alone,) = Path("multirun_outputs/alone").glob("*/checkpoints/last.ckpt")
-    ours, theirs = (
+    sweep(*one_thread, "sweep.name=uninterrupted")
+    (uninterrupted,) = Path("multirun_outputs/uninterrupted").glob("*/checkpoints/last.ckpt")
+    resumed, reference = (
         read_checkpoint(path)["state_dict"]
-        for path in (Path("multirun_outputs/local", name, "checkpoints/last.ckpt"), alone)
+        for path in (Path("multirun_outputs/local", name, "checkpoints/last.ckpt"), uninterrupted)
     )
-    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+    assert all(torch.equal(resumed[key], value) for key, value in reference.items())
 
 
 @needs_submitit
-def test_what_slurm_is_asked_for(sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    """A cluster that takes the script and answers that it is full: the script is what is looked at."""
+def test_what_slurm_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster stands in for one that refuses the script, which is looked at."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "srun").write_text("#!/bin/sh\n")
@@ -98,14 +99,14 @@ def test_what_slurm_is_asked_for(sweep, tmp_path: Path, monkeypatch: pytest.Monk
     for tool in tools.iterdir():
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    asked = (
+    options = (
         "hydra.launcher.partition=gpu",
         "hydra.launcher.array_parallelism=3",
         "hydra.launcher.setup=[module load cuda]",
     )
-    status, said, _ = sweep(*QUICK, "seed=range(5)", "sweep.name=mine", "hydra/launcher=submitit_slurm", *asked)
+    status, printed, _ = sweep(*QUICK, "seed=range(5)", "sweep.name=mine", "hydra/launcher=submitit_slurm", *options)
     assert status == 1
-    assert "error: the launcher has given up" in said
+    assert "error: the launcher failed" in printed
     lines = (tmp_path / "script").read_text().splitlines()
     for line in (
         "#SBATCH --array=0-4%3",
@@ -125,36 +126,36 @@ def test_what_slurm_is_asked_for(sweep, tmp_path: Path, monkeypatch: pytest.Monk
     assert any("submitit.core._submit" in line and sys.executable in line for line in lines)
 
 
-# Slow: a Ray of its own is started, and every job's process imports torch and Lightning anew.
+# Slow: starts a local Ray, and the process of each job imports torch and Lightning.
 @pytest.mark.slow
 @needs_ray
-def test_jobs_on_a_ray_of_this_machine(sweep, elsewhere) -> None:  # noqa: F811
+def test_jobs_on_a_local_ray(elsewhere) -> None:
     command = (*QUICK, *THREADS, "seed=0,1,two", "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2")
     try:
-        status, said, found = sweep(*command, "+hydra.launcher.ray.init.include_dashboard=false")
+        status, printed, outcomes = sweep(*command, "+hydra.launcher.ray.init.include_dashboard=false")
     finally:
         import_module("ray").shutdown()
     assert status == 1
-    assert [known["status"] for known in found.values()] == ["finished", "finished", "failed"]
-    assert "2 of 3 jobs finished" in said
-    assert [known.get("threads") for known in found.values()] == [1, 1, None]
-    assert os.getpid() not in {known.get("process") for known in found.values()}
+    assert [job["status"] for job in outcomes.values()] == ["finished", "finished", "failed"]
+    assert "2 of 3 jobs finished" in printed
+    assert [job.get("threads") for job in outcomes.values()] == [1, 1, None]
+    assert os.getpid() not in {job.get("process") for job in outcomes.values()}
 
 
 @pytest.mark.parametrize("launcher", ["ray", "joblib", "submitit_local"])
-def test_a_plugin_that_is_not_installed_is_one_sentence(sweep, launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    known = Plugins.instance().class_name_to_class.items()
-    own = {name: plugin for name, plugin in known if not name.startswith("hydra_plugins.")}
-    monkeypatch.setattr(Plugins.instance(), "class_name_to_class", own)
-    status, said, found = sweep(*QUICK, "seed=0,1", f"hydra/launcher={launcher}", "sweep.name=none")
-    assert (status, found) == (1, {})
+def test_a_plugin_that_is_not_installed_is_one_sentence(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = Plugins.instance().class_name_to_class.items()
+    of_hydra = {name: plugin for name, plugin in plugins if not name.startswith("hydra_plugins.")}
+    monkeypatch.setattr(Plugins.instance(), "class_name_to_class", of_hydra)
+    status, printed, outcomes = sweep(*QUICK, "seed=0,1", f"hydra/launcher={launcher}", "sweep.name=none")
+    assert (status, outcomes) == (1, {})
     extra = "ray" if launcher == "ray" else "sweeps"
-    assert f"_launcher is missing: pip install 'deft-lightning[{extra}]'." in said
+    assert f"_launcher is not installed: pip install 'deft-lightning[{extra}]'." in printed
     assert not Path("multirun_outputs/none").exists()
 
 
-def test_a_launcher_that_does_not_exist_is_one_sentence(sweep) -> None:  # noqa: F811
-    status, said, _ = sweep(*QUICK, "seed=0,1", "hydra/launcher=lsf")
+def test_a_launcher_that_does_not_exist_is_one_sentence() -> None:
+    status, printed, _ = sweep(*QUICK, "seed=0,1", "hydra/launcher=lsf")
     assert status == 1
-    known = "joblib, ray, submitit_local, submitit_slurm"
-    assert f"there is no 'hydra/launcher/lsf'; hydra/launcher: there are {known}." in said
+    launchers = "joblib, ray, submitit_local, submitit_slurm"
+    assert f"there is no 'hydra/launcher/lsf': choose one of {launchers}." in printed

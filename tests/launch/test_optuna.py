@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning import DeftError
 from deft_lightning.common import results
+from deft_lightning.common.errors import Diverged
+from deft_lightning.common.results import Status
 from deft_lightning.launch import cli
 from deft_lightning.launch.sweep import SweepFolder, jobs
+from tests.launch.running import sweep
 
 pytest.importorskip("optuna", reason="pip install 'deft-lightning[optuna]'")
 
@@ -22,75 +25,75 @@ trained: list[float] = []
 
 
 def task(cfg: DictConfig, folder: Path) -> None:
-    """A run whose MIG is greatest, 1, under a pressure of 30; one under more than 300 fails."""
+    """A run whose MIG is highest, 1, at a pressure of 30. Above 300 it fails, above 600 it diverges."""
     pressure = cfg.schedule.pressure
     trained.append(pressure)
+    results.update(folder, training={})
+    if pressure > 600:
+        raise Diverged("the pressure is much too high")
     if pressure > 300:
         raise DeftError("the pressure is too high")
     mig = 1 - math.log(pressure / 30) ** 2
-    results.update(folder, status="finished", training={}, stages={"stage_1": {"scores": {"mig": mig}}})
+    results.update(folder, status=Status.FINISHED, stages={"stage_1": {"scores": {"mig": mig}}})
 
 
-@pytest.fixture
-def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Sweep the task in an empty folder; gives exit status, screen, and the pressures trained in their order."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, list[float]]:
-        monkeypatch.setattr(sys, "argv", ["deft_lightning", "--multirun", *arguments])
-        OmegaConf.clear_cache(OmegaConf.create())
-        trained.clear()
-        status, said = 0, ""
-        try:
-            cli.run_task(task)
-        except SystemExit as stop:
-            status, said = (stop.code, "") if isinstance(stop.code, int) else (1, str(stop.code))
-        captured = capsys.readouterr()
-        return status, captured.out + captured.err + said, list(trained)
-
-    return call
+def search(*arguments: str) -> tuple[int, str, list[float]]:
+    """Sweep the task; returns the exit status, what was printed, and the pressures trained, in order."""
+    trained.clear()
+    status, printed, _ = sweep(*arguments, main=lambda: cli.run_task(task))
+    return status, printed, list(trained)
 
 
-def test_the_greatest_score_is_found_whatever_fails(search) -> None:
-    status, said, pressures = search(*SEARCH, "sweep.name=one")
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[float]]:
+    """A search of thirty trials: its working folder, what it printed, and its pressures."""
+    folder = tmp_path_factory.mktemp("thirty")
+    with chdir(folder):
+        status, printed, pressures = search(*SEARCH, "sweep.name=one")
     assert status == 1  # some jobs have failed
+    return folder, printed, pressures
+
+
+def test_the_highest_score_is_found_whatever_fails(thirty) -> None:
+    folder, printed, pressures = thirty
     assert len(pressures) == 30
     assert max(pressures) > 300
-    assert "the pressure is too high" in said
-    best = OmegaConf.load("multirun_outputs/one/best.yaml")
+    assert "the pressure is too high" in printed
+    best = OmegaConf.load(folder / "multirun_outputs/one/best.yaml")
     nearest = min(pressures, key=lambda pressure: abs(math.log(pressure / 30)))
     assert best.params["schedule.pressure"] == pytest.approx(nearest)
     assert best.value == pytest.approx(1 - math.log(nearest / 30) ** 2)
     distances = [abs(math.log(pressure / 30)) for pressure in pressures]
-    assert sum(distances[20:]) / 10 < 1.4  # 1.7 at random, more than 2 where it looks for the smallest
-    assert SweepFolder.current is not None
-    assert len(jobs(SweepFolder.current)) == 30
+    assert sum(distances[20:]) / 10 < 1.4  # 1.7 at random, more than 2 if it searched for the lowest score
+    assert len(jobs(folder / "multirun_outputs/one")) == 30
 
 
-def test_the_search_is_a_function_of_its_seed_and_resumed_it_trains_only_what_failed(search) -> None:
+def test_the_search_is_a_function_of_its_seed_and_resumed_it_trains_only_what_failed(thirty) -> None:
+    _, _, pressures = thirty
     few = (*SEARCH, "hydra.sweeper.n_trials=12")  # two more than the sampler draws at random
-    first = search(*few, "sweep.name=one")[2]
-    failed = [pressure for pressure in first if pressure > 300]
-    assert 0 < len(failed) < len(first) == 12
-    assert search(*few, "sweep.name=two")[2] == first
-    assert search(*few, "sweep.name=three", "hydra.sweeper.seed=1")[2] != first
-    assert search(*few, "sweep.name=one", "sweep.resume=true")[2] == failed
+    assert search(*few, "sweep.name=two")[2] == pressures[:12]
+    assert search(*SEARCH, "hydra.sweeper.n_trials=1", "hydra.sweeper.seed=1")[2] != pressures[:1]
+    failed = [pressure for pressure in pressures[:12] if 300 < pressure <= 600]
+    diverged = [pressure for pressure in pressures[:12] if pressure > 600]
+    assert failed
+    assert diverged
+    assert search(*few, "sweep.name=two", "sweep.resume=true")[2] == failed
 
 
-def test_jobs_can_be_asked_for_in_batches_and_fields_can_be_choices(search) -> None:
+def test_trials_can_be_launched_in_batches_and_fields_can_be_choices() -> None:
     choices = ("batch_size=32,64", "seed=range(3)", "lr=tag(log, interval(1e-5, 1e-3))")
     narrow = (*SEARCH[:3], "schedule.pressure=tag(int, interval(5, 90))", "hydra.sweeper.n_trials=5")
-    status, said, pressures = search(*narrow, *choices, "hydra.sweeper.n_jobs=3", "sweep.name=one")
+    status, printed, pressures = search(*narrow, *choices, "hydra.sweeper.n_jobs=3", "sweep.name=one")
     assert (status, len(pressures)) == (0, 5)
     assert all(isinstance(pressure, int) and 5 <= pressure <= 90 for pressure in pressures)
-    assert said.count("Launching 3 jobs locally") == said.count("Launching 2 jobs locally") == 1
+    assert printed.count("Launching 3 jobs locally") == printed.count("Launching 2 jobs locally") == 1
     assert set(OmegaConf.load("multirun_outputs/one/best.yaml").params) == {
         "schedule.pressure", "batch_size", "seed", "lr",
     }  # fmt: skip
 
 
-def test_pressures_can_be_looked_for_one_by_one(search) -> None:
-    """A list is no interval: its values stand under `sweep`, which takes any field, and the list refers to them."""
+def test_each_pressure_of_a_list_can_be_searched() -> None:
+    """The intervals are fields under `sweep`, which accepts any, and the list refers to them."""
     refer = ("schedule.pressure=${sweep.first}", "+sweep.first=interval(20, 40)", "hydra.sweeper.n_trials=3")
     status, _, pressures = search(*SEARCH[:3], *refer)
     assert status == 0
@@ -105,23 +108,12 @@ def test_pressures_can_be_looked_for_one_by_one(search) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (SEARCH[:2], "there is nothing to maximise: name a score, as in sweep.score=mig"),
-        (SEARCH[:3], "there is nothing to look through: give an interval"),
-        ((*SEARCH[:3], "schedule.pressure=glob(*)"), "schedule.pressure=glob(*) cannot be looked through"),
+        (SEARCH[:2], "sweep.score is null: name the score to maximise, as in sweep.score=mig"),
+        (SEARCH[:3], "the search space is empty: give an interval"),
+        ((*SEARCH[:3], "schedule.pressure=glob(*)"), "schedule.pressure=glob(*) cannot be searched"),
     ],
 )
-def test_what_cannot_be_searched_is_one_sentence(search, arguments: tuple[str, ...], sentence: str) -> None:
-    status, said, pressures = search(*arguments)
+def test_what_cannot_be_searched_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+    status, printed, pressures = search(*arguments)
     assert (status, pressures) == (1, [])
-    assert f"error: {sentence}" in said
-
-
-def test_a_score_that_runs_do_not_have_is_said_with_those_they_have(search) -> None:
-    """The run has finished all the same, and the same sweep with the right name does not train it again."""
-    one = (*SEARCH[:2], *SEARCH[4:], "hydra.sweeper.n_trials=1")
-    _, said, _ = search(*one, "sweep.score=gim")
-    assert "sweep.score is 'gim', and the run was scored for mig: choose one of these." in said
-    assert SweepFolder.current is not None
-    assert [job["status"] for job in jobs(SweepFolder.current).values()] == ["finished"]
-    status, _, pressures = search(*one, "sweep.score=mig", "sweep.resume=true")
-    assert (status, pressures) == (0, [])
+    assert f"error: {sentence}" in printed

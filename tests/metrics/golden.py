@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-FOLDER = Path(__file__).parents[1] / "data" / "golden"
+FOLDER = Path(__file__).with_name("golden_data")
 CASES = ("axis", "rotated", "dead")
 PARTS = ("codes_train", "factors_train", "codes_test", "factors_test")
 

@@ -12,7 +12,7 @@ from deft_lightning.metrics import dci
 from deft_lightning.metrics.dci import completeness, disentanglement
 from tests.metrics.golden import CASES, grid, points, reference
 
-# Scores of the reference implementation (tests/data/golden/README.md) on the first 500 rows and the first two factors.
+# Scores of the reference implementation (golden_data/README.md) on the first 500 rows and the first two factors.
 SMALL = {
     "axis": {
         "informativeness_train": 1.0,

@@ -13,7 +13,7 @@ import torch
 from deft_lightning.common.errors import DeftError
 from deft_lightning.metrics import udr
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+GOLDEN = Path(__file__).with_name("golden_data")
 GRID = np.array(list(product(range(5), repeat=3)), dtype=float)  # uncorrelated columns
 KL = np.ones(3)
 

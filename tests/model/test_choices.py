@@ -1,4 +1,4 @@
-"""Groups, schedule and objective on their own: what they compute, and what they refuse."""
+"""Groups, schedules and objectives: what they compute, and which arguments they refuse."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ from deft_lightning.training import run_folder
 
 
 def test_boundaries_are_cumulative_epochs() -> None:
-    assert Piecewise([2, 2, 4, 15], [70, 30, 12, 1]).boundaries(100) == (200, 400, 800, 2300)
-    assert Piecewise([0.5, 0.25], [2, 1]).boundaries(100) == (50, 75)
+    assert Piecewise([2, 2, 4, 15], [70, 30, 12, 1]).timeline(100).boundaries == (200, 400, 800, 2300)
+    assert Piecewise([0.5, 0.25], [2, 1]).timeline(100).boundaries == (50, 75)
 
 
 def test_no_stage_is_skipped_however_short() -> None:
-    assert Piecewise([1, 1, 1], [3, 2, 1], fraction=0.001).boundaries(10) == (1, 2, 3)
+    assert Piecewise([1, 1, 1], [3, 2, 1], fraction=0.001).timeline(10).boundaries == (1, 2, 3)
 
 
-def test_the_last_stage_goes_on() -> None:
-    assert Piecewise([1, 1], [7, 3]).at(10**9, 10).pressure == 3
+def test_the_last_stage_continues_after_the_schedule_has_ended() -> None:
+    assert Piecewise([1, 1], [7, 3]).timeline(10).at(10**9).pressure == 3
 
 
 def test_constant_is_one_stage() -> None:
     schedule = Constant(pressure=6, epochs=23)
-    assert (schedule.stages, schedule.at(0, 10).pressure, schedule.boundaries(10)) == (1, 6, (230,))
+    timeline = schedule.timeline(10)
+    assert (schedule.stages, timeline.at(0).pressure, timeline.boundaries, timeline.length) == (1, 6, (230,), 230)
 
 
 def test_rates_of_groups() -> None:
     assert Groups([3, 3, 2, 2], 0.1).learning_rates(2, 1.0) == (0.1, 0.1, 1.0, 0.1)
     assert Groups([10]).learning_rates(3, 1.0) == (1.0,)  # one normal encoder under piecewise pressures, Fig. 10
+
+
+def test_latents_of_a_group() -> None:
+    groups = Groups([3, 3, 2, 2], inactive="prior")
+    assert [list(range(10))[groups.latent_slice(group)] for group in range(4)] == [[0, 1, 2], [3, 4, 5], [6, 7], [8, 9]]
+    assert [sum(groups.latent_mask_at(stage)) for stage in range(4)] == [3, 6, 8, 10]
+    assert all(all(Groups([3, 3, 2, 2]).latent_mask_at(stage)) for stage in range(4))
 
 
 def test_loss_of_a_vae_by_hand() -> None:
@@ -59,10 +67,9 @@ def test_loss_of_a_vae_by_hand() -> None:
         (lambda: Piecewise(["a", 1], [2, 1]), r"schedule.epochs holds 'a', which is not a number"),
         (lambda: Piecewise([], []), r"give a list of numbers"),
         (lambda: Piecewise([1], [1], fraction=2), r"scale.fraction is 2"),
-        (lambda: Constant(pressure=[1, 2], epochs=5), r"schedule.pressure is \[1, 2\]: give one number"),
+        (lambda: Constant(pressure=[1, 2], epochs=5), r"schedule.pressure is \[1, 2\]: give a number from 0 up"),
         (lambda: Groups([3, 3, 2, 2], 1.5), r"groups.gamma is 1.5: give a number from 0 to 1"),
         (lambda: Groups([3, 3, 2, 2], -0.1), r"groups.gamma is -0.1"),
-        (lambda: Groups([3, 3], count=4), r"names 2 groups and groups.count is 4"),
         (lambda: Groups([]), r"groups.latents is \[\]"),
         (lambda: Groups([3, 0]), r"groups.latents is \[3, 0\]"),
         (lambda: Groups("33"), r"groups.latents is '33'"),
@@ -71,12 +78,12 @@ def test_loss_of_a_vae_by_hand() -> None:
             r"the schedule has 4 stages and groups.latents has 2 groups",
         ),
         (
-            lambda: DEFT(Groups([10]), Constant(pressure=1, epochs=1), BetaVAE(), (1, 32, 32)),
+            lambda: DEFT(Groups([10]), Constant(pressure=1, epochs=1), BetaVAE(), image_shape=(1, 32, 32)),
             r"images of 32 x 32 do not fit",
         ),
     ],
 )
-def test_refusals_are_one_sentence(build, sentence: str) -> None:
+def test_bad_arguments_are_one_sentence(build, sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence) as caught:
         build()
     assert "\n" not in str(caught.value)

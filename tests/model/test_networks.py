@@ -1,4 +1,4 @@
-"""The networks of section 6: shapes, parameter counts, and that running groups as one changes nothing."""
+"""The networks of section 6: shapes, parameter counts, and that joining the encoder groups changes no number."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import pytest
 import torch
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.model.networks import Decoder, GroupedEncoder, Posterior
+from deft_lightning.model.networks import Burgess, Locatello, Networks, Posterior
 
 
 @pytest.mark.parametrize("latents", [[10], [5, 5], [3, 3, 2, 2], [3, 3, 3, 3], [2, 2, 2, 2, 2]])
-@pytest.mark.parametrize("width", ["narrow", "wide"])
-def test_groups_run_as_one_equal_groups_run_one_by_one(latents: list[int], width: str) -> None:
+@pytest.mark.parametrize("networks", [Burgess(), Locatello()])
+def test_groups_run_as_one_equal_groups_run_one_by_one(latents: list[int], networks: Networks) -> None:
     torch.manual_seed(0)
-    encoder = GroupedEncoder(3, latents, width).double()
+    encoder = networks.encoders((3, 64, 64), latents).double()
     images = torch.rand(5, 3, 64, 64, dtype=torch.float64)
     together = encoder(images)
-    alone = [group(images) for group in encoder.groups]
+    one_by_one = [group(images) for group in encoder.groups]
     assert together.mean.shape == (5, sum(latents))
-    torch.testing.assert_close(together.mean, torch.cat([p.mean for p in alone], dim=1))
-    torch.testing.assert_close(together.log_variance, torch.cat([p.log_variance for p in alone], dim=1))
+    torch.testing.assert_close(together.mean, torch.cat([p.mean for p in one_by_one], dim=1))
+    torch.testing.assert_close(together.log_variance, torch.cat([p.log_variance for p in one_by_one], dim=1))
 
 
 def test_a_group_has_no_influence_on_the_latents_of_another() -> None:
-    encoder = GroupedEncoder(1, [3, 3, 2, 2])
+    encoder = Burgess().encoders((1, 64, 64), [3, 3, 2, 2])
     posterior = encoder(torch.rand(4, 1, 64, 64))
     posterior.mean[:, 3:6].sum().backward()  # the latents of group 1
     for index, group in enumerate(encoder.groups):
@@ -35,19 +35,20 @@ def test_single_encoder_is_the_one_of_the_paper() -> None:
     """4 convolutions of 32 channels, 4x4; FC 256; FC 20: parameters counted by hand."""
     convolutions = (1 * 32 * 16 + 32) + 3 * (32 * 32 * 16 + 32)
     fully_connected = (512 * 256 + 256) + (256 * 20 + 20)
-    assert sum(p.numel() for p in GroupedEncoder(1, [10]).parameters()) == convolutions + fully_connected
+    assert sum(p.numel() for p in Burgess().encoders((1, 64, 64), [10]).parameters()) == convolutions + fully_connected
 
 
 def test_channels_are_divided_among_the_groups_and_the_fully_connected_layer_is_not() -> None:
-    for group in GroupedEncoder(3, [3, 3, 2, 2]).groups:
-        assert [c.out_channels for c in group.convolutions] == [8, 8, 8, 8]
-        assert group.hidden.out_features == 256
+    for networks, channels in ((Burgess(), [8, 8, 8, 8]), (Locatello(), [8, 8, 16, 16])):
+        for group in networks.encoders((3, 64, 64), [3, 3, 2, 2]).groups:
+            assert [c.out_channels for c in group.convolutions] == channels
+            assert group.hidden.out_features == 256
 
 
 def test_decoder_mirrors_the_encoder() -> None:
-    logits = Decoder(3, 10)(torch.randn(2, 10))
+    logits = Burgess().decoder((3, 64, 64), 10)(torch.randn(2, 10))
     assert logits.shape == (2, 3, 64, 64)
-    wide = Decoder(1, 10, "wide")
+    wide = Locatello().decoder((1, 64, 64), 10)
     assert [d.in_channels for d in wide.deconvolutions] == [64, 64, 32, 32]
 
 
@@ -67,7 +68,6 @@ def test_sample_has_the_moments_of_the_posterior() -> None:
 
 
 def test_more_groups_than_channels_is_one_sentence() -> None:
-    with pytest.raises(DeftError, match=r"33 groups, more than the 32 channels"):
-        GroupedEncoder(1, [1] * 33)
-    with pytest.raises(DeftError, match=r"groups.width is 'broad': use one of narrow, wide"):
-        GroupedEncoder(1, [10], "broad")
+    for refuse in (lambda: Burgess().check(33), lambda: Burgess().encoders((1, 64, 64), [1] * 33)):
+        with pytest.raises(DeftError, match=r"33 groups, more than the 32 channels"):
+            refuse()

@@ -63,21 +63,21 @@ def test_prior_groups_have_no_kl_until_their_stage(tmp_path: Path) -> None:
     silent = [[kl == 0 for kl in step] for step in watch.kl]
     assert silent == [[False, True, True]] * 3 + [[False, False, True]] * 3 + [[False, False, False]] * 3
     assert [distance == 0 for distance in watch.moved[0]] == [False, True, True]  # nothing to learn from
-    assert module.encodes.tolist() == [1.0] * 6
+    assert module.latent_mask.tolist() == [1.0] * 6
 
 
 def test_prior_is_in_the_checkpoint(tmp_path: Path) -> None:
-    """A model taken from a checkpoint of stage 1 encodes as it did then, without a trainer to tell the stage."""
+    """A model taken from a checkpoint of stage 1 encodes as it did then, without a trainer that knows the stage."""
     module = DEFT(Groups([2, 2], inactive="prior"), Piecewise([1, 1], [8, 4]), BetaVAE(), image_shape=(1, 64, 64))
     images = torch.rand(4, 1, 64, 64)
     assert torch.equal(module.encode(images).mean[:, 2:], torch.zeros(4, 2))
-    module.encodes.fill_(1.0)  # its last stage
+    module.latent_mask.fill_(1.0)  # its last stage
     other = DEFT(Groups([2, 2], inactive="prior"), Piecewise([1, 1], [8, 4]), BetaVAE(), image_shape=(1, 64, 64))
     other.load_state_dict(module.state_dict())
     assert bool((other.encode(images).mean[:, 2:] != 0).all())
 
 
-def test_reset_begins_adam_anew_with_every_stage(tmp_path: Path) -> None:
+def test_reset_restarts_adam_in_every_stage(tmp_path: Path) -> None:
     """Adam's first step is the learning rate itself, whatever the gradient: lr1 x sign."""
 
     class Counts(pl.Callback):

@@ -27,27 +27,27 @@ def _compose(*overrides: str):
 def test_experiment_has_the_settings_of_table_1(experiment: str) -> None:
     images, count, pressures, ends = TABLE_1[experiment]
     cfg = _compose(f"+experiment={experiment}")
-    groups, schedule, _ = config.check(cfg)
-    steps_per_epoch = images // cfg.batch_size
+    choices = config.build_choices(cfg)
+    groups, timeline = choices.groups, choices.schedule.timeline(images // cfg.batch_size)
     assert (cfg.batch_size, cfg.lr, cfg.scale.name) == (64, 5e-4, "paper")
     assert (len(groups), groups.gamma, sum(groups.latents)) == (count, 0.1, 10)
-    assert schedule.boundaries(steps_per_epoch) == ends
+    assert timeline.boundaries == ends
     begins = (0, *ends[:-1])
-    assert tuple(schedule.at(step, steps_per_epoch).pressure for step in begins) == pressures
+    assert tuple(timeline.at(step).pressure for step in begins) == pressures
 
 
 @pytest.mark.parametrize("experiment", TABLE_1)
 def test_every_stage_switches_at_its_boundary_and_not_a_step_earlier(experiment: str) -> None:
     images, _, pressures, ends = TABLE_1[experiment]
-    schedule = config.check(_compose(f"+experiment={experiment}")).schedule
+    timeline = config.build_choices(_compose(f"+experiment={experiment}")).schedule.timeline(images // 64)
     for index, end in enumerate(ends[:-1]):
-        before, after = schedule.at(end - 1, images // 64), schedule.at(end, images // 64)
+        before, after = timeline.at(end - 1), timeline.at(end)
         assert (before.index, before.pressure) == (index, pressures[index])
         assert (after.index, after.pressure) == (index + 1, pressures[index + 1])
 
 
 @pytest.mark.parametrize(("scale", "fraction"), [("quick", 0.06), ("smoke", 0.0005)])
 def test_a_smaller_scale_shortens_every_stage_in_proportion(scale: str, fraction: float) -> None:
-    schedule = config.check(_compose("+experiment=dsprites", f"scale={scale}")).schedule
+    schedule = config.build_choices(_compose("+experiment=dsprites", f"scale={scale}")).schedule
     ends = TABLE_1["dsprites"][3]
-    assert schedule.boundaries(DSPRITES // 64) == tuple(round(end * fraction) for end in ends)
+    assert schedule.timeline(DSPRITES // 64).boundaries == tuple(round(end * fraction) for end in ends)

@@ -197,10 +197,10 @@ def test_a_missing_or_damaged_picture_is_reported(tmp_path: Path) -> None:
 
 
 def test_sources_have_axes_of_their_own(tmp_path: Path) -> None:
-    runs = [scored(m, source=source, seed=s) for source, m in (("official", 0.1), ("rendered", 0.4)) for s in (0, 1)]
+    runs = [scored(m, source=source, seed=s) for source, m in (("published", 0.1), ("rendered", 0.4)) for s in (0, 1)]
     plate = distributions.scores(study_of(tmp_path, *runs))[0]
     figure = drawn(plate)
-    assert titles(figure) == ["dSprites (official)", "dSprites (rendered)"]
+    assert titles(figure) == ["dSprites (published)", "dSprites (rendered)"]
     assert [points(ax) for ax in figure.axes] == [[0.1, 0.1], [0.4, 0.4]]
 
 

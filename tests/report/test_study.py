@@ -107,9 +107,9 @@ def test_without_mig_no_value_is_preferred(tmp_path: Path) -> None:
 
 
 def test_sources_are_kept_apart_and_said(tmp_path: Path) -> None:
-    study = study_of(tmp_path, scored(0.1, source="official"), scored(0.3, source="rendered"))
-    assert study.data == ["dSprites (official)", "dSprites (rendered)"]
-    assert study.cells("mig")["dSprites (official)", "DEFT"].tolist() == [0.1]
+    study = study_of(tmp_path, scored(0.1, source="published"), scored(0.3, source="rendered"))
+    assert study.data == ["dSprites (published)", "dSprites (rendered)"]
+    assert study.cells("mig")["dSprites (published)", "DEFT"].tolist() == [0.1]
     assert any("different sources" in notice for notice in study.notices)
 
 

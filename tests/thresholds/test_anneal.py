@@ -1,4 +1,4 @@
-"""The anneal test as a run: what it records, what it leaves behind, and that it goes on after a stop."""
+"""The anneal test as a run: what it records, which files it writes, and that it can be resumed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from deft_lightning import DeftError
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
-from deft_lightning.thresholds import record
+from deft_lightning.model.schedules.anneal import Anneal
+from deft_lightning.thresholds import crossing, loss_log, record
 from deft_lightning.training import run
 from tests.helpers import UNLABELLED, compose_run
 from tests.training.test_resume import _send
 
 ANNEAL = (
-    "+experiment=color_dsprites",  # its four groups and pressures give way to the test's
+    "+experiment=color_dsprites",  # the anneal test replaces its four groups and its pressures
     *UNLABELLED,
     "+data.channels=1",
     "batch_size=8",
@@ -29,9 +31,9 @@ ANNEAL = (
     "scale.fraction=1",
     "lr=0.002",
     "callbacks.anneal_recorder.window=8",
-    "callbacks.anneal_recorder.limit=0.0008",  # so few steps learn less than the 0.1 nats of a real test
+    "callbacks.anneal_recorder.limit=0.0008",  # 60 steps learn less than the 0.1 nats of a real test
     "trainer.accelerator=cpu",
-    "trainer.log_every_n_steps=2",
+    "trainer.log_every_n_steps=1",
     "logger=csv",
 )
 """An anneal test of 60 steps on images without labels."""
@@ -39,6 +41,10 @@ ANNEAL = (
 
 def anneal(folder: Path, *overrides: str) -> dict:
     return run.train(*compose_run(folder, *overrides, base=ANNEAL, config="thresholds"))
+
+
+def _thresholds(folder: Path) -> dict:
+    return json.loads((folder / record.FILE).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +55,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_curve_is_that_of_the_run(finished: Path) -> None:
-    """Every second step, with the beta that was in force in it and the numbers of metrics.csv."""
-    found = record.read(finished, "anneal")
-    (curve,) = found["curves"]
-    assert curve["step"] == list(range(2, 61, 2))
+    """Every step, with the beta that was in force in it and the losses of metrics.csv."""
+    (curve,) = record.read(finished, "anneal")["curves"]
+    assert curve["step"] == list(range(1, 61))
     assert curve["beta"] == pytest.approx([max(300 * (1 - (step - 1) / 60), 1) for step in curve["step"]], rel=1e-5)
     with (finished / "metrics.csv").open() as rows:
         logged = [row for row in csv.DictReader(rows) if row["train/kl"]]
@@ -64,24 +69,34 @@ def test_the_curve_is_that_of_the_run(finished: Path) -> None:
 
 
 def test_what_a_test_leaves_behind(finished: Path) -> None:
-    found, outcome = record.read(finished, "anneal"), results.read(finished)
+    content, outcome = record.read(finished, "anneal"), results.read(finished)
     assert outcome["status"] == "finished"
-    assert (found["data"]["name"], found["data"]["factors"]) == ("tiny", [])
+    assert (content["data"]["name"], content["data"]["factors"]) == ("tiny", [])
     expected = {"beta_high": 300, "steps": 60, "batch_size": 8, "lr": 0.002, "seed": 0, "limit": 0.0008, "window": 8}
-    assert found["settings"] == expected
-    assert outcome["thresholds"]["threshold"] == found["threshold"]
+    assert content["settings"] == expected
+    assert outcome["thresholds"]["threshold"] == content["threshold"]
     assert len(outcome["thresholds"]["latent_thresholds"]) == 10
-    assert 1 < found["threshold"]["pressure"] < 300
+    assert 1 < content["threshold"]["pressure"] < 300
     assert (finished / "figures" / "anneal.png").stat().st_size > 10_000
     assert outcome["training"]["groups"]["latents"] == [10]
 
 
-@pytest.mark.parametrize("step", [16, 17])  # a step that is recorded, and one that is not
-def test_stopped_and_resumed_equals_uninterrupted(step: int, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [7, 100])  # 100 is more steps than the test has
+def test_thresholds_do_not_depend_on_how_often_the_logger_writes(every: int, finished: Path, tmp_path: Path) -> None:
+    """The test of `finished` was logged at every step."""
+    anneal(tmp_path / "run", f"trainer.log_every_n_steps={every}")
+    assert _thresholds(tmp_path / "run") == _thresholds(finished)
+
+
+@pytest.mark.parametrize("step", [16, 17])  # stopped after 17 steps, which end a block of records, and after 18
+def test_stopped_and_resumed_equals_uninterrupted(
+    step: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss_log, "BLOCK", 17)
     with pytest.raises(Interrupted):
         anneal(tmp_path / "run", *_send(step, signal.SIGTERM))
     anneal(tmp_path / "run", "resume=true")
-    assert json.loads((tmp_path / "run" / record.FILE).read_text()) == json.loads((finished / record.FILE).read_text())
+    assert _thresholds(tmp_path / "run") == _thresholds(finished)
 
 
 def test_a_test_killed_after_its_last_step_has_its_thresholds_when_resumed(finished: Path, tmp_path: Path) -> None:
@@ -89,32 +104,59 @@ def test_a_test_killed_after_its_last_step_has_its_thresholds_when_resumed(finis
     (tmp_path / "run" / record.FILE).unlink()
     results.update(tmp_path / "run", status="running")
     anneal(tmp_path / "run", "resume=true")
-    assert json.loads((tmp_path / "run" / record.FILE).read_text()) == json.loads((finished / record.FILE).read_text())
+    assert _thresholds(tmp_path / "run") == _thresholds(finished)
 
 
-def test_a_beta_high_that_is_too_low_stops_the_test_with_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DeftError, match=r"above the beta_high of 2: raise it about .* times, schedule.beta_high=") as e:
+@pytest.mark.parametrize("settling", [20, 500])  # noticed after 20 steps, or else at the end
+def test_a_beta_high_that_is_too_low_stops_the_test_with_one_sentence(
+    settling: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = []  # steps
+    check = crossing.check_beta_high
+
+    def counting(curve: crossing.Curve, *rule: float) -> None:
+        recorded.append(len(curve.step))
+        check(curve, *rule)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(crossing, "SETTLING", settling)
+    monkeypatch.setattr(crossing, "check_beta_high", counting)
+    sentence = r"^schedule.beta_high is 2, near or below the threshold .* raise it about .* times, schedule.beta_high="
+    with pytest.raises(DeftError, match=sentence) as caught:
         anneal(tmp_path / "run", "schedule.beta_high=2", "callbacks.anneal_recorder.limit=0.00001")
-    assert "\n" not in str(e.value)
-    known = results.read(tmp_path / "run")
-    assert (known["status"], known["reason"]) == ("failed", str(e.value))
+    assert "\n" not in str(caught.value)
+    assert recorded == [min(settling, 60)]
+    outcome = results.read(tmp_path / "run")
+    assert (outcome["status"], outcome["reason"]) == ("failed", str(caught.value))
     assert not (tmp_path / "run" / record.FILE).exists()
 
 
 def test_a_threshold_never_crossed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="deft_lightning"):
         anneal(tmp_path / "run", "callbacks.anneal_recorder.limit=1000")
-    found = record.read(tmp_path / "run", "anneal")
-    assert (found["threshold"], found["latent_thresholds"]) == (None, [None] * 10)
-    assert "KL never stays above 1000 nats" in found["notices"][0]
-    assert found["notices"][0] in caplog.text
+    content = record.read(tmp_path / "run", "anneal")
+    assert (content["threshold"], content["latent_thresholds"]) == (None, [None] * 10)
+    assert "KL never stays above 1000 nats" in content["notices"][0]
+    assert content["notices"][0] in caplog.text
 
 
 def test_one_image_has_no_threshold(tmp_path: Path) -> None:
-    with pytest.raises(DeftError, match="the data set has 1 image: nothing varies in it"):
+    with pytest.raises(DeftError, match="the data set has 1 image, and nothing varies in it"):
         anneal(tmp_path / "run", "data._target_=tests.helpers.OneImage", "batch_size=1")
 
 
-def test_nothing_recorded_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DeftError, match="log_every_n_steps is more than the 60 steps"):
-        anneal(tmp_path / "run", "trainer.log_every_n_steps=100")
+def test_records_are_averaged_over_processes_once_for_each_step() -> None:
+    """Read in blocks and between them, each step passes `finish_block` once, also when the records are resumed."""
+    error, kl = torch.rand(250), torch.rand(250, 3)
+    first = loss_log.LossLog(finish_block=lambda block: block * 2)
+    for step in range(130):
+        first.append(error[step], kl[step])
+        if step in (40, 99, 129):  # within a block, and at the ends of one
+            assert len(first.rows) == step + 1
+    second = loss_log.LossLog(first.rows, lambda block: block * 2)
+    for step in range(130, 250):
+        second.append(error[step], kl[step])
+    curve = second.curve(Anneal(200, 250).timeline())
+    assert curve.step.tolist() == list(range(1, 251))
+    torch.testing.assert_close(torch.tensor(curve.reconstruction).float(), 2 * error)
+    torch.testing.assert_close(torch.tensor(curve.kl_per_latent).float(), 2 * kl)
+    assert curve.beta[[0, 125]].tolist() == [200, 100]

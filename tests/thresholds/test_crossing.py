@@ -7,7 +7,7 @@ import pytest
 
 from deft_lightning import DeftError
 from deft_lightning.model.schedules.anneal import Anneal
-from deft_lightning.thresholds.crossing import Curve, check_rule, first_stays_above, outcome, smooth, starts_above
+from deft_lightning.thresholds.crossing import Curve, check_rule, first_stays_above, outcome, smooth, suggest_beta_high
 
 
 def made_up(kl_per_latent: np.ndarray, beta_high: float = 200.0) -> Curve:
@@ -27,10 +27,11 @@ def gaussian(variances: list[float], records: int = 1000, beta_high: float = 200
 def test_the_paper_s_own_example() -> None:
     """A threshold of 52 at iteration 7,400 is beta_high 200 over T 10,000 (section 5.1)."""
     schedule = Anneal(beta_high=200, steps=10_000)
-    assert schedule.at(7_400, 1).pressure == pytest.approx(52)
-    assert (schedule.at(0, 1).pressure, schedule.at(9_990, 1).pressure, schedule.at(10_000, 1).pressure) == (200, 1, 1)
-    assert (schedule.stages, schedule.boundaries(123)) == (1, (10_000,))
-    assert Anneal(200, 10_000, fraction=0.1).at(740, 1).pressure == pytest.approx(52)
+    timeline = schedule.timeline(steps_per_epoch=123)
+    assert timeline.at(7_400).pressure == pytest.approx(52)
+    assert [timeline.at(step).pressure for step in (0, 9_990, 10_000)] == [200, 1, 1]
+    assert (schedule.stages, timeline.boundaries) == (1, (10_000,))
+    assert Anneal(200, 10_000, fraction=0.1).timeline().at(740).pressure == pytest.approx(52)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_first_stays_above_ignores_what_falls_back() -> None:
 
 
 def test_smoothing_leaves_a_straight_line_where_it_was() -> None:
-    """A centred average: a crossing is not moved, as it would be by an average over the past."""
+    """A centred average does not move a crossing; an average over past steps would."""
     step = 10 * np.arange(1, 101)
     smoothed = smooth(0.01 * step, step, 100)
     np.testing.assert_allclose(smoothed[5:-5], 0.01 * step[5:-5])
@@ -68,39 +69,39 @@ def test_smoothing_leaves_a_straight_line_where_it_was() -> None:
 def test_latents_open_below_the_variance_that_they_explain() -> None:
     """KL = log(v / beta) / 2 is above 0.1 nats where beta < v exp(-0.2)."""
     curve = gaussian([120.0, 60.0, 20.0])
-    found = outcome(curve, limit=0.1, window=20)
+    crossed = outcome(curve, limit=0.1, window=20)
     expected = [v * np.exp(-0.2) for v in (120.0, 60.0, 20.0)]
-    assert found["latent_thresholds"] == pytest.approx(expected, abs=0.5)
-    assert found["threshold"]["pressure"] == pytest.approx(expected[0], abs=0.5)  # no other is open by then
-    assert found["threshold"]["step"] == pytest.approx(10_000 * (1 - expected[0] / 200), abs=20)
-    assert found["notices"] == []
+    assert crossed["latent_thresholds"] == pytest.approx(expected, abs=0.5)
+    assert crossed["threshold"]["pressure"] == pytest.approx(expected[0], abs=0.5)  # before any other latent opens
+    assert crossed["threshold"]["step"] == pytest.approx(10_000 * (1 - expected[0] / 200), abs=20)
+    assert crossed["notices"] == []
 
 
 def test_a_latent_that_never_opens_has_no_threshold_and_neither_has_data_without_information() -> None:
-    found = outcome(gaussian([50.0, 0.5]), limit=0.1, window=20)
-    assert found["latent_thresholds"][1] is None
+    one_open = outcome(gaussian([50.0, 0.5]), limit=0.1, window=20)
+    assert one_open["latent_thresholds"][1] is None
     empty = outcome(gaussian([0.5, 0.5]), limit=0.1, window=20)
     assert empty["threshold"] is None
     assert empty["notices"] == [
-        "KL never stays above 0.1 nats, so that there is no threshold above beta = 1: give the test more steps, or see "
-        "whether the images differ at all."
+        "the KL never stays above 0.1 nats, so there is no threshold above beta = 1: use more steps, or check that the "
+        "images differ."
     ]
 
 
 def test_a_beta_high_that_is_too_low_says_how_much_to_raise_it() -> None:
-    """Under beta = 30 a variance of 120 has log(4) / 2 nats at the start: four times 30 is what is missing."""
-    assert starts_above(gaussian([120.0], beta_high=30.0), 30, 0.1, 20) == pytest.approx(120, rel=0.03)
-    assert starts_above(gaussian([1e6], beta_high=30.0), 30, 0.1, 20) == 300  # never more than ten times
-    assert starts_above(gaussian([120.0], beta_high=200.0), 200, 0.1, 20) is None
+    """Under beta = 30 a variance of 120 has log(4) / 2 nats at the start: beta_high should be four times 30."""
+    assert suggest_beta_high(gaussian([120.0], beta_high=30.0), 30, 0.1, 20) == pytest.approx(120, rel=0.03)
+    assert suggest_beta_high(gaussian([1e6], beta_high=30.0), 30, 0.1, 20) == 300  # never more than ten times
+    assert suggest_beta_high(gaussian([120.0], beta_high=200.0), 200, 0.1, 20) is None
 
 
 def test_a_kl_that_falls_while_the_average_image_is_learnt_does_not_hide_a_beta_high_that_is_too_low() -> None:
-    """None passes at first, whatever the pressure; below 120, a variance of 120 opens as soon as it is learnt."""
+    """At first no information passes at any pressure; below 120, a variance of 120 passes as soon as it is learnt."""
     curve = gaussian([120.0], beta_high=30.0)
     curve.kl_per_latent[5:50] = 0.0
-    assert starts_above(curve, 30, 0.1, 20) == pytest.approx(60)  # at least twice, where nothing tells how much
-    curve.kl_per_latent[5:200] = 0.0  # to 0.8 of beta_high: a threshold
-    assert starts_above(curve, 30, 0.1, 20) is None
+    assert suggest_beta_high(curve, 30, 0.1, 20) == pytest.approx(60)  # twice: the KL does not show what is missing
+    curve.kl_per_latent[5:200] = 0.0  # down to 0.8 of beta_high: this is a threshold
+    assert suggest_beta_high(curve, 30, 0.1, 20) is None
 
 
 def test_thinned_curves_keep_the_whole_range() -> None:
@@ -112,5 +113,5 @@ def test_thinned_curves_keep_the_whole_range() -> None:
 
 @pytest.mark.parametrize(("limit", "window"), [(0, 100), ("a", 100), (0.1, 0), (0.1, 1.5)])
 def test_a_rule_out_of_range_is_refused(limit: object, window: object) -> None:
-    with pytest.raises(DeftError, match="of an anneal test is"):
+    with pytest.raises(DeftError, match=r"callbacks.anneal_recorder\.(limit|window) is"):
         check_rule(limit, window)  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
-"""Thresholds of single factors: the right images, every subset once, and the same after a stop."""
+"""Thresholds of single factors: the right images, every subset once, and the same thresholds after a stop."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ import torch
 from deft_lightning import DeftError
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
+from deft_lightning.common.method import Method
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.thresholds import factors, record, screens
-from deft_lightning.thresholds import populations as annealing
+from deft_lightning.thresholds import crossing, factors, populations, record, summary
 from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.subsets import Subset, varying
 from tests.helpers import UNLABELLED, TinySprites, compose_run
@@ -29,7 +29,7 @@ TINY_FACTORS = (
     "callbacks.anneal_recorder.window=2",
     "repeats=3",
     "population=2",
-    "threads=1",  # one population at a time, to count them
+    "threads=1",  # one population at a time, so that they can be counted
 )
 
 
@@ -59,17 +59,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_factor_has_its_subsets_and_the_pressures_of_the_experiment(finished: Path) -> None:
-    found = record.read(finished, "factors")
-    assert {name: len(values) for name, values in found["factors"].items()} == dict.fromkeys(
+    content, outcome = record.read(finished, "factors"), results.read(finished)
+    assert {name: len(values) for name, values in content["factors"].items()} == dict.fromkeys(
         ("shape", "scale", "posX", "posY"), 3
     )
-    crossed = [value for values in found["factors"].values() for value in values if value is not None]
+    crossed = [value for values in content["factors"].values() for value in values if value is not None]
     assert len(set(crossed)) > 1
-    assert found["images"] == {"shape": 2, "scale": 3, "posX": 4, "posY": 4}
-    assert found["pressures"] == [160, 105, 30, 1]
-    known = results.read(finished)
-    assert (known["status"], known["thresholds"]["factors"]) == ("finished", found["factors"])
-    assert known["method"] == "beta-VAE"
+    assert content["images"] == {"shape": 2, "scale": 3, "posX": 4, "posY": 4}
+    assert content["pressures"] == [160, 105, 30, 1]
+    assert (outcome["status"], outcome["thresholds"]["factors"]) == ("finished", content["factors"])
+    assert Method.of_record(outcome["method"]).label == "beta-VAE"
     assert (finished / "figures" / "factors.png").stat().st_size > 10_000
 
 
@@ -77,13 +76,14 @@ def test_every_factor_has_its_subsets_and_the_pressures_of_the_experiment(finish
 def test_a_stopped_measurement_goes_on_where_it_was(
     ending: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Stopped in the fourth population, it keeps three and that one's steps, and ends with the same thresholds.
+    """Stopped in the fourth population, it keeps three and the steps of the fourth, and ends with the same thresholds.
 
-    One that is asked to stop saves where it is; one that is killed has what it saved before.
+    A measurement that is asked to stop saves its current step; one that is killed has an earlier checkpoint.
     """
     begun: list[tuple[int, int]] = []  # members and first step of every population
     seen: list[Population] = []
     step = Population.step
+    stops: list[Event] = []
 
     def stopping(self: Population):
         if all(self is not other for other in seen):
@@ -93,18 +93,23 @@ def test_a_stopped_measurement_goes_on_where_it_was(
             if ending == "killed":
                 raise RuntimeError(ending)
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)  # the main thread hears it and asks for the end of this one, after the step
+            assert stops[-1].wait(60)  # until the main thread has asked this one to end after the step
         return step(self)
 
     monkeypatch.setattr(Population, "step", stopping)
+    monkeypatch.setattr(populations, "Event", lambda: stops.append(Event()) or stops[-1])
     if ending == "killed":
-        monkeypatch.setattr(annealing, "SAVE_SECONDS", 0.0)
-    with pytest.raises(RuntimeError if ending == "killed" else KeyboardInterrupt):
-        measure(tmp_path / "run")
+        monkeypatch.setattr(populations, "SAVE_SECONDS", 0.0)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores SIGINT
+    try:
+        with pytest.raises(RuntimeError if ending == "killed" else KeyboardInterrupt):
+            measure(tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, handler)
     part = record.read(tmp_path / "run", "factors", finished=False)
     assert [len(values) for values in part["factors"].values()] == [3, 2, 0, 0]
     assert results.read(tmp_path / "run")["status"] == ("failed" if ending == "killed" else "interrupted")
-    with pytest.raises(DeftError, match="is not finished: go on with that measurement by resume="):
+    with pytest.raises(DeftError, match="is not finished: continue its measurement with resume="):
         record.read(tmp_path / "run", "factors")
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     if ending == "damaged":
@@ -117,7 +122,7 @@ def test_a_stopped_measurement_goes_on_where_it_was(
 
 
 def test_sigterm_interrupts_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From its own thread, as it arrives: populations end, and the results say so."""
+    """The populations end, and results.json says so."""
     before = signal.getsignal(signal.SIGTERM)
     step = Population.step
 
@@ -127,7 +132,7 @@ def test_sigterm_interrupts_a_measurement(tmp_path: Path, monkeypatch: pytest.Mo
         return step(self)
 
     monkeypatch.setattr(Population, "step", stopping)
-    with pytest.raises(Interrupted, match="stopped by SIGTERM: resume=true goes on"):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM: resume=true continues"):
         measure(tmp_path / "run", "schedule.steps=100000")
     assert results.read(tmp_path / "run")["status"] == "interrupted"
     assert signal.getsignal(signal.SIGTERM) is before
@@ -136,14 +141,12 @@ def test_sigterm_interrupts_a_measurement(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("trainer.log_every_n_steps=0",), "trainer.log_every_n_steps is 0: give a whole number from 1 to the 10"),
-        (("trainer.log_every_n_steps=11",), "trainer.log_every_n_steps is 11"),
-        (("objective=dip_vae_i",), "leave objective=beta_vae as it is"),
+        (("objective=dip_vae_i",), "use objective=beta_vae"),
         (UNLABELLED, "no labels on a full grid"),
-        (("repeats=0",), "repeats is 0: give a whole number above 0"),
+        (("repeats=0",), "repeats is 0: give a whole number from 1 up"),
         (("population=many",), "population is 'many'"),
         (("~callbacks.anneal_recorder",), "callbacks.anneal_recorder is missing"),
-        (("groups=deft2",), "one group of encoders: choose groups=single"),
+        (("groups=deft2",), "one encoder group: use groups=single"),
         (("callbacks.anneal_recorder.limit=1e-9",), "schedule.beta_high="),
     ],
 )
@@ -153,6 +156,18 @@ def test_refusals_are_one_sentence(overrides: tuple[str, ...], sentence: str, tm
     assert "\n" not in str(caught.value)
 
 
+def test_a_beta_high_that_is_too_low_is_noticed_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here after 4 of the 10 steps of the first population, of two members."""
+    taken = []
+    step = Population.step
+    monkeypatch.setattr(Population, "step", lambda self: taken.append(len(self)) or step(self))
+    monkeypatch.setattr(crossing, "SETTLING", 4)
+    with pytest.raises(DeftError, match=r"schedule.beta_high is 300, near or below the threshold .*: raise it about"):
+        measure(tmp_path / "run", "callbacks.anneal_recorder.limit=1e-9")
+    assert taken == [2, 2, 2, 2]
+    assert results.read(tmp_path / "run")["status"] == "failed"
+
+
 def test_damaged_thresholds_are_one_sentence(finished: Path, tmp_path: Path) -> None:
     (tmp_path / record.FILE).write_text((finished / record.FILE).read_text()[:100])
     with pytest.raises(DeftError, match=r"thresholds.json is damaged .* measure the thresholds again"):
@@ -160,7 +175,7 @@ def test_damaged_thresholds_are_one_sentence(finished: Path, tmp_path: Path) -> 
     (tmp_path / record.FILE).write_text('{"schema_version": 1}')
     with pytest.raises(DeftError, match=r"is not a thresholds\.json of deft_lightning"):
         record.read(tmp_path, "factors")
-    with pytest.raises(DeftError, match="holds factors thresholds, and a file of kind anneal is needed"):
+    with pytest.raises(DeftError, match="is of kind factors: give a file of kind anneal"):
         record.read(finished, "anneal")
     with pytest.raises(DeftError, match=r"there is no .*nothing.json"):
         record.read(tmp_path / "nothing.json", "anneal")
@@ -177,7 +192,7 @@ def test_the_table_counts_what_was_never_crossed(tmp_path: Path, capsys: pytest.
         "notices": [],
     }
     record.write(tmp_path, content)
-    screens.factors(tmp_path)
+    summary.factors(tmp_path)
     big, small = (
         line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] in (["big"], ["small"])
     )

@@ -1,4 +1,4 @@
-"""The proposal as a command: what it finds where the answer is known, and the runs under its schedule."""
+"""The proposal as a command: what it proposes where the answer is known, and runs under its schedule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from deft_lightning import DeftError
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
-from deft_lightning.thresholds import propose, record, screens
+from deft_lightning.thresholds import Auto, propose, record, summary
 from deft_lightning.training import build, run
 from tests.helpers import PLAIN, TwoSquares, compose_run, correlation_eigenvalues
 from tests.thresholds.test_anneal import ANNEAL
@@ -62,14 +62,15 @@ def test_trained_on_two_squares_of_very_different_size_it_separates_them(tmp_pat
 
 
 def _explained(folder: Path, latent: int) -> tuple[float, float]:
-    """The shares of a latent's variance that the places of the large and of the small square explain."""
-    module, data = build.rebuild(OmegaConf.load(folder / "config.yaml"), folder / "checkpoints" / "last.ckpt")
+    """The fractions of a latent's variance explained by the positions of the large and of the small square."""
+    cfg = OmegaConf.load(folder / "config.yaml")
+    module, data = build.trained_module_and_data(cfg, folder / "checkpoints" / "last.ckpt")
     with torch.no_grad():
         codes = module.encode(data.dataset.images(torch.arange(64), torch.Generator())).mean[:, latent].view(8, 8)
     return tuple(float(codes.mean(dim=axis).var(correction=0) / codes.var(correction=0)) for axis in (1, 0))
 
 
-# Two tests of 10 steps, in which KL is first below and then above so low a limit.
+# Two tests of 10 steps, with a limit so low that the KL is first below and then above it.
 SHORT = (
     "n=2",
     "schedule.steps=10",
@@ -86,24 +87,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_seed_is_a_run_of_its_own(finished: Path) -> None:
-    """And the schedule is as long as the experiment's: 23 epochs of 12 steps."""
-    found = record.read(finished, "proposal")
-    assert found["seeds"] == [0, 1]
-    for seed, latents in zip(found["seeds"], found["latent_thresholds"], strict=True):
-        own = record.read(finished / f"seed_{seed}", "anneal")
-        assert (own["settings"]["seed"], own["latent_thresholds"]) == (seed, latents)
+    """The schedule is as long as that of the experiment: 23 epochs of 12 steps."""
+    content = record.read(finished, "proposal")
+    assert content["seeds"] == [0, 1]
+    for seed, latents in zip(content["seeds"], content["latent_thresholds"], strict=True):
+        test = record.read(finished / f"seed_{seed}", "anneal")
+        assert (test["settings"]["seed"], test["latent_thresholds"]) == (seed, latents)
         assert results.read(finished / f"seed_{seed}")["status"] == "finished"
-    assert found["latent_thresholds"][0] != found["latent_thresholds"][1]
-    assert sum(found["proposal"]["steps"]) == 23 * 12
-    assert found["proposal"]["pressures"][-1] == 1
-    assert any("seed(s) are no evidence" in notice for notice in found["notices"])
-    assert results.read(finished)["thresholds"]["proposal"] == found["proposal"]
+    assert content["latent_thresholds"][0] != content["latent_thresholds"][1]
+    assert sum(content["proposal"]["steps"]) == 23 * 12
+    assert content["proposal"]["pressures"][-1] == 1
+    assert any("seed(s) cannot show whether other seeds give the same" in notice for notice in content["notices"])
+    assert results.read(finished)["thresholds"]["proposal"] == content["proposal"]
 
 
 def test_stopped_and_resumed_equals_uninterrupted(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in the second test: the first is kept, and the second goes on from its checkpoint."""
+    """Stopped in the second test: the first is kept, the second continues from its checkpoint."""
     train, begun = run.train, []
 
     def stopping(cfg, folder: Path):
@@ -123,12 +124,12 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert ours == theirs
 
 
-def test_the_screen_has_the_command_that_trains(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    screens.proposal(finished)
-    said = capsys.readouterr().out.replace("\n", "")
-    assert f"schedule.from={finished / record.FILE}" in said
+def test_the_summary_has_the_options_to_train_with(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary.proposal(finished)
+    printed = capsys.readouterr().out.replace("\n", "")
     stages = len(record.read(finished, "proposal")["proposal"]["pressures"])
-    assert f"groups.count={stages} " in said
+    latents = {1: "10", 2: "5,5", 3: "4,3,3", 4: "3,3,2,2"}[stages]
+    assert f"schedule=auto schedule.path={finished / record.FILE} groups.latents=[{latents}]" in printed
 
 
 def _write(folder: Path, finished: Path, **changes: object) -> Path:
@@ -140,22 +141,22 @@ def _write(folder: Path, finished: Path, **changes: object) -> Path:
 
 
 def _auto(folder: Path, source: Path, *overrides: str) -> dict:
-    return run.train(*compose_run(folder, *PLAIN, "schedule=auto", f"schedule.from={source}", *overrides))
+    return run.train(*compose_run(folder, *PLAIN, "schedule=auto", f"schedule.path={source}", *overrides))
 
 
 def test_a_run_under_a_proposed_schedule(finished: Path, tmp_path: Path) -> None:
-    """The file's stages, not those of the experiment it stands on; and not another file's when it is resumed."""
+    """It has the stages of the file, not those of the experiment, and is not resumed with those of another file."""
     source = _write(tmp_path, finished)
     with pytest.raises(Interrupted):
         _auto(tmp_path / "run", source, *_send(17, signal.SIGTERM))
-    kept = source.read_text()
+    original = source.read_text()
     _write(tmp_path, finished, proposal={"epochs": [1, 2, 1], "pressures": [50, 10, 1]})
     with pytest.raises(DeftError, match=r"schedule.pressures: \[50, 20, 1\] -> \[50, 10, 1\]"):
         _auto(tmp_path / "run", source, "resume=true")
-    source.write_text(kept)
-    known = _auto(tmp_path / "run", source, "resume=true")
-    assert [(stage["step"], stage["pressure"]) for stage in known["stages"].values()] == [(12, 50), (36, 20), (48, 1)]
-    assert known["training"]["schedule"]["pressures"] == [50, 20, 1]
+    source.write_text(original)
+    outcome = _auto(tmp_path / "run", source, "resume=true")
+    assert [(stage["step"], stage["pressure"]) for stage in outcome["stages"].values()] == [(12, 50), (36, 20), (48, 1)]
+    assert outcome["training"]["schedule"]["pressures"] == [50, 20, 1]
 
 
 def test_thresholds_of_other_data_are_refused(finished: Path, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_thresholds_of_other_data_are_refused(finished: Path, tmp_path: Path) ->
 
 
 def test_custom_images_are_told_apart_by_their_digest(finished: Path, tmp_path: Path) -> None:
-    """All of them are called custom."""
+    """All of them have the name custom."""
     data = {"name": "custom", "images": 96, "shape": [3, 64, 64], "digest": "a"}
     schedule = Auto(_write(tmp_path, finished, data=data))
     schedule.check(data)
@@ -180,13 +181,13 @@ def test_custom_images_are_told_apart_by_their_digest(finished: Path, tmp_path: 
 
 
 def test_auto_refuses_what_it_cannot_read(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(DeftError, match=r"schedule.from should say where"):
-        auto()
-    with pytest.raises(DeftError, match=r"schedule.form is not a field of schedule=auto"):
-        auto(form="x")
+    with pytest.raises(DeftError, match=r"schedule.path is null: give the thresholds.json"):
+        Auto(None)
+    with pytest.raises(DeftError, match=r"schedule cannot be built from the configuration .*'form'"):
+        _auto(tmp_path / "run", finished, "+schedule.form=x")
     with pytest.raises(DeftError, match="there is no "):
         Auto(tmp_path / "nowhere.json")
-    with pytest.raises(DeftError, match="a file of kind proposal is needed"):
+    with pytest.raises(DeftError, match="is of kind anneal: give a file of kind proposal"):
         Auto(finished / "seed_0")
     _write(tmp_path, finished, proposal=None)
     with pytest.raises(DeftError, match="no proposal in it"):
@@ -199,5 +200,5 @@ def test_auto_refuses_what_it_cannot_read(finished: Path, tmp_path: Path) -> Non
 def test_another_schedule_is_refused(tmp_path: Path) -> None:
     base = [override for override in ANNEAL if not override.startswith("schedule.")]
     cfg, folder = compose_run(tmp_path, "schedule=piecewise", base=tuple(base), config="thresholds_propose")
-    with pytest.raises(DeftError, match="leave schedule=anneal as it is"):
+    with pytest.raises(DeftError, match="use schedule=anneal"):
         propose.propose(cfg, folder)

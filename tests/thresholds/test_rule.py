@@ -1,4 +1,4 @@
-"""Stages from thresholds: cases whose answer is plain, and what is said where it is not."""
+"""Stages from thresholds: cases with a clear answer, and the notices where the evidence is weak."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from deft_lightning import DeftError
 from deft_lightning.thresholds.crossing import Curve
-from deft_lightning.thresholds.rule import groups_for, lengths, notices, propose_stages, schedule
+from deft_lightning.thresholds.rule import groups_for, lengths, notices, propose_schedule, propose_stages
 from tests.helpers import correlation_eigenvalues
 from tests.thresholds.test_crossing import gaussian
 
@@ -26,7 +26,7 @@ def test_a_pressure_stands_in_every_gap() -> None:
     assert [stage.latents_above for stage in stages] == [[2, 2, 2], [3, 3, 3], [5, 5, 5]]
     assert all(stage.stable for stage in stages)
     assert stages[1].thresholds == [42, 40, 38]
-    assert notices(schedule(CLEAR, 1, 1000, 10)) == []
+    assert notices(propose_schedule(CLEAR, 1, 1000, 10)) == []
 
 
 def test_the_order_of_latents_and_seeds_does_not_matter() -> None:
@@ -35,7 +35,7 @@ def test_the_order_of_latents_and_seeds_does_not_matter() -> None:
 
 
 def test_a_stray_of_one_seed_is_no_stage() -> None:
-    """One latent of one seed at 20, between 38 and 9, joins the nearer neighbour: 38 is 1.9 and 9 is 2.2 times off."""
+    """One latent of one seed at 20, between 38 and 9, joins the nearer of them: the ratios are 1.9 and 2.2."""
     seeds = [[*CLEAR[0], 20.0], *CLEAR[1:]]
     stages = propose_stages(seeds)
     assert [len(stage.thresholds) for stage in stages] == [6, 4, 6]
@@ -45,7 +45,7 @@ def test_a_stray_of_one_seed_is_no_stage() -> None:
 
 
 def test_many_latents_of_one_seed_are_a_stray_like_one() -> None:
-    """Annealed fast, one factor may open all latents that are left; two of three seeds are a stage, one is none."""
+    """In a fast test, one factor may open all remaining latents: a stage if two of three seeds have it, not if one."""
     many = [20.0, 19.5, 19.0, 18.5]
     assert len(pressures([*CLEAR[0], *many], *CLEAR[1:])) == len(pressures(*CLEAR)) == 3
     assert len(pressures([*CLEAR[0], *many], [*CLEAR[1], 19.0], CLEAR[2])) == 4
@@ -54,11 +54,12 @@ def test_many_latents_of_one_seed_are_a_stray_like_one() -> None:
 def test_a_pressure_that_not_every_seed_supports_is_unstable() -> None:
     """The third seed has nothing below 20."""
     seeds = [CLEAR[0], CLEAR[1], CLEAR[2][:3]]
-    proposal = schedule(seeds, 1, 1000, 10)
+    proposal = propose_schedule(seeds, 1, 1000, 10)
     assert [stage["stable"] for stage in proposal["stages"]] == [True, False, True]
     assert not proposal["stable"]
-    (said,) = notices(proposal)
-    assert "the pressure of stage 2, 18.5, is unstable: 1 of 3 seeds have no thresholds on both of its sides" in said
+    (notice,) = notices(proposal)
+    assert "the pressure of stage 2, 18.5, is unstable: 1 of 3 seeds do not have thresholds" in notice
+    assert "both above and below it" in notice
 
 
 def quadrants() -> np.ndarray:
@@ -102,7 +103,7 @@ def test_images_of_two_factors_of_very_different_size_have_the_two_stages_they_s
 def test_a_continuum_is_one_stage_and_that_is_said() -> None:
     even = [[100 / 1.3**i for i in range(10)]] * 3
     assert pressures(*even) == [1.0]
-    assert "no gap separates the thresholds" in notices(schedule(even, 1, 1000, 10))[0]
+    assert "no gap separates the thresholds" in notices(propose_schedule(even, 1, 1000, 10))[0]
 
 
 def test_at_most_four_stages_the_widest_gaps_stay() -> None:
@@ -116,9 +117,9 @@ def test_what_the_test_cannot_resolve_is_one() -> None:
 
 
 def test_few_seeds_are_no_evidence() -> None:
-    proposal = schedule(CLEAR[:1], 1, 1000, 10)
+    proposal = propose_schedule(CLEAR[:1], 1, 1000, 10)
     assert not proposal["stable"]
-    assert notices(proposal) == ["1 seed(s) are no evidence that another seed gives the same: n=5 is."]
+    assert notices(proposal) == ["1 seed(s) cannot show whether other seeds give the same stages: use n=5."]
 
 
 def test_nothing_that_opens_is_an_error() -> None:
@@ -129,7 +130,7 @@ def test_nothing_that_opens_is_an_error() -> None:
 def test_lengths_add_up_and_the_last_stage_is_the_longest() -> None:
     assert lengths(1, 100) == [100]
     assert lengths(4, 265_000) == [22_083, 22_083, 22_083, 198_751]
-    proposal = schedule(CLEAR, 1, 8000, 10)
+    proposal = propose_schedule(CLEAR, 1, 8000, 10)
     assert (proposal["steps"], proposal["epochs"]) == ([1000, 1000, 6000], [100, 100, 600])
 
 

@@ -1,7 +1,8 @@
-"""Every experiment and sweep composes to what the paper and the public study have, and nonsense is refused."""
+"""Every experiment and sweep composes to the settings of the paper and the public study; nonsense is refused."""
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from deft_lightning import DeftError
 from deft_lightning.common.conf import config_folder
 from deft_lightning.evaluation.scores import NAMES, Settings
 from deft_lightning.launch.sweep import job_folder
+from deft_lightning.model.networks import Locatello
 from deft_lightning.training import config
 from tests.helpers import compose_run
 
@@ -29,7 +31,7 @@ METHODS = {
     "deft": "DEFT",
     "deft_tc": "DEFT (TC)",
 }
-STUDY = {  # REFERENCE: the values of the public study, and the field that takes them
+STUDY = {  # REFERENCE: the values of the public study (Locatello et al. 2019), and their field
     "beta_vae": ("schedule.pressure", [1, 2, 4, 6, 8, 16]),
     "annealed_vae": ("schedule.c_max", [5, 10, 25, 50, 75, 100]),
     "factor_vae": ("objective.gamma", [10, 20, 30, 40, 50, 100]),
@@ -50,6 +52,11 @@ def _compose(*overrides: str) -> DictConfig:
     return cfg
 
 
+def _label(cfg: DictConfig) -> str:
+    """What tables and figures call the method of `cfg`."""
+    return config.build_choices(cfg).method(cfg.method).label
+
+
 def _jobs(*overrides: str) -> list[list[str]]:
     """The overrides of every job that --multirun makes of a command line."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
@@ -62,16 +69,16 @@ def _jobs(*overrides: str) -> list[list[str]]:
 @pytest.mark.parametrize(("experiment", "data"), product(METHODS, DATA))
 def test_every_method_composes_with_every_data_set(experiment: str, data: str) -> None:
     cfg = _compose(f"+experiment={experiment}", f"data={data}")
-    choices = config.check(cfg)
-    assert choices.method == METHODS[experiment]
+    choices = config.build_choices(cfg)
+    assert choices.method().label == METHODS[experiment]
     assert sum(choices.groups.latents) == 10
     assert cfg.lr == 5e-4
 
 
 @pytest.mark.parametrize("experiment", [path.stem for path in (config_folder() / "experiment").glob("*.yaml")])
-def test_every_experiment_bears_its_own_name(experiment: str) -> None:
+def test_every_experiment_has_its_own_name(experiment: str) -> None:
     cfg = _compose(f"+experiment={experiment}")
-    config.check(cfg)
+    config.build_choices(cfg)
     assert cfg.name == experiment
 
 
@@ -85,8 +92,8 @@ def test_deft_takes_its_stages_from_table_1(experiment: str, data: str) -> None:
 @pytest.mark.parametrize("objective", ["factor_vae", "dip_vae_i", "dip_vae_ii", "beta_tcvae"])
 def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
     cfg = _compose("+experiment=color_dsprites", f"objective={objective}")
-    choices = config.check(cfg)
-    assert choices.method == f"DEFT ({METHODS[objective]})"
+    choices = config.build_choices(cfg)
+    assert choices.method().label == f"DEFT ({METHODS[objective]})"
     assert choices.schedule.stages == len(choices.groups) == 4
 
 
@@ -95,11 +102,11 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
     [
         (
             ("+experiment=deft", "objective=annealed_vae"),
-            "AnnealedVAE presses with a capacity, and the schedule",
+            "AnnealedVAE .*capacity.*pressure.*schedule=capacity",
         ),
         (
             ("+experiment=annealed_vae", "objective=beta_vae"),
-            "beta-VAE presses with a pressure, and the schedule",
+            "beta-VAE .*pressure.*capacity.*schedule=constant",
         ),
         (
             ("+experiment=deft", "groups.inactive=sometimes"),
@@ -107,9 +114,9 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
         ),
         (("+experiment=deft", "groups.gamma_on=loss"), "groups.gamma_on is 'loss': use one of learning_rate"),
         (("+experiment=deft", "groups.adam_at_switch=0"), "groups.adam_at_switch is 0: use one of kept, reset"),
-        (("+experiment=annealed_vae", "schedule.c_max=0"), "schedule.c_max is 0: give one number above 0"),
+        (("+experiment=annealed_vae", "schedule.c_max=0"), "schedule.c_max is 0: give a number above 0"),
         (("+experiment=beta_vae", "schedule.steps=null"), "schedule.epochs and schedule.steps are both null"),
-        (("+experiment=beta_vae", "schedule.steps=-5"), "schedule.steps is -5: give one number above 0"),
+        (("+experiment=beta_vae", "schedule.steps=-5"), "schedule.steps is -5: give a number above 0"),
         (("metrics.bins=1",), "metrics.bins is 1: give a whole number from 2 up"),
         (("metrics.each_stage=[mig,fid]",), "metrics.each_stage holds 'fid': give a list of mig, modularity"),
         (("metrics.at_end=dci",), "metrics.at_end holds 'dci': give a list of"),
@@ -120,7 +127,7 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
         (("metrics.votes=[true,1]",), "metrics.votes is .True, 1.: give the batches to train on and to test on"),
         (("metrics.each_stage=[[mig]]",), "metrics.each_stage holds .'mig'.: give a list of"),
         (("lr=nan",), "lr is nan: give a number above 0"),
-        (("+experiment=beta_vae", "schedule.steps=inf"), "schedule.steps is inf: give one number above 0"),
+        (("+experiment=beta_vae", "schedule.steps=inf"), "schedule.steps is inf: give a number above 0"),
         (("schedule.pressures=[nan,1,1,1]",), "schedule.pressures holds nan, which is not a number"),
         (("+trainer.accumulate_grad_batches=2",), "trainer.accumulate_grad_batches is not 1"),
         (("+metrics.points=5",), "metrics.points is not a field of the configuration"),
@@ -128,7 +135,7 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
 )
 def test_what_makes_no_sense_is_refused_with_a_reason(overrides: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence):
-        config.check(_compose(*overrides))
+        config.build_choices(_compose(*overrides))
 
 
 def test_the_paper_scores_all_five_and_full_scores_everything() -> None:
@@ -140,17 +147,19 @@ def test_the_paper_scores_all_five_and_full_scores_everything() -> None:
 
 
 def test_locatello_is_the_architecture_of_the_public_study() -> None:
-    cfg = _compose("+experiment=beta_vae", "groups=locatello")
-    assert (cfg.groups.width, list(cfg.groups.latents), cfg.lr) == ("wide", [10], 1e-4)
+    cfg = _compose("+experiment=beta_vae", "networks=locatello")
+    assert isinstance(config.build_choices(cfg).networks, Locatello)
+    assert (list(cfg.groups.latents), cfg.lr) == ([10], 1e-4)
 
 
 def test_capacity_rises_to_its_end() -> None:
-    schedule = config.check(_compose("+experiment=annealed_vae", "schedule.c_max=50")).schedule
-    assert [schedule.at(step, 11_520).pressure for step in (0, 50_000, 100_000, 299_999)] == [0, 25, 50, 50]
-    assert schedule.boundaries(11_520) == (300_000,)
-    short = config.check(_compose("+experiment=annealed_vae", "schedule.c_max=50", "scale.fraction=0.1")).schedule
-    assert short.boundaries(11_520) == (30_000,)
-    assert short.at(5_000, 11_520).pressure == pytest.approx(25)
+    overrides = ("+experiment=annealed_vae", "schedule.c_max=50")
+    whole = config.build_choices(_compose(*overrides)).schedule.timeline(11_520)
+    assert [whole.at(step).pressure for step in (0, 50_000, 100_000, 299_999)] == [0, 25, 50, 50]
+    assert whole.boundaries == (300_000,)
+    short = config.build_choices(_compose(*overrides, "scale.fraction=0.1")).schedule.timeline(11_520)
+    assert short.boundaries == (30_000,)
+    assert short.at(5_000).pressure == pytest.approx(25)
 
 
 def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
@@ -161,8 +170,9 @@ def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
         composed = [_compose(*job) for job in ours]
         assert [OmegaConf.select(cfg, field) for cfg in composed] == values
         assert {cfg.name for cfg in composed} == {"baselines"}  # one W&B group, one folder
-        assert {(cfg.groups.width, cfg.lr) for cfg in composed} == {("wide", 1e-4)}  # the study's network
-        assert {config.check(cfg).method for cfg in composed} == {METHODS[experiment]}
+        networks = {(type(config.build_choices(cfg).networks), cfg.lr) for cfg in composed}
+        assert networks == {(Locatello, 1e-4)}  # as in the study
+        assert {_label(cfg) for cfg in composed} == {METHODS[experiment]}
 
 
 @pytest.mark.parametrize(
@@ -178,8 +188,7 @@ def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
 )
 def test_multirun_of_a_figure_makes_all_its_runs(experiment: str, methods: dict[str, int], seeds: int) -> None:
     composed = [_compose(*job) for job in _jobs(f"+experiment={experiment}")]
-    found = [config.check(cfg).method for cfg in composed]
-    assert {method: found.count(method) for method in found} == methods
+    assert Counter(map(_label, composed)) == methods
     assert {cfg.seed for cfg in composed} == set(range(seeds))
     assert {cfg.name for cfg in composed} == {experiment}
     assert {cfg.data["_target_"].rpartition(".")[2] for cfg in composed} == {"DSprites"}
@@ -187,12 +196,12 @@ def test_multirun_of_a_figure_makes_all_its_runs(experiment: str, methods: dict[
 
 def test_the_methods_of_figure_13_train_equally_long() -> None:
     composed = [_compose(*job) for job in _jobs("+experiment=fig13_deft_tc")]
-    assert {config.check(cfg).schedule.boundaries(11_520)[-1] for cfg in composed} == {264_960}
+    assert {config.build_choices(cfg).schedule.timeline(11_520).length for cfg in composed} == {264_960}
 
 
-def test_a_variant_of_deft_bears_its_name() -> None:
+def test_a_variant_of_deft_is_named_after_it() -> None:
     variant = ("groups.inactive=frozen", "groups.adam_at_switch=reset")
-    assert config.check(_compose("+experiment=deft", *variant)).method == "DEFT, frozen, Adam reset"
+    assert _label(_compose("+experiment=deft", *variant)) == "DEFT, frozen, Adam reset"
 
 
 def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
@@ -201,10 +210,10 @@ def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
     assert len(jobs) == len(folders) == 7 * 4 * 10
     first = [_compose(*job) for job in jobs[::10]]  # one seed of each
     methods = {*METHODS.values()} - {"DEFT (TC)"}
-    assert {(config.check(cfg).method, cfg.data._target_) for cfg in first} == set(
+    assert {(_label(cfg), cfg.data._target_) for cfg in first} == set(
         product(methods, {cfg.data._target_ for cfg in first})
     )
-    deft = next(cfg for cfg in first if config.check(cfg).method == "DEFT" and "smallnorb" in cfg.data._target_)
+    deft = next(cfg for cfg in first if _label(cfg) == "DEFT" and "SmallNORB" in cfg.data._target_)
     assert (
         tuple(list(part) for part in (deft.groups.latents, deft.schedule.epochs, deft.schedule.pressures))
         == (TABLE_1["smallnorb"])
@@ -213,12 +222,12 @@ def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
 
 def test_the_small_sweep_is_deft_and_beta_vae_twice_at_quick_scale() -> None:
     jobs = [_compose(*job) for job in _jobs("+sweep=small")]
-    assert [(config.check(cfg).method, cfg.seed) for cfg in jobs] == list(product(["DEFT", "beta-VAE"], [0, 1]))
+    assert [(_label(cfg), cfg.seed) for cfg in jobs] == list(product(["DEFT", "beta-VAE"], [0, 1]))
     assert {cfg.scale.name for cfg in jobs} == {"quick"}
 
 
-def test_figure_5_goes_through_gamma() -> None:
+def test_figure_5_is_one_run_for_every_gamma() -> None:
     composed = [_compose(*job) for job in _jobs("+experiment=fig5_gamma")]
     assert [cfg.groups.gamma for cfg in composed] == [0, 0.01, 0.1, 0.2, 0.5, 1]
-    assert {cfg.trunk.folder for cfg in composed} == {"multirun_outputs/fig5_gamma/trunk/seed0"}
+    assert {cfg.shared_stages.folder for cfg in composed} == {"multirun_outputs/fig5_gamma/shared_stages/seed0"}
     assert {tuple(cfg.schedule.pressures) for cfg in composed} == {(70, 30)}

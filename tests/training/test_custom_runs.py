@@ -1,4 +1,4 @@
-"""The user's own images, from files to scores: labelled on a grid, labelled otherwise, and not labelled."""
+"""Runs on the user's own images: labelled on a full grid, labelled otherwise, and without labels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from PIL import Image
 from deft_lightning import DeftError
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.training import run
-from tests.helpers import PLAIN, TinySprites, compose_run
-from tests.training.test_resume import _send as send_signal
+from tests.helpers import BARE, TinySprites, compose_run, send_signal
 
 OVERRIDES = (
     "data=custom",
@@ -24,7 +23,7 @@ OVERRIDES = (
     "scale.fraction=1",
     "trainer=cpu",
     "logger=csv",
-    *PLAIN,
+    *BARE,
 )
 
 
@@ -40,7 +39,7 @@ def _train(path: Path, folder: Path, *more: str) -> dict:
 
 def test_labels_on_a_full_grid_are_scored(tmp_path: Path) -> None:
     labels = TinySprites().space.factors(torch.arange(96)).numpy()
-    order = np.random.default_rng(0).permutation(96)  # a grid is found in any order
+    order = np.random.default_rng(0).permutation(96)  # a grid is recognised in any order
     np.savez(tmp_path / "grid.npz", images=_pixels()[order], factors=labels[order])
     outcome = _train(tmp_path / "grid.npz", tmp_path / "run")
     assert outcome["data"]["factor_sizes"] == [2, 3, 4, 4]
@@ -52,7 +51,7 @@ def test_labels_without_a_grid_are_scored_by_rows(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", images=_pixels(90), factors=labels[:90])
     outcome = _train(tmp_path / "rows.npz", tmp_path / "run")
     assert outcome["data"]["factor_sizes"] == []
-    assert outcome["boundaries"] == [11, 22, 33, 44]  # the last, short batch of 90 images is left out
+    assert outcome["boundaries"] == [11, 22, 33, 44]  # 90 images are 11 batches of 8; the rest is dropped
     assert 0 <= outcome["stages"]["stage_4"]["scores"]["mig"] <= 1
 
 
@@ -69,8 +68,7 @@ def test_a_folder_without_labels_is_trained_and_the_scores_that_need_them_skippe
         "reconstruction",
         "total_correlation",
     ]
-    log = (tmp_path / "run" / "metrics.csv").read_text()
-    assert "score/mig" not in log
+    assert "score/mig" not in (tmp_path / "run" / "metrics.csv").read_text()
 
 
 def test_a_run_is_not_resumed_on_a_replaced_file(tmp_path: Path) -> None:

@@ -1,39 +1,33 @@
-"""Two processes that train one model through gloo, against one with the same global batch."""
+"""Two processes that train one model through gloo, compared with one process and the same global batch."""
 
 from __future__ import annotations
 
 import csv
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
 from deft_lightning import DeftError
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
-from deft_lightning.training import run
-from tests.helpers import PLAIN, compose_run
+from deft_lightning.training import config, run
+from deft_lightning.training.distributed import fit
+from tests.conftest import MakeOnce
+from tests.helpers import PLAIN, compose_run, send_signal
 
-# Slow: every one of the two processes imports torch and Lightning anew.
+# Slow: each of the two processes imports torch and Lightning again.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not distributed.is_gloo_available(), reason="needs gloo"),
 ]
 SHORT = (*PLAIN, "schedule.epochs=[0.34,0.34,0.34,0.34]", "trainer.log_every_n_steps=1")  # 16 steps, with colours
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1")
-
-
-def _parts(folder: Path) -> list[list[float]]:
-    """The logged parts of every step's loss."""
-    with (folder / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    keys = [key for key in rows[0] if key.startswith("train/")]
-    return [[float(row[key]) for key in keys] for row in rows if row["train/loss"]]
-
-
 OBJECTIVES = {
     "deft": (),
     "deft_tc": ("objective=deft_tc",),
@@ -42,51 +36,87 @@ OBJECTIVES = {
 }
 
 
+BROKEN = {"broken": ("data._target_=tests.helpers.BrokenSprites", "+data.after=5")}
+
+
+def fit_each(cfg: DictConfig, root: Path, configurations: dict[str, Any]) -> None:
+    """Train every one of `configurations`, {name: fields}, in the folder `root`/name.
+
+    Several of them in the same two processes, since these take longer to start than to train.
+    """
+    for name, fields in configurations.items():
+        one = OmegaConf.create(fields)
+        assert isinstance(one, DictConfig)
+        start = run.Start(run_id=name, checkpoint=None, first_step=0, resumed=False)
+        run._fit(one, root / name, config.build_choices(one), start)
+
+
+@pytest.fixture(scope="session")
+def two_processes(make_once: MakeOnce) -> Path:
+    """A folder with one run of two processes for every objective, and a last one that fails; its error is in a file."""
+
+    def train(root: Path) -> None:
+        overrides = OBJECTIVES | BROKEN
+        composed = {name: compose_run(root, *SHORT, *overrides[name], *DDP)[0] for name in overrides}
+        configurations = {name: OmegaConf.to_container(cfg, resolve=True) for name, cfg in composed.items()}
+        try:
+            fit(fit_each, 2, composed["deft"], root, configurations)
+        except DeftError as error:
+            (root / "error").write_text(f"{type(error).__name__}: {error}")
+
+    return make_once("two_processes", train)
+
+
+def _parts(folder: Path) -> list[list[float]]:
+    """The logged parts of the loss of every step."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    keys = [key for key in rows[0] if key.startswith("train/")]
+    return [[float(row[key]) for key in keys] for row in rows if row["train/loss"]]
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_two_processes_are_one_with_the_same_global_batch(objective: str, tmp_path: Path) -> None:
-    overrides = (*SHORT, *OBJECTIVES[objective])
-    one = run.train(*compose_run(tmp_path / "one", *overrides))
-    two = run.train(*compose_run(tmp_path / "two", *overrides, *DDP))
+def test_two_processes_are_one_with_the_same_global_batch(objective: str, two_processes: Path, tmp_path: Path) -> None:
+    one = run.train(*compose_run(tmp_path / "one", *SHORT, *OBJECTIVES[objective]))
+    two = results.read(two_processes / objective)
     assert two["status"] == "finished"
-    ours, theirs = torch.tensor(_parts(tmp_path / "two")), torch.tensor(_parts(tmp_path / "one"))
+    ours, theirs = torch.tensor(_parts(two_processes / objective)), torch.tensor(_parts(tmp_path / "one"))
     assert len(theirs) == one["steps"] == 16
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     for name, stage in one["stages"].items():
         assert two["stages"][name]["scores"] == pytest.approx(stage["scores"], rel=1e-5, abs=1e-5)
 
 
-def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    run.train(*compose_run(tmp_path / "whole", *SHORT, *DDP))
-    stop = ("+callbacks.signal._target_=tests.training.test_resume.Signal", "+callbacks.signal.step=6",
-            f"+callbacks.signal.number={int(signal.SIGTERM)}")  # fmt: skip
+def test_a_stopped_run_resumes_and_ends_as_one_that_was_not_stopped(two_processes: Path, tmp_path: Path) -> None:
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 7: resume=true goes on"):
-        run.train(*compose_run(tmp_path / "run", *SHORT, *DDP, *stop))
+    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 7: resume=true continues from there"):
+        run.train(*compose_run(tmp_path / "run", *SHORT, *DDP, *send_signal(6, signal.SIGTERM)))
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     assert results.read(tmp_path / "run")["status"] == "interrupted"
     run.train(*compose_run(tmp_path / "run", *SHORT, *DDP, "resume=true"))
-    whole, resumed = (read_checkpoint(tmp_path / n / "checkpoints" / "last.ckpt") for n in ("whole", "run"))
+    folders = (two_processes / "deft", tmp_path / "run")
+    whole, resumed = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in folders)
     assert resumed["global_step"] == 16
     for name, value in whole["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], value), name
 
 
-def test_what_one_process_says_when_it_fails_is_the_reason(tmp_path: Path) -> None:
-    broken = ("data._target_=tests.helpers.BrokenSprites", "+data.after=5")
-    with pytest.raises(DeftError, match=r"the loss is nan at step 6 in stage 2"):
-        run.train(*compose_run(tmp_path / "run", *SHORT, *DDP, *broken))
-    known = results.read(tmp_path / "run")
-    assert (known["status"], known["reason"][:15]) == ("failed", "the loss is nan")
+def test_the_reason_is_that_of_the_process_that_failed(two_processes: Path) -> None:
+    assert (two_processes / "error").read_text().startswith("Diverged: the loss is nan at step 6 in stage 2")
+    outcome = results.read(two_processes / "broken")
+    assert (outcome["status"], outcome["reason"][:15]) == ("diverged", "the loss is nan")
 
 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
         (("trainer.devices=auto",), "trainer.devices is 'auto': give the number of processes"),
-        (("trainer.devices=3",), "batch_size is 8, which does not divide among 3 processes"),
+        (("trainer.devices=3",), "batch_size is 8: give a multiple of trainer.devices, which is 3"),
     ],
 )
-def test_what_cannot_be_shared_out_is_refused(overrides: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+def test_what_cannot_be_divided_among_processes_is_refused(
+    overrides: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
     with pytest.raises(DeftError, match=sentence):
         run.train(*compose_run(tmp_path / "run", *SHORT, *DDP, *overrides))
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The package as a library: a few lines, and a trainer of the user's own."""
+"""The package as a library: modules trained with a plain `pl.Trainer`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize("plain", [False, True], ids=["FactorDataModule", "DataLoader"])
 def test_trains_with_a_plain_trainer(plain: bool, images: torch.Tensor, tmp_path: Path) -> None:
-    """On a data module, or on any loader of image tensors: the error falls far below that of a grey image."""
+    """On a data module or any loader of image tensors: the error falls far below that of a grey image."""
     module = DEFT(Groups([3, 3]), Piecewise([3, 3], [4, 1]), BetaVAE(), image_shape=(1, 64, 64), lr=2e-3)
     before = _error(module, images)
-    assert before == pytest.approx(4096 * 0.6931, rel=0.05)  # nothing is known: ln 2 a pixel
+    assert before == pytest.approx(4096 * 0.6931, rel=0.05)  # untrained: ln 2 nats a pixel
     data = DataLoader(images, batch_size=8) if plain else FactorDataModule(TinySprites(), batch_size=8)  # type: ignore[arg-type]
     plain_trainer(tmp_path, max_epochs=6).fit(module, data)
     assert module.steps_per_epoch == 12
-    assert module.boundaries == (36, 72)
+    assert module.timeline.boundaries == (36, 72)
     assert module.global_step == 72
     assert _error(module, images) < 0.5 * before
 
@@ -75,7 +75,7 @@ def test_everything_public_can_be_imported() -> None:
 def test_compiled_and_eager_losses_and_gradients_are_equal(images: torch.Tensor) -> None:
     eager, compiled = tiny_module(), tiny_module(compiled=True)
     noise = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
-    for pressure in (160.0, 1.0):  # a new pressure compiles nothing anew
+    for pressure in (160.0, 1.0):  # another pressure does not compile again
         losses = [m.compute_loss(images[:8], noise, torch.tensor(pressure)) for m in (eager, compiled)]
         for name, value in losses[0].parts.items():
             torch.testing.assert_close(losses[1].parts[name], value, rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The table of logged keys against what objectives, scores and runs log, in metrics.csv and in an offline W&B run."""
+"""The table of logged keys is what objectives, scores and runs log, to metrics.csv and to an offline W&B run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from omegaconf import OmegaConf
 
 from deft_lightning.common import results
 from deft_lightning.common.conf import config_folder
+from deft_lightning.common.method import Method
 from deft_lightning.dashboard import GROUPED_BY
 from deft_lightning.evaluation import scores as scoring
 from deft_lightning.training import config, run
 from deft_lightning.training.logged_keys import KEYS, find, markdown
+from tests.conftest import MakeOnce
 from tests.helpers import TINY_BATCH, UNLABELLED, TinySprites, compose_run
 from tests.model.objectives.batches import make_batch
 from tests.offline_run import OfflineRun, without_wandb
 
 
 def test_the_page_is_the_table() -> None:
-    page = Path(__file__).parents[1] / "docs" / "logged_keys.md"
+    page = Path(__file__).parents[2] / "docs" / "logged_keys.md"
     assert page.read_text() == markdown(), "python -m deft_lightning.training.logged_keys > docs/logged_keys.md"
 
 
@@ -48,9 +50,9 @@ def test_the_parts_of_every_objective_are_in_the_table(file: str) -> None:
     if objective.learns:
         parts |= objective.update(batch.sample, torch.Generator().manual_seed(0))
     logged = {f"train/{name}" if value.dim() == 0 else f"train/{name}_<latent>" for name, value in parts.items()}
-    own = [key.pattern for key in KEYS if not key.objectives or objective.label in key.objectives]
-    assert logged == {pattern for pattern in own if pattern.startswith("train/")}
-    assert [pattern for pattern in own if pattern in ("pressure", "capacity")] == [objective.quantity]
+    patterns = [key.pattern for key in KEYS if not key.objectives or objective.label in key.objectives]
+    assert logged == {pattern for pattern in patterns if pattern.startswith("train/")}
+    assert [pattern for pattern in patterns if pattern in ("pressure", "capacity")] == [objective.quantity]
 
 
 def test_every_score_is_in_the_table() -> None:
@@ -62,7 +64,7 @@ def test_every_score_is_in_the_table() -> None:
 
 
 class Tiny(NamedTuple):
-    """A run of a few steps: its overrides, and what it is."""
+    """A run of a few steps: its overrides, and what its method is called."""
 
     overrides: tuple[str, ...]
     label: str
@@ -111,7 +113,7 @@ RUNS = {
 
 
 def documented(folder: Path, tiny: Tiny, logger: str) -> set[str]:
-    """The keys that the table says such a run logs."""
+    """The keys that such a run logs according to the table."""
     callbacks = OmegaConf.load(folder / "config.yaml").callbacks
     scores = {"reconstruction", "kl"} | {name for metric in tiny.metrics for name in scoring.score_names(metric)}
     values = {
@@ -119,7 +121,7 @@ def documented(folder: Path, tiny: Tiny, logger: str) -> set[str]:
         "<group>": [str(i + 1) for i in range(tiny.groups)],
         "<factor>": tiny.factors,
     }
-    found: set[str] = set()
+    keys: set[str] = set()
     for key in KEYS:
         section, _, name = key.pattern.partition("/")
         if (
@@ -134,35 +136,33 @@ def documented(folder: Path, tiny: Tiny, logger: str) -> set[str]:
         for placeholder, options in values.items():
             if placeholder in key.pattern:
                 names = [text.replace(placeholder, option) for text in names for option in options]
-        found |= set(names)
-    return found
+        keys |= set(names)
+    return keys
 
 
 Trained = tuple[Path, Tiny]
 
 
-@pytest.fixture(scope="module")
-def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
-    """Trains a run of `RUNS`, logging to an offline W&B run as well, once."""
+@pytest.fixture(scope="session")
+def train(make_once: MakeOnce) -> Callable[[str], Trained]:
+    """Trains a run of `RUNS` once, logging to an offline W&B run as well."""
     pytest.importorskip("wandb")
     pytest.importorskip("lightgbm")  # the reference estimator of DCI takes most of a minute
-    known: dict[str, Trained] = {}
 
     def train(name: str) -> Trained:
-        if name not in known:
-            folder = tmp_path_factory.mktemp("keys") / "run"
+        def make(folder: Path) -> None:
             experiment, *others = RUNS[name].overrides
             base = (experiment, *DATA, *others)
             with pytest.MonkeyPatch.context() as patch:
                 without_wandb(patch, folder.parent)
                 run.train(*compose_run(folder, base=base, config=RUNS[name].config))
-            known[name] = folder, RUNS[name]
-        return known[name]
+
+        return make_once(f"keys_{name.replace(' ', '_')}", make), RUNS[name]
 
     return train
 
 
-# Slow: every run is a second or two of training, of scores and pictures, and of starting W&B.
+# Slow: every run takes some seconds of training, of scores and pictures, and of starting W&B.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_metrics_csv_has_the_keys_of_the_table_and_no_other(name: str, train: Callable[[str], Trained]) -> None:
@@ -187,7 +187,7 @@ def test_an_offline_wandb_run_has_the_keys_of_the_table_and_no_other(name: str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_the_wandb_run_knows_its_configuration_group_tags_and_method(name: str, train: Callable[[str], Trained]):
+def test_the_wandb_run_has_its_configuration_group_tags_and_method(name: str, train: Callable[[str], Trained]):
     folder, tiny = train(name)
     (path,) = (folder / "wandb").glob("offline-run-*")
     offline, saved = OfflineRun(path), OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
@@ -199,6 +199,6 @@ def test_the_wandb_run_knows_its_configuration_group_tags_and_method(name: str, 
     assert "${" not in json.dumps(offline.config)
     grouped = [OmegaConf.select(OmegaConf.create(offline.config), field) for field in GROUPED_BY]
     assert grouped == ["tiny, rendered", "smoke", tiny.method]
-    assert offline.config["method"] == results.read(folder)["method"]
+    assert offline.config["method"] == Method.of_record(results.read(folder)["method"]).label
     assert offline.run.run_group == OmegaConf.load(folder / "config.yaml").sweep.name
     assert sorted(offline.run.tags) == ["one", "two"]

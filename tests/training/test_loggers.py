@@ -1,4 +1,4 @@
-"""What the loggers hold after a run, read back from their files."""
+"""The numbers and pictures that the loggers keep of a run, read back from their files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.training import config, loggers, run
 from deft_lightning.training.loggers import ResumableCSVLogger
-from tests.helpers import compose_run
+from tests.helpers import compose_run, send_signal
 from tests.offline_run import OfflineRun, without_wandb
 
 FACTORS = ("shape", "scale", "posX", "posY")
@@ -43,7 +43,7 @@ FIRST_SESSION = [
     (0, {"stage": 1.0, "pressure": 70.0}),
     (1, {"train/loss": 5.0}),
     (3, {"train/loss": 4.0}),
-    (4, {"score/mig": 0.1}),  # after four steps: the checkpoint is of this moment
+    (4, {"score/mig": 0.1}),  # after four steps, when the checkpoint is saved
     (4, {"stage": 2.0, "pressure": 30.0}),
     (4, {"train/loss": 3.9}),  # of the fifth step
     (5, {"train/loss": 3.0}),
@@ -117,13 +117,11 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Offli
         "trainer.log_every_n_steps=1",
         "callbacks.traversals.columns=3",
     )
-    stop = ("+callbacks.signal._target_=tests.training.test_resume.Signal", "+callbacks.signal.step=4",
-            f"+callbacks.signal.number={int(signal.SIGTERM)}")  # fmt: skip
     after = []
     with pytest.MonkeyPatch.context() as patch:
         without_wandb(patch, folder.parent)
         with pytest.raises(Interrupted):
-            run.train(*compose_run(folder, *overrides, *stop))
+            run.train(*compose_run(folder, *overrides, *send_signal(4, signal.SIGTERM)))
         after.append(wandb.run)
         first = set((folder / "wandb").glob("offline-run-*"))
         run.train(*compose_run(folder, *overrides, "resume=true"))
@@ -189,7 +187,7 @@ def test_wandb_has_the_pictures(sessions) -> None:
                 assert stored.read_bytes().startswith(b"\x89PNG")
 
 
-def test_wandb_knows_the_configuration_the_group_and_the_tags(sessions) -> None:
+def test_wandb_has_the_configuration_the_group_and_the_tags(sessions) -> None:
     folder, both, _ = sessions
     for session in both:
         assert session.run.project == "deft_lightning"

@@ -1,135 +1,211 @@
-"""A run that was stopped or killed goes on as if nothing had happened."""
+"""A run that was stopped, killed or ended early is resumed, and ends as if nothing had happened."""
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 
-from deft_lightning import DeftError
+from deft_lightning import DeftError, __main__
 from deft_lightning.common import results
-from deft_lightning.common.errors import Interrupted
+from deft_lightning.common.errors import Diverged, Incomplete, Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
-from deft_lightning.training import run
-from tests.helpers import PLAIN, compose_run
+from deft_lightning.training import run, run_folder
+from tests.conftest import MakeOnce
+from tests.helpers import BARE, PLAIN, TINY, compose_run, send_signal
+from tests.training.conftest import Copy
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-
-class Signal(pl.Callback):
-    """Sends this process a signal in the middle of a step."""
-
-    def __init__(self, step: int, number: int) -> None:
-        self.step, self.number = step, number
-
-    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), self.number)
-
-
-def _send(step: int, number: signal.Signals) -> tuple[str, ...]:
-    return ("+callbacks.signal._target_=tests.training.test_resume.Signal", f"+callbacks.signal.step={step}",
-            f"+callbacks.signal.number={int(number)}")  # fmt: skip
+_send = send_signal
 
 
 def _last(folder: Path) -> dict:
     return read_checkpoint(folder / "checkpoints" / "last.ckpt")
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "uninterrupted"
-    run.train(*compose_run(folder, *PLAIN))
-    return folder
-
-
-def _assert_equal_to_the_bit(resumed: Path, uninterrupted: Path) -> None:
-    ours, theirs = _last(resumed), _last(uninterrupted)
+def _assert_equal_to_the_bit(resumed: Path, whole: Path) -> None:
+    ours, theirs = _last(resumed), _last(whole)
     assert ours["global_step"] == theirs["global_step"] == 48
     for name, value in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], value), name
     for index, state in theirs["optimizer_states"][0]["state"].items():
         for key, value in state.items():
             assert torch.equal(ours["optimizer_states"][0]["state"][index][key], value), (index, key)
-    mine, other = results.read(resumed), results.read(uninterrupted)
-    assert mine["stages"] == other["stages"]
-    assert mine["status"] == "finished"
+    resumed_results, whole_results = results.read(resumed), results.read(whole)
+    assert resumed_results["stages"] == whole_results["stages"]
+    assert (resumed_results["status"], resumed_results["steps"]) == ("finished", 48)
+
+
+# --- Stopped by a signal ---
+
+
+def _losses(folder: Path) -> list[str]:
+    """The step and the loss of every row of metrics.csv that has a loss."""
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    step, loss = (lines[0].split(",").index(name) for name in ("step", "train/loss"))
+    rows = [line.split(",") for line in lines[1:]]
+    return [f"{row[step]} {row[loss]}" for row in rows if row[loss]]
+
+
+def test_stopped_and_resumed_equals_uninterrupted(stopped: Path, uninterrupted: Path, copy: Copy) -> None:
+    interrupted = results.read(stopped)
+    assert (interrupted["status"], interrupted["steps"]) == ("interrupted", 18)
+    assert interrupted["reason"] == "the run was stopped by SIGTERM at step 18: resume=true continues from there."
+    assert _last(stopped)["global_step"] == 18
+    folder = copy(stopped)
+    run.train(*compose_run(folder, *PLAIN, "resume=true"))
+    _assert_equal_to_the_bit(folder, uninterrupted)
+    assert results.read(folder)["run_id"] == interrupted["run_id"]
+    assert _losses(folder) == _losses(uninterrupted)  # metrics.csv has every row once
 
 
 @pytest.mark.parametrize(
     ("step", "number"),
     [
-        (17, signal.SIGTERM),  # in the middle of stage 2 and of an epoch
         (17, signal.SIGINT),
+        (17, signal.SIGHUP),  # a closed terminal
         (23, signal.SIGTERM),  # the last step of an epoch and of a stage
-        (24, signal.SIGTERM),  # the first of the next
+        (24, signal.SIGTERM),  # the first step of the next
     ],
 )
-def test_stopped_and_resumed_equals_uninterrupted(
+def test_every_signal_at_every_place_stops_after_the_step(
     step: int, number: signal.Signals, uninterrupted: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    handlers = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(Interrupted, match=f"stopped by {number.name} at step {step + 1}: resume=true"):
-        run.train(*compose_run(folder, *PLAIN, *_send(step, number)))
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-    known = results.read(folder)
-    assert (known["status"], known["steps"]) == ("interrupted", step + 1)
+        run.train(*compose_run(folder, *PLAIN, *send_signal(step, number)))
+    assert [signal.getsignal(one) for one in SIGNALS] == handlers
+    outcome = results.read(folder)
+    assert (outcome["status"], outcome["steps"], _last(folder)["global_step"]) == ("interrupted", step + 1, step + 1)
     run.train(*compose_run(folder, *PLAIN, "resume=true"))
     _assert_equal_to_the_bit(folder, uninterrupted)
-    assert results.read(folder)["run_id"] == known["run_id"]
 
 
-def test_killed_run_goes_on_from_its_last_checkpoint(uninterrupted: Path, tmp_path: Path) -> None:
-    """SIGKILL leaves no time to save: the run goes on from the checkpoint of every 5 steps, and ends the same."""
+def test_a_hang_up_that_is_ignored_as_under_nohup_stops_nothing(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run.train(*compose_run(tmp_path / "run", *BARE, *send_signal(17, signal.SIGHUP)))
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    outcome = results.read(tmp_path / "run")
+    assert (outcome["status"], outcome["steps"]) == ("finished", 48)
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(uninterrupted: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no time to save: the run resumes from the checkpoint of every 5 steps, and ends the same."""
     folder = tmp_path / "run"
-    overrides = [*PLAIN, *_send(17, signal.SIGKILL), "callbacks.checkpoints.every_n_steps=5"]
+    overrides = [*PLAIN, *send_signal(17, signal.SIGKILL), "callbacks.checkpoints.every_n_steps=5"]
     code = (
-        "from pathlib import Path; from deft_lightning import run; from tests.helpers import compose_run; "
+        "from pathlib import Path; from deft_lightning.training import run; from tests.helpers import compose_run; "
         f"run.train(*compose_run(Path({str(folder)!r}), *{overrides!r}))"
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert results.read(folder)["status"] == "running"  # nobody could write that it is not
+    assert results.read(folder)["status"] == "running"  # there was no time to write anything else
     assert _last(folder)["global_step"] == 15
     run.train(*compose_run(folder, *PLAIN, "resume=true"))
     _assert_equal_to_the_bit(folder, uninterrupted)
 
 
-def test_a_run_killed_after_its_last_step_is_finished_by_resuming_it(uninterrupted: Path, tmp_path: Path) -> None:
-    """Its last checkpoint is saved, and its results say that it is running."""
-    folder = tmp_path / "run"
-    shutil.copytree(uninterrupted, folder)
+def test_a_run_killed_after_its_last_step_is_finished_by_resuming_it(uninterrupted: Path, copy: Copy) -> None:
+    """Its last checkpoint is saved, but results.json says that it is running."""
+    folder = copy(uninterrupted)
     seconds = results.read(folder)["timings"]["train_seconds"]
     results.update(folder, status="running")
     run.train(*compose_run(folder, *PLAIN, "resume=true"))
     _assert_equal_to_the_bit(folder, uninterrupted)
-    known = results.read(folder)
-    assert known["steps"] == 48
-    assert seconds <= known["timings"]["train_seconds"] < seconds + 60
+    assert seconds <= results.read(folder)["timings"]["train_seconds"] < seconds + 60
     assert (folder / "metrics.csv").read_text() == (uninterrupted / "metrics.csv").read_text()
 
 
-def test_metrics_csv_has_every_row_once(uninterrupted: Path, tmp_path: Path) -> None:
+# --- Ended early by the trainer ---
+
+
+EARLY_ENDS = {
+    "should_stop": ("+callbacks.stop._target_=tests.helpers.StopAfter", "+callbacks.stop.steps=17"),
+    "max_time": (
+        "+trainer.max_time=00:00:00:01",
+        "+callbacks.pause._target_=tests.helpers.Pause",
+        "+callbacks.pause.seconds=0.15",  # 48 steps take at least 7 seconds
+    ),
+    "fast_dev_run": ("+trainer.fast_dev_run=true",),
+}
+STEPS = {"should_stop": [17], "max_time": list(range(1, 48)), "fast_dev_run": [1]}
+"""The steps at which these runs may end."""
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`python -m deft_lightning`, called in this process and a folder of its own; returns the error that ends it."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*overrides: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["deft_lightning", *TINY, *BARE, "hydra.run.dir=run", *overrides])
+        OmegaConf.clear_cache(OmegaConf.create())
+        with pytest.raises(SystemExit) as end:
+            __main__.main()
+        assert isinstance(end.value.code, str)  # printed to stderr; the exit status is 1
+        return end.value.code
+
+    return call
+
+
+@pytest.mark.parametrize("limit", EARLY_ENDS)
+def test_a_run_that_ends_before_its_last_step_is_interrupted_and_resumable(
+    limit: str, command: Callable[..., str], make_once: MakeOnce, tmp_path: Path
+) -> None:
+    bare = make_once("bare", lambda folder: run.train(*compose_run(folder, *BARE)))
     folder = tmp_path / "run"
-    with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *PLAIN, *_send(17, signal.SIGTERM)))
-    run.train(*compose_run(folder, *PLAIN, "resume=true"))
+    sentence = command(*EARLY_ENDS[limit])
+    assert re.fullmatch(r"error: the trainer stopped at step \d+ of 48 .*\.", sentence)
+    outcome = results.read(folder)
+    assert outcome["status"] == "interrupted"
+    assert outcome["reason"] == sentence.removeprefix("error: ")
+    assert f"at step {outcome['steps']} of 48" in outcome["reason"]
+    assert outcome["steps"] in STEPS[limit]
+    assert _last(folder)["global_step"] == outcome["steps"]
+    run.train(*compose_run(folder, *BARE, "resume=true"))
+    _assert_equal_to_the_bit(folder, bare)
 
-    def losses(path: Path) -> list[str]:
-        lines = (path / "metrics.csv").read_text().splitlines()
-        step, loss = (lines[0].split(",").index(name) for name in ("step", "train/loss"))
-        rows = [line.split(",") for line in lines[1:]]
-        return [f"{row[step]} {row[loss]}" for row in rows if row[loss]]
 
-    assert losses(folder) == losses(uninterrupted)
+def test_a_run_stopped_by_a_limit_says_so_in_python_too(tmp_path: Path) -> None:
+    stop = ("+callbacks.stop._target_=tests.helpers.StopAfter", "+callbacks.stop.steps=5")
+    with pytest.raises(Incomplete, match="the trainer stopped at step 5 of 48") as caught:
+        run.train(*compose_run(tmp_path / "run", *BARE, *stop))
+    assert not isinstance(caught.value, Interrupted)  # no signal was sent
+
+
+# --- What cannot be resumed ---
+
+
+def test_a_run_that_diverged_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not resumed where it is named, and resume=true takes the earlier, interrupted run instead."""
+    monkeypatch.chdir(tmp_path)
+    interrupted, diverged = (Path("outputs/tiny") / f"2020-01-0{day}_00-00-00_seed0" for day in (1, 2))
+    with pytest.raises(Diverged, match="the loss is nan at step 16"):
+        run.train(*compose_run(diverged, *BARE, "data._target_=tests.helpers.BrokenSprites", "+data.after=15"))
+    assert results.read(diverged)["status"] == "diverged"
+    before = (diverged / "results.json").read_text()
+    with pytest.raises(DeftError, match=r"^the run in .*seed0 has diverged, and would again: [^.]*\.$"):
+        run.train(
+            *compose_run(diverged, *BARE, "data._target_=tests.helpers.BrokenSprites", "+data.after=15", "resume=true")
+        )
+    assert (diverged / "results.json").read_text() == before
+    assert Path(run_folder.choose("tiny", 0, True)).name == run_folder.NOTHING_TO_RESUME
+    results.update(interrupted, status="interrupted")
+    assert Path(run_folder.choose("tiny", 0, True)) == interrupted
 
 
 @pytest.mark.parametrize(
@@ -138,35 +214,31 @@ def test_metrics_csv_has_every_row_once(uninterrupted: Path, tmp_path: Path) -> 
         (("seed=1",), r"other settings \(seed: 0 -> 1\)"),
         (("groups.gamma=0.5", "lr=0.001"), r"groups.gamma: 0.1 -> 0.5; lr: 0.0005 -> 0.001"),
         (("schedule.pressures=[160,105,30,2]",), r"schedule.pressures: \[160, 105, 30, 1\] -> \[160, 105, 30, 2\]"),
+        (("trainer.precision=bf16-mixed",), r"trainer.precision: 32-true -> bf16-mixed"),
+        (("objective=dip_vae_ii",), r"objective.name: beta_vae -> dip_vae_ii"),
     ],
 )
-def test_resume_with_other_settings_says_what_differs(changes, sentence: str, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *PLAIN, *_send(3, signal.SIGTERM)))
-    kept = (folder / "checkpoints" / "last.ckpt").read_bytes()
+def test_resume_with_other_settings_says_what_differs(changes, sentence: str, stopped: Path, copy: Copy) -> None:
+    folder = copy(stopped)
     with pytest.raises(DeftError, match=sentence):
         run.train(*compose_run(folder, *PLAIN, "resume=true", *changes))
-    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == kept
+    for name in ("checkpoints/last.ckpt", "results.json", "config.yaml"):
+        assert (folder / name).read_bytes() == (stopped / name).read_bytes()
 
 
-def test_resume_on_other_pixels_is_refused(tmp_path: Path) -> None:
-    """source=auto may find a file that was not there when the run began: the two must not be mixed."""
-    folder = tmp_path / "run"
-    with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *PLAIN, *_send(3, signal.SIGTERM)))
-    results.update(folder, data={"source": "official"})
-    with pytest.raises(DeftError, match="began on images whose source is official, and now it is rendered"):
+def test_resume_on_other_pixels_is_refused(stopped: Path, copy: Copy) -> None:
+    """source=auto may use a file that was not there when the run began: the two must not be mixed."""
+    folder = copy(stopped)
+    results.update(folder, data={"source": "painted"})
+    with pytest.raises(DeftError, match="began on images whose source is painted, and now it is rendered"):
         run.train(*compose_run(folder, *PLAIN, "resume=true"))
 
 
-def test_damaged_and_foreign_checkpoints_are_one_sentence(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *PLAIN, *_send(15, signal.SIGTERM)))
+def test_damaged_and_foreign_checkpoints_are_one_sentence(stopped: Path, copy: Copy) -> None:
+    folder = copy(stopped)
     last = folder / "checkpoints" / "last.ckpt"
-    whole = last.read_bytes()
-    last.write_bytes(whole[: len(whole) // 2])
+    content = last.read_bytes()
+    last.write_bytes(content[: len(content) // 2])
     with pytest.raises(DeftError, match=r"last.ckpt is damaged or not a checkpoint .* take another"):
         run.train(*compose_run(folder, *PLAIN, "resume=true"))
     torch.save({"state_dict": {}}, last)
@@ -182,18 +254,22 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         run.train(*compose_run(tmp_path / "empty", "resume=true"))
 
 
+# --- What else is resumed ---
+
+
 def test_what_the_objective_learns_is_resumed_too(tmp_path: Path) -> None:
     """FactorVAE's discriminator and its Adam state are in the checkpoint: weights equal to the bit."""
     factor_vae = (
+        *BARE,
         "objective=factor_vae",
         "objective.hidden=32",
         "objective.layers=2",
         "schedule.epochs=[0.5,0.5,0.5,0.5]",
     )
-    run.train(*compose_run(tmp_path / "whole", *PLAIN, *factor_vae))
+    run.train(*compose_run(tmp_path / "whole", *factor_vae))
     with pytest.raises(Interrupted):
-        run.train(*compose_run(tmp_path / "run", *PLAIN, *factor_vae, *_send(9, signal.SIGTERM)))
-    run.train(*compose_run(tmp_path / "run", *PLAIN, *factor_vae, "resume=true"))
+        run.train(*compose_run(tmp_path / "run", *factor_vae, *send_signal(9, signal.SIGTERM)))
+    run.train(*compose_run(tmp_path / "run", *factor_vae, "resume=true"))
     ours, theirs = _last(tmp_path / "run")["state_dict"], _last(tmp_path / "whole")["state_dict"]
     discriminator = [name for name in theirs if name.startswith("objective.discriminator")]
     assert discriminator
@@ -204,18 +280,13 @@ def test_what_the_objective_learns_is_resumed_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [23, 24])  # stopped at the boundary of two stages, and one step after it
-@pytest.mark.parametrize("variant", ["groups.inactive=prior", "groups.adam_at_switch=reset", "groups.inactive=frozen"])
-def test_variants_of_the_groups_are_resumed_as_well(variant: str, step: int, tmp_path: Path) -> None:
-    short = (*PLAIN, "~callbacks.kl_decomposition", variant)
-    run.train(*compose_run(tmp_path / "whole", *short))
+@pytest.mark.parametrize("variant", ["inactive=prior", "adam_at_switch=reset", "inactive=frozen"])
+def test_variants_of_the_groups_are_resumed_as_well(
+    variant: str, step: int, make_once: MakeOnce, tmp_path: Path
+) -> None:
+    overrides = (*BARE, f"groups.{variant}")
+    whole = make_once(f"whole_{variant}", lambda folder: run.train(*compose_run(folder, *overrides)))
     with pytest.raises(Interrupted):
-        run.train(*compose_run(tmp_path / "run", *short, *_send(step, signal.SIGTERM)))
-    run.train(*compose_run(tmp_path / "run", *short, "resume=true"))
-    _assert_equal_to_the_bit(tmp_path / "run", tmp_path / "whole")
-
-
-def test_another_precision_is_not_resumed(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        run.train(*compose_run(tmp_path / "run", *PLAIN, *_send(5, signal.SIGTERM)))
-    with pytest.raises(DeftError, match=r"trainer.precision: 32-true -> bf16-mixed"):
-        run.train(*compose_run(tmp_path / "run", *PLAIN, "trainer.precision=bf16-mixed", "resume=true"))
+        run.train(*compose_run(tmp_path / "run", *overrides, *send_signal(step, signal.SIGTERM)))
+    run.train(*compose_run(tmp_path / "run", *overrides, "resume=true"))
+    _assert_equal_to_the_bit(tmp_path / "run", whole)

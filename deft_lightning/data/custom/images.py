@@ -1,4 +1,4 @@
-"""Reads the user's own images, from a folder or an array file, as uint8 of one size."""
+"""Reads the user's own images, from a folder or an array file, as bytes of one size."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 import h5py
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.custom import labels as custom_labels
 from deft_lightning.data.custom.labels import Labels
+from deft_lightning.data.progress import progress_bar
 
 IMAGE_KEYS = ("images", "imgs")
 LABEL_KEYS = ("factors", "labels", "latents_classes")
 NAMES_KEY = "factor_names"
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Of the files in a folder that are taken for images."""
+"""Endings of the files in a folder that are read as images."""
 
 _BLOCK = 1024  # images converted at a time
 
@@ -31,7 +31,7 @@ _BLOCK = 1024  # images converted at a time
 class Arrays:
     """Images of an .npz or HDF5 file: [N, H, W], [N, H, W, C] or [N, C, H, W], C 1 or 3.
 
-    Pixels are integers in 0 to 255, floats in 0 to 1, or booleans.
+    Pixels are integers from 0 to 255, floats from 0 to 1, or booleans. Raises `DeftError` for other arrays.
     """
 
     files = None
@@ -39,12 +39,12 @@ class Arrays:
     def __init__(self, path: Path, images: np.ndarray | h5py.Dataset, labels: Labels | None) -> None:
         self.path, self.labels, self._images = path, labels, images
         shape = images.shape
-        # Channels last, as pictures are kept, is tried first.
+        # Channels last, as in most picture files, is tried first.
         self._axis = next((axis for axis in (3, 1) if len(shape) == 4 and shape[axis] in (1, 3)), None)
         if (len(shape) != 3 and self._axis is None) or 0 in shape or images.dtype.kind not in "biuf":
             raise DeftError(
-                f"the images in {path} are {images.dtype} {list(shape)}, and should be numbers [N, height, width], "
-                "[N, height, width, channels] or [N, channels, height, width] with 1 or 3 channels"
+                f"{path} has images of {images.dtype} {list(shape)}: give numbers [N, height, width], "
+                "[N, height, width, channels] or [N, channels, height, width] with 1 or 3 channels."
             )
         self.count = shape[0]
         self.channels = 1 if self._axis is None else shape[self._axis]
@@ -52,7 +52,7 @@ class Arrays:
         self.size = (width, height)
         self.notices: tuple[str, ...] = ()
         if images.dtype.kind == "f":
-            self.notices = (f"{path}: pixels are kept in 256 steps, not as {images.dtype}.",)
+            self.notices = (f"{path}: pixels are rounded from {images.dtype} to 256 levels.",)
 
     def fill(self, target: np.ndarray, places: np.ndarray) -> None:
         """Write image i to target[places[i]]; target is uint8 [N, C, S, S] with C 1 or 3."""
@@ -65,17 +65,17 @@ class Arrays:
                     block = np.stack([_fit(Image.fromarray(_squeezed(image)), target.shape[1:]) for image in block])
                 target[places[start : start + len(block)]] = block.transpose(0, 3, 1, 2)
         if binary:
-            self.notices += (f"{self.path}: pixels are 0 and 1 only, taken as black and white.",)
+            self.notices += (f"{self.path}: all pixels are 0 or 1 and become black or white.",)
 
     def _is_binary(self) -> bool:
-        """Whether integers go no further than 1, as in dSprites."""
+        """Whether pixels are integers of at most 1, as in dSprites."""
         starts = range(0, self.count, _BLOCK)
         return self._images.dtype.kind in "iu" and all(
             self._images[start : start + _BLOCK].max() <= 1 for start in starts
         )
 
     def _pixels(self, block: np.ndarray, binary: bool) -> np.ndarray:
-        """uint8 [B, H, W, C]."""
+        """A block of images as bytes, uint8 [B, H, W, C]."""
         if self._axis is None:
             block = block[..., None]
         elif self._axis == 1:
@@ -83,8 +83,8 @@ class Arrays:
         kind, limit = block.dtype.kind, 1 if block.dtype.kind == "f" else 255
         if kind != "b" and not (block.min() >= 0 and block.max() <= limit):  # false for NaN too
             raise DeftError(
-                f"the images in {self.path} go from {block.min():g} to {block.max():g}, and {block.dtype} pixels "
-                f"should be in 0 to {limit}"
+                f"{self.path} has pixels from {block.min():g} to {block.max():g}: give {block.dtype} pixels from 0 to "
+                f"{limit}."
             )
         if kind == "f":
             return np.rint(block * np.float32(255)).astype(np.uint8)
@@ -92,49 +92,50 @@ class Arrays:
 
 
 class Folder:
-    """All images under a folder, known by their endings, in the order of their paths; hidden ones are left out."""
+    """All images in a folder and its subfolders, in the order of their paths; hidden ones are left out.
+
+    Raises `DeftError` when there are none, or one cannot be read.
+    """
 
     labels = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with readable(path):
-            found = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in ENDINGS)
+            paths = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in ENDINGS)
             self.files = sorted(
-                file.as_posix() for file in found if not any(part.startswith(".") for part in file.parts)
+                file.as_posix() for file in paths if not any(part.startswith(".") for part in file.parts)
             )
         if not self.files:
-            raise DeftError(f"there are no images in the folder {path}: their names should end in {', '.join(ENDINGS)}")
+            raise DeftError(f"{path} has no images: add files that end in {', '.join(ENDINGS)}.")
         self.count = len(self.files)
         modes, sizes = set(), set()
         for file in self.files:
-            with _picture(path / file) as picture:  # reads the head of the file only
+            with _picture(path / file) as picture:  # reads only the header of the file
                 modes.add(picture.mode)
                 sizes.add(picture.size)
         self.channels = 1 if all(mode in ("1", "L", "LA") or mode.startswith("I;16") for mode in modes) else 3
         self.size = next(iter(sizes)) if len(sizes) == 1 else None
-        odd = modes - {"1", "L", "RGB"}
         self.notices: tuple[str, ...] = ()
-        if odd:
+        if others := sorted(modes - {"1", "L", "RGB"}):
             self.notices = (
-                f"{path}: images of type {', '.join(sorted(odd))} are converted to 8 bits a channel without "
-                "transparency.",
+                f"{path}: images of type {', '.join(others)} are converted to 8 bits a channel without transparency.",
             )
 
     def fill(self, target: np.ndarray, places: np.ndarray) -> None:
         """Write image i to target[places[i]]; target is uint8 [N, C, S, S] with C 1 or 3."""
-        files = tqdm(self.files, desc="Reading images", unit_scale=True, disable=None)
-        for file, place in zip(files, places, strict=True):
-            with _picture(self.path / file) as picture:
-                target[place] = _fit(_eight_bits(picture, self.path / file), target.shape[1:]).transpose(2, 0, 1)
+        with progress_bar("Reading images", self.count) as advance:
+            for file, place in zip(self.files, places, strict=True):
+                with _picture(self.path / file) as picture:
+                    target[place] = _fit(_eight_bits(picture, self.path / file), target.shape[1:]).transpose(2, 0, 1)
+                advance(1)
 
 
 def open_arrays(path: Path, with_labels: bool = True) -> Arrays:
-    """Images and, if asked for and where the file has them, labels; see `Arrays`.
+    """The images of a file and, with `with_labels`, its labels if it has any.
 
-    HDF5 images stay on disk until `fill`.
-
-    Raises DeftError when the file is damaged, has no images under a known key, or holds pickled objects.
+    HDF5 images stay on disk until `fill`. Raises `DeftError` when the file is damaged, has no images under one of the
+    expected keys, or holds pickled objects.
     """
     with readable(path):
         file = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npz" else h5py.File(path, "r")
@@ -144,11 +145,11 @@ def open_arrays(path: Path, with_labels: bool = True) -> Arrays:
         image_key = next((key for key in IMAGE_KEYS if key in keys), None)
         if image_key is None:
             raise DeftError(
-                f"{path} has no images: their key should be {' or '.join(IMAGE_KEYS)}, and it has {', '.join(keys)}"
+                f"{path} has only {', '.join(keys) or 'nothing'}: store the images under {' or '.join(IMAGE_KEYS)}."
             )
         images = file[image_key]
         if not isinstance(images, np.ndarray | h5py.Dataset):
-            raise DeftError(f"{image_key} in {path} should be an array")
+            raise DeftError(f"{path} has a group called {image_key}: store the images as one array.")
         label_key = next((key for key in LABEL_KEYS if key in keys), None)
         if label_key is None or not with_labels:
             return Arrays(path, images, None)
@@ -158,9 +159,9 @@ def open_arrays(path: Path, with_labels: bool = True) -> Arrays:
 
 
 def _strings(file: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
-    """The array under `key`; HDF5's strings, which are objects, as NumPy's."""
+    """The array under `key`; HDF5 strings, which are objects, become NumPy strings."""
     if not isinstance(file[key], np.ndarray | h5py.Dataset):
-        raise DeftError(f"{key} in {path} should be an array, not a group of them")
+        raise DeftError(f"{path} has a group called {key}: store the labels as one array.")
     array = np.asarray(file[key][()])
     if array.dtype.kind not in "OS":
         return array
@@ -169,19 +170,19 @@ def _strings(file: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn every way in which reading fails into one sentence."""
+    """Raise every failure to read `path` as a `DeftError`."""
     try:
         yield
     except DeftError:
         raise
     except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         if isinstance(error, PermissionError):
-            reason = "it may not be read"
-        elif "Object arrays" in str(error):  # what NumPy says when asked not to unpickle
-            reason = "it holds Python objects, which are never loaded; save plain arrays"
+            problem = "cannot be read (permission denied): change its permissions"
+        elif "Object arrays" in str(error):  # NumPy's message about pickled arrays
+            problem = "holds Python objects, which are never loaded: save plain arrays"
         else:
-            reason = "it is damaged, not written to its end or of another format"
-        raise DeftError(f"{path} cannot be read: {reason}") from error
+            problem = "is damaged, incomplete or of another format: save it again"
+        raise DeftError(f"{path} {problem}.") from error
 
 
 @contextmanager
@@ -190,24 +191,24 @@ def _picture(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as picture:
             yield picture
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DeftError(f"{path} cannot be read as an image: it is damaged or of another format") from error
+        raise DeftError(f"{path} is damaged or not an image: replace or delete it.") from error
 
 
 def _eight_bits(picture: Image.Image, path: Path) -> Image.Image:
-    """The picture as L or RGB, turned upright where its camera says so."""
+    """The picture as L or RGB, turned upright by its EXIF orientation."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
     if picture.mode in ("I", "F"):
-        raise DeftError(f"{path} has 32 bits a pixel, whose range is not known: save it with 8 bits")
+        raise DeftError(f"{path} has 32 bits a pixel, and their range is unknown: save it with 8 bits a channel.")
     return picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
 
 
 def _fit(picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 [S, S, C] of the channels and size in `shape` [C, S, S]."""
+    """The picture with the channels and size in `shape` (C, S, S), uint8 [S, S, C]."""
     picture = picture.convert("L" if shape[0] == 1 else "RGB")
     if picture.size != shape[1:]:
-        picture = picture.resize(shape[1:], Image.Resampling.LANCZOS)  # anti-aliased when it shrinks
+        picture = picture.resize(shape[1:], Image.Resampling.LANCZOS)  # without aliasing when it shrinks
     return np.asarray(picture).reshape(*shape[1:], shape[0])
 
 

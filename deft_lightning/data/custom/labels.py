@@ -1,4 +1,4 @@
-"""Factor labels of the user's own images: from an array or a CSV file to values that count from 0."""
+"""Factor labels of the user's own images, from an array or a CSV file, recoded to values that count from 0."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deft_lightning.data.factors import FactorSpace
 
 @dataclass(frozen=True)
 class Labels:
-    """Factors of N images, re-coded: values int64 [N, K], column k in 0 to sizes[k] - 1, and their K names."""
+    """Recoded factors of N images: values int64 [N, K], column k from 0 to sizes[k] - 1, and their K names."""
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -24,7 +24,7 @@ class Labels:
 
     def grid(self) -> tuple[FactorSpace, np.ndarray] | None:
         """The factor space and each image's index in it, int64 [N]; None unless every combination is there once."""
-        # Compared before any multiplication could overflow: sizes may have thousands of values each.
+        # As floats, since the product of integer sizes may overflow.
         if not self.names or np.prod(self.sizes, dtype=float) != len(self.values):
             return None
         places = np.ravel_multi_index(tuple(self.values.T), self.sizes)
@@ -32,23 +32,23 @@ class Labels:
 
 
 def recode(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> Labels:
-    """Labels from K columns of numbers or strings [N], whose values are numbered in their sorted order.
+    """Labels from K columns of numbers or strings [N]; the values of each are numbered in sorted order.
 
-    Columns with one value only say nothing and are left out, with a notice. Raises DeftError when names are
-    empty or there twice, or when a value is missing.
+    Columns with a single value are left out, with a notice. `where` is the file, for messages. Raises `DeftError` when
+    names are empty or repeated, or when a value is missing.
     """
     if len(set(names)) != len(names) or "" in names:
-        raise DeftError(f"the factor names in {where} must be distinct and not empty, but are {', '.join(names)}")
+        raise DeftError(f"{where} has the factor names {', '.join(names)}: give distinct names that are not empty.")
     kept, constant = [], []
     for name, column in zip(names, columns, strict=True):
         if column.dtype.kind == "f" and not np.isfinite(column).all():
-            raise DeftError(f"factor {name} in {where} has missing or infinite values: every image needs its value")
-        different, codes = np.unique(column, return_inverse=True)
-        if len(different) > 1:
-            kept.append((name, len(different), codes.reshape(-1)))
+            raise DeftError(f"{where} has missing or infinite values of factor {name}: give every image a value.")
+        levels, codes = np.unique(column, return_inverse=True)
+        if len(levels) > 1:
+            kept.append((name, len(levels), codes.reshape(-1)))
         else:
             constant.append(name)
-    notices = [f"Factor {name} in {where} has one value only and is left out." for name in constant]
+    notices = [f"{where}: factor {name} has a single value and is left out." for name in constant]
     values = np.stack([codes for *_, codes in kept], axis=1) if kept else np.zeros((len(columns[0]), 0))
     return Labels(
         tuple(name for name, *_ in kept), tuple(size for _, size, _ in kept), values.astype(np.int64), tuple(notices)
@@ -58,50 +58,50 @@ def recode(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> L
 def from_array(array: np.ndarray, names: Sequence[str] | None, count: int, where: str) -> Labels:
     """Labels from an array [N] or [N, K]; `names` default to factor_0, factor_1, ...
 
-    Raises DeftError when the array has another type, shape or length, or another number of names.
+    `count` is the number of images, `where` the file, for messages. Raises `DeftError` when the array has another type,
+    shape or length, or another number of names.
     """
     if array.dtype.kind not in "biufUS" or array.ndim not in (1, 2) or 0 in array.shape:
         raise DeftError(
-            f"the labels in {where} are {array.dtype} {list(array.shape)}, and should be numbers or strings "
-            "[images, factors]"
+            f"{where} has labels of {array.dtype} {list(array.shape)}: give numbers or strings [images, factors]."
         )
     table = array.reshape(len(array), -1)
     _check_length(len(table), count, where)
     if names is None:
         names = [f"factor_{place}" for place in range(table.shape[1])]
     if len(names) != table.shape[1]:
-        raise DeftError(f"{where} has {len(names)} factor names for {table.shape[1]} factors")
+        raise DeftError(f"{where} has {len(names)} factor names for {table.shape[1]} factors: give one for each.")
     return recode(list(table.T), names, where)
 
 
 def from_file(path: Path, count: int, files: Sequence[str] | None) -> Labels:
-    """Labels from a CSV file whose header names the factors, or from an `.npy` array [N] or [N, K].
+    """Labels of `count` images from a CSV file whose header names the factors, or from an `.npy` array [N] or [N, K].
 
-    `files` are the names of the images of a folder; a CSV file then has them in its first column, `file`, in
-    any order. Raises DeftError when the file is missing or damaged, or does not fit the images.
+    `files` are the paths of the images of a folder; a CSV file then has them in its first column, `file`, in any order.
+    Raises `DeftError` when the file is missing or damaged, or does not fit the images.
     """
     if not path.is_file():
-        raise DeftError(f"there is no file {path} with labels")
+        raise DeftError(f"data.labels is {path}, which is not a file: give a .csv or .npy file, or null.")
     if path.suffix.lower() == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise DeftError(f"{path} cannot be read as an array of labels: it is damaged or holds objects") from error
+            raise DeftError(f"{path} is damaged or holds Python objects: save a plain array of labels.") from error
         return from_array(array, None, count, str(path))
     if path.suffix.lower() == ".csv":
         return _from_csv(path, count, files)
-    raise DeftError(f"the labels {path} should be a .csv or an .npy file")
+    raise DeftError(f"data.labels is {path}: give a .csv or .npy file.")
 
 
 def _from_csv(path: Path, count: int, files: Sequence[str] | None) -> Labels:
     header, rows = _csv_rows(path)
     if files is not None:
         if header[0] != "file":
-            raise DeftError(f"the first column of {path} should be called file and name the images, not {header[0]!r}")
+            raise DeftError(f"{path} has {header[0]!r} as its first column: put file there, the paths of the images.")
         rows = _in_order(rows, files, path)
         header, rows = header[1:], [row[1:] for row in rows]
         if not header:
-            raise DeftError(f"{path} has no factors: every column after the first, file, is one")
+            raise DeftError(f"{path} has no factors: add a column for each after the first, file.")
     _check_length(len(rows), count, str(path))
     columns = [_numbers_or_strings([row[place] for row in rows]) for place in range(len(header))]
     return recode(columns, header, str(path))
@@ -112,25 +112,26 @@ def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
-        raise DeftError(f"{path} cannot be read as CSV text: {error}") from error
+        raise DeftError(f"{path} cannot be read as CSV ({error}): save it as UTF-8 text.") from error
     if len(rows) < 2:
-        raise DeftError(f"{path} should have a line of factor names and then one line for each image")
+        raise DeftError(f"{path} is too short: give a line of factor names and then one line for each image.")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(rows[0]) or "" in row:
-            raise DeftError(f"row {number} of {path} should have a value in each of its {len(rows[0])} columns: {row}")
+            raise DeftError(f"{path} has {row} as row {number}: give a value in each of the {len(rows[0])} columns.")
     return rows[0], rows[1:]
 
 
 def _in_order(rows: list[list[str]], files: Sequence[str], path: Path) -> list[list[str]]:
-    """Rows in the order of `files`, each named once."""
+    """The rows in the order of `files`; every file must have exactly one."""
     named = {row[0]: row for row in rows}
     if len(named) < len(rows):
-        twice = next(row[0] for row in rows if named[row[0]] is not row)
-        raise DeftError(f"{path} has more than one row for {twice}")
+        repeated = next(row[0] for row in rows if named[row[0]] is not row)
+        raise DeftError(f"{path} has more than one row for {repeated}: keep one.")
     if missing := [file for file in files if file not in named]:
-        raise DeftError(f"{path} has no row for {missing[0]}, one of {len(missing)} images without labels")
+        others = f" and {len(missing) - 1} other images" if len(missing) > 1 else ""
+        raise DeftError(f"{path} has no row for {missing[0]}{others}: add one for each.")
     if unknown := sorted(named.keys() - set(files)):
-        raise DeftError(f"{path} has a row for {unknown[0]}, which is not an image in the folder")
+        raise DeftError(f"{path} has a row for {unknown[0]}, which is not an image in the folder: remove it.")
     return [named[file] for file in files]
 
 
@@ -141,6 +142,6 @@ def _numbers_or_strings(cells: list[str]) -> np.ndarray:
         return np.array(cells)
 
 
-def _check_length(have: int, count: int, where: str) -> None:
-    if have != count:
-        raise DeftError(f"{where} has labels for {have} images, but there are {count}")
+def _check_length(rows: int, count: int, where: str) -> None:
+    if rows != count:
+        raise DeftError(f"{where} has labels for {rows} images: give labels for all {count}, in their order.")

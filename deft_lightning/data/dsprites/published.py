@@ -1,4 +1,4 @@
-"""Reads the published dSprites files, .hdf5 or .npz: images and latents only, never a pickle."""
+"""The published dSprites file, .hdf5 or .npz: downloaded, checked and converted. No pickle is ever loaded."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ log = logging.getLogger(__name__)
 
 STEM = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 MD5 = "b331c4447a651c44bf5e8ae09022e230"
-"""Of the published HDF5 file. No digest of the .npz is published: it is known by its contents."""
+"""Digest of the published HDF5 file. None is published for the .npz, so its contents are checked instead."""
 URLS = (
     f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{STEM}.hdf5",
     f"https://github.com/deepmind/dsprites-dataset/raw/master/{STEM}.hdf5",
     f"https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master/{STEM}.hdf5",
 )
-CACHE = "dsprites_official.h5"
-KIND, VERSION = "official dSprites", 1
+CACHE = "dsprites_published.h5"
+KIND, VERSION = "published dSprites", 1
 
 _AGAIN = "delete it and download it again"
 _BLOCK = 8192  # images unpacked at a time: 34 MB
 
 
 def load(root: str | os.PathLike[str] | None) -> cache.Prepared:
-    """The official `images`, bit-packed, uint8 [737280, 512], converted from the published file once.
+    """The published `images`, bit-packed, uint8 [737280, 512]; the published file is converted once.
 
-    The converted images outlive the published file. Raises MissingDataError when neither is in the data folder
-    or what is left is damaged, and DeftError when the published file is not what was published.
+    The converted images are enough: the published file may be deleted. Raises `MissingDataError` when the data folder
+    has neither or only damaged converted images, and `DeftError` when its file is not the published one.
     """
     folder = cache.resolve_root(root)
     path = _published(folder)
     if path is None:
-        otherwise = (
-            f"there is no official dSprites file in {folder}: run `python -m deft_lightning.data prepare dsprites`, or "
-            f"save {URLS[0]} there by hand"
+        missing = (
+            f"{folder} has no published dSprites file: run `python -m deft_lightning.data prepare dsprites`, or save "
+            f"{URLS[0]} there by hand."
         )
-        return cache.load(folder / CACHE, kind=KIND, version=VERSION, otherwise=otherwise)
+        return cache.load(folder / CACHE, kind=KIND, version=VERSION, missing=missing)
 
     def build() -> dict[str, cache.Blocks]:
         return {"images": read(path, renderer.SPACE, MD5)}
@@ -59,10 +59,9 @@ def load(root: str | os.PathLike[str] | None) -> cache.Prepared:
 
 
 def prepare(root: str | os.PathLike[str] | None) -> str:
-    """Convert the published file, downloaded unless a good one is there; says where the images are.
+    """Convert the published file, after downloading it where it is missing or damaged; says where the images are.
 
-    A damaged file is replaced. Raises DeftError when it cannot be had, with its address and the place to put it
-    by hand.
+    Raises `DeftError` when it cannot be downloaded, with its address and the path to save it to by hand.
     """
     folder = cache.resolve_root(root)
     try:
@@ -72,7 +71,7 @@ def prepare(root: str | os.PathLike[str] | None) -> str:
             log.warning("dSprites is downloaded: %s", error)
         download.fetch(URLS, folder / f"{STEM}.hdf5", f"md5:{MD5}")
         load(root)
-    return f"dSprites, the official images, is ready in {folder / CACHE}"
+    return f"The published images of dSprites are ready in {folder / CACHE}."
 
 
 def _published(folder: Path) -> Path | None:
@@ -80,25 +79,22 @@ def _published(folder: Path) -> Path | None:
 
 
 def read(path: Path, space: FactorSpace = renderer.SPACE, md5: str | None = MD5) -> cache.Blocks:
-    """Bit-packed images, uint8 [N, 512], of a published file, its latents checked against `space`.
+    """Bit-packed images, uint8 [N, 512], of a published file whose latents are checked against `space`.
 
-    The file is read a block at a time: unpacked, the images would take 3 GB. `md5` is checked for HDF5; an .npz,
-    whose digest is not published, must agree with the sprites' geometry instead. Iterating over the blocks
-    raises DeftError when the file is damaged, has other shapes or types, has pixels that are not 0 or 1, or lists
-    its images in another order.
+    The file is read a block at a time, since its images take 3 GB when unpacked. An HDF5 file must have the digest
+    `md5`; the images of an .npz must agree with the geometry of the sprites. Iterating over the blocks raises
+    `DeftError` when the file is damaged, has other shapes or types, has pixels that are not 0 or 1, or lists its images
+    in another order.
     """
-    rows = cache.with_progress(_packed(path, space, md5), len(space), "Converting dSprites")
-    return cache.Blocks((len(space), renderer.BYTES), np.dtype(np.uint8), rows)
+    shape = (len(space), renderer.BYTES)
+    return cache.Blocks(shape, np.dtype(np.uint8), _packed(path, space, md5), "Converting dSprites")
 
 
 def _packed(path: Path, space: FactorSpace, md5: str | None) -> Iterator[np.ndarray]:
     is_zip = path.suffix == ".npz"
     try:
-        if not is_zip and md5 is not None and (found := _md5(path)) != md5:
-            raise DeftError(
-                f"{path} is not the published file (md5 {found} instead of {md5}), perhaps because its "
-                "download broke off: delete it and download it again"
-            )
+        if not is_zip and md5 is not None and (actual := _md5(path)) != md5:
+            raise DeftError(f"{path} is not the published file (md5 {actual} instead of {md5}): {_AGAIN}.")
         with ExitStack() as stack:
             images, classes, values = (_open_npz if is_zip else _open_hdf5)(path, stack, len(space))
             _check_order(classes, values, path, space)
@@ -106,7 +102,7 @@ def _packed(path: Path, space: FactorSpace, md5: str | None) -> Iterator[np.ndar
             done = 0
             for block in images:
                 if block.max() > 1:
-                    raise DeftError(f"{path} has pixels other than 0 and 1: it is not dSprites; {_AGAIN}")
+                    raise DeftError(f"{path} is not dSprites (it has pixels other than 0 and 1): {_AGAIN}.")
                 packed = np.packbits(block.reshape(len(block), -1), axis=1)
                 if is_zip and space is renderer.SPACE:
                     check_geometry(packed, done, path)
@@ -115,16 +111,14 @@ def _packed(path: Path, space: FactorSpace, md5: str | None) -> Iterator[np.ndar
     except DeftError:
         raise
     except Exception as error:  # damage shows as OSError, BadZipFile, zlib.error, ValueError, KeyError, ...
-        raise DeftError(
-            f"{path} cannot be read as dSprites: it is damaged or its download broke off; {_AGAIN}"
-        ) from error
+        raise DeftError(f"{path} is damaged, incomplete or not dSprites: {_AGAIN}.") from error
 
 
 def check_geometry(packed: np.ndarray, start: int, path: Path) -> None:
-    """Compare bit-packed images, uint8 [B, 512], the first of which has the index `start`, with rendered ones.
+    """Compare bit-packed images, uint8 [B, 512], with rendered ones; `start` is the index of the first.
 
-    Those at the start of the block, as far as shape, scale and orientation stay the same, are compared. Raises
-    DeftError when their intersection over union is below 0.99: the published images have at least 0.9995.
+    Only the images that have the shape, scale and orientation of the first are compared. Raises `DeftError` when their
+    intersection over union is below 0.99: it is at least 0.9995 for the published images.
     """
     size = renderer.SPACE.sizes[3] * renderer.SPACE.sizes[4]  # images of one shape, scale and orientation
     combination, first = divmod(start, size)
@@ -133,7 +127,7 @@ def check_geometry(packed: np.ndarray, start: int, path: Path) -> None:
     ours = ours[: len(theirs)]
     common, covered = (np.unpackbits(bits).sum(dtype=int) for bits in (ours & theirs, ours | theirs))
     if common < 0.99 * covered:
-        raise DeftError(f"{path} has other images than dSprites from number {start} on; {_AGAIN}")
+        raise DeftError(f"{path} is not dSprites (it has other images from number {start} on): {_AGAIN}.")
 
 
 def _md5(path: Path) -> str:
@@ -142,7 +136,7 @@ def _md5(path: Path) -> str:
 
 
 class _Contents(NamedTuple):
-    """Of a published file: blocks of images uint8 [B, 64, 64], latent classes and values [N, 6]."""
+    """A published file: blocks of images uint8 [B, 64, 64], latent classes and values [N, 6]."""
 
     images: Iterator[np.ndarray]
     classes: np.ndarray
@@ -159,7 +153,7 @@ def _open_hdf5(path: Path, stack: ExitStack, count: int) -> _Contents:
 
 
 def _open_npz(path: Path, stack: ExitStack, count: int) -> _Contents:
-    # numpy.load would unpack all 3 GB of images at once; the arrays are read from the archive as a stream.
+    # numpy.load would unpack all 3 GB of images at once, so the archive is read as a stream.
     archive = stack.enter_context(zipfile.ZipFile(path))
     with np.load(path, allow_pickle=False) as arrays:
         classes, values = arrays["latents_classes"], arrays["latents_values"]
@@ -168,22 +162,22 @@ def _open_npz(path: Path, stack: ExitStack, count: int) -> _Contents:
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     _check_shapes(_Header(shape, dtype), classes, values, path, count)
     if fortran:
-        raise DeftError(f"{path} stores its images column by column, which the published file does not; {_AGAIN}")
+        raise DeftError(f"{path} is not the published file (its images are stored column by column): {_AGAIN}.")
 
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, count, _BLOCK):
             size = min(_BLOCK, count - start)
-            data = stream.read(size * 64 * 64)  # a damaged archive fails its checksum here
+            data = stream.read(size * 64 * 64)  # raises where the checksum of a damaged archive differs
             yield np.frombuffer(data, np.uint8).reshape(size, 64, 64)
 
     return _Contents(blocks(), classes, values)
 
 
-class _Header:
-    """Shape and type of an array that is not read yet."""
+class _Header(NamedTuple):
+    """Shape and type of an array that has not been read."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.shape, self.dtype = shape, dtype
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 def _check_shapes(
@@ -197,21 +191,21 @@ def _check_shapes(
         fits = array.dtype.kind in kinds and (name != "images" or array.dtype == np.uint8)
         if tuple(array.shape) != shape or not fits:
             raise DeftError(
-                f"{path} is not dSprites: its {name} are {array.dtype} {list(array.shape)}, and should be "
-                f"{wanted} {list(shape)}; {_AGAIN}"
+                f"{path} is not dSprites (its {name} are {array.dtype} {list(array.shape)} instead of "
+                f"{wanted} {list(shape)}): {_AGAIN}."
             )
 
 
 def _check_order(classes: np.ndarray, values: np.ndarray, path: Path, space: FactorSpace) -> None:
-    """Latent classes must count through the space, and latent values rise with them, one value a class.
+    """Check that the latent classes count through the space, and that each latent value rises with its class.
 
-    The first of the six latents, colour, has one class. What the values are is not used: factors are classes.
+    The first of the six latents, colour, has one class. Factors are the classes; the values are not used otherwise.
     """
     factors = space.factors(torch.arange(len(space))).numpy()
     if classes[:, 0].any() or not np.array_equal(classes[:, 1:], factors):
-        raise DeftError(f"{path} lists its images in another order than the published file; {_AGAIN}")
+        raise DeftError(f"{path} is not the published file (its images are in another order): {_AGAIN}.")
     for size, of_class, value in zip((1, *space.sizes), classes.T, values.T, strict=True):
         levels = np.empty(size)
         levels[of_class] = value
         if not ((levels[1:] > levels[:-1]).all() and np.array_equal(levels[of_class], value)):
-            raise DeftError(f"{path} has latent values that do not agree with its latent classes; {_AGAIN}")
+            raise DeftError(f"{path} is damaged (its latent values do not agree with its latent classes): {_AGAIN}.")

@@ -1,17 +1,16 @@
 """Renders all 737,280 images of dSprites from their geometry.
 
-Coordinates: pixel edges at whole numbers, x to the right, y down, image 64 x 64. A pixel is 1 where its
-centre lies inside the shape; there is no anti-aliasing. The centre of a sprite is at 16 + 32 p, p one of 32
-values from 0 to 1 for either axis; its scale is one of 6 values from 0.5 to 1; its orientation one of 40
-from 0 to 2 pi, both ends, and turns it counter-clockwise as seen.
+Coordinates: x to the right, y down, pixel edges at whole numbers, image 64 x 64. A pixel is 1 where its centre is
+inside the shape; there is no anti-aliasing. In either direction the centre of a sprite is at 16 + 32 p, where p has 32
+equally spaced values from 0 to 1. The scale has 6 equally spaced values from 0.5 to 1, and the orientation 40 from 0 to
+2 pi inclusive; a growing orientation turns the sprite counter-clockwise.
 
-The constants reproduce the published data set. Against 358 published images (86 squares, 71 ellipses, 201
-hearts) the mean intersection over union, measured by tests/data/test_sprites.py, is 1.00000 for squares,
-0.99951 for ellipses and 0.99992 for hearts; 352 of the 358 images are exact, the others differ by one or
-two pixels on the outline.
+The constants reproduce the published data set. Compared with 358 published images (86 squares, 71 ellipses, 201
+hearts), the mean intersection over union is 1.00000 for squares, 0.99951 for ellipses and 0.99992 for hearts: 352
+images are equal, the others differ in one or two pixels on the outline (tests/data/dsprites/test_renderer.py).
 
-Images are bit-packed: 512 bytes each, rows from top to bottom, 8 bytes a row, the leftmost pixel in the
-highest bit, as `numpy.packbits` does over the flattened image.
+Images are bit-packed: 512 bytes each, rows from top to bottom, 8 bytes a row, the leftmost pixel in the highest bit, as
+`numpy.packbits` does with the flattened image.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ SHAPES = ("square", "ellipse", "heart")
 BYTES = 64 * 64 // 8
 """Bytes of one bit-packed image."""
 VERSION = 1
-"""Counts changes of the pixels, so that caches of an older renderer are made again."""
+"""To be raised when the pixels change, so that caches of an older renderer are rebuilt."""
 
-_PATCH = 30  # pixels: no sprite reaches further than 13.6 from its centre
+_PATCH = 30  # pixels; no sprite reaches further than 13.6 from its centre
 _SCALES = np.linspace(0.5, 1.0, 6)
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 40)
 _CENTRES = 16.0 + 32.0 * np.linspace(0.0, 1.0, 32)
 _FIRST = np.floor(_CENTRES).astype(np.int64) - _PATCH // 2  # first pixel of the patch for each position
 _PIXELS = _FIRST[:, None] + np.arange(_PATCH)  # [32, 30]
-_OFFSETS = _PIXELS + 0.5 - _CENTRES[:, None]  # [32, 30]: pixel centres as seen from the sprite's centre
+_OFFSETS = _PIXELS + 0.5 - _CENTRES[:, None]  # [32, 30]: pixel centres relative to the sprite's centre
 
 _SQUARE_HALF_SIDE = 9.6
 _SUBPIXELS = 256  # the published squares have their vertices on a grid of 1/256 pixel
@@ -45,17 +44,17 @@ _HEART_SERIES = (-1.43433, -8.60543, 3.31557, 1.32690, 0.66345)  # of 1, cos T, 
 
 
 def blocks() -> Iterator[np.ndarray]:
-    """Every image of dSprites in the order of `SPACE`, bit-packed, 720 blocks of uint8 [1024, 512]."""
+    """All images of dSprites in the order of `SPACE`, bit-packed: 720 blocks of uint8 [1024, 512]."""
     return (render(*combination) for combination in np.ndindex(*SPACE.sizes[:3]))
 
 
 def render(shape: int, scale: int, orientation: int) -> np.ndarray:
     """The images of one shape, scale and orientation at all positions, bit-packed, uint8 [1024, 512].
 
-    Rows are ordered by posX, then posY, as in `SPACE`.
+    Arguments are factor values; posY changes fastest, as in `SPACE`.
     """
     inside = (_square, _ellipse, _heart)[shape](_SCALES[scale], _ANGLES[orientation])  # [posY, 30, posX, 30]
-    # Put the patches into place, columns first; packing the columns before the rows keeps the arrays small.
+    # Place the patches, columns first: packing the columns before placing the rows keeps the arrays small.
     columns = np.zeros((32, _PATCH, 32, 64), bool)
     for x, first in enumerate(_FIRST):
         columns[:, :, x, first : first + _PATCH] = inside[:, :, x]
@@ -85,10 +84,10 @@ def _ellipse(scale: float, angle: float) -> np.ndarray:
 
 
 def _heart(scale: float, angle: float) -> np.ndarray:
-    """The curve u = a sin^3 T, v = Y(T), Y the series in cos nT; inside is Y(T) < v < Y(pi - T).
+    """The curve u = a sin^3 T, v = Y(T) with the series Y in cos nT; inside is Y(T) < v < Y(pi - T).
 
-    With c = cos T the even terms of Y are the middle of that interval and the odd ones half its length, so
-    that no angle is ever needed: c^2 = 1 - (|u| / a)^(2/3).
+    The even terms of Y are the middle of that interval and the odd ones half its length. Both are polynomials in
+    c = cos T, and c^2 = 1 - (|u| / a)^(2/3), so that no angle is computed.
     """
     one, cos1, cos2, cos3, cos4 = _HEART_SERIES
     u, v = _canonical(scale, angle)
@@ -100,12 +99,12 @@ def _heart(scale: float, angle: float) -> np.ndarray:
 
 
 def _square(scale: float, angle: float) -> np.ndarray:
-    """Four edges between vertices rounded to 1/256 pixel, in whole numbers, so that ties are exact.
+    """Four edges between vertices rounded to 1/256 pixel; with integers, ties are exact.
 
-    A pixel centre on an edge is inside on the left and the bottom, outside on the top and the right.
+    A pixel centre on an edge is inside on the left and the bottom edge, outside on the top and the right edge.
     """
     cos, sin, half = np.cos(angle), np.sin(angle), _SQUARE_HALF_SIDE * scale
-    corners = np.array([(-half, -half), (half, -half), (half, half), (-half, half)])  # clockwise as seen
+    corners = np.array([(-half, -half), (half, -half), (half, half), (-half, half)])  # clockwise on the screen
     x = np.rint(_SUBPIXELS * (_CENTRES + (corners @ (cos, sin))[:, None])).astype(np.int32)  # [4, posX]
     y = np.rint(_SUBPIXELS * (_CENTRES + (corners @ (-sin, cos))[:, None])).astype(np.int32)  # [4, posY]
     centres = (_SUBPIXELS * _PIXELS + _SUBPIXELS // 2).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Backgrounds of Scream dSprites: the painting, a picture of the user's, or a generated stand-in."""
+"""Scream dSprites, on a background from The Scream, from the user's picture, or from generated colour bands."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 
 FILE = "scream.jpg"
 URL = "https://upload.wikimedia.org/wikipedia/commons/f/f4/The_Scream.jpg"
-"""One picture, the one that the public disentanglement studies fetch: photographs of the painting differ."""
+"""The photograph that the public disentanglement studies use; photographs of the painting differ."""
 ASPECT = (0.76, 0.83)
-"""Least and greatest width / height of a picture of the painting, which is 73.5 cm x 91 cm, edges cut or not."""
+"""Range of width / height for a photograph of the painting, 73.5 cm x 91 cm, with or without its edges."""
 FIT = (350, 274)
-"""Width and height, in pixels, that the picture is scaled to fit into, its aspect kept."""
+"""Width and height in pixels that a picture is scaled down to fit into; its aspect ratio does not change."""
 
 
 class ScreamDSprites(DSprites):
     """Scream dSprites: the sprite inverts a patch of The Scream; float32 [B, 3, 64, 64].
 
-    The background is a random 64x64 crop of the painting averaged with one random RGB colour, and on the
-    sprite 1 - background; both are drawn afresh at every access. `scream_image` is a picture to use instead
-    of the prepared download; without either, generated colour bands stand in, and `notices` and
-    `provenance` say so. Raises DeftError when `scream_image` cannot be read as a picture.
+    The background is the average of a random 64 x 64 crop of the painting and one random RGB colour, and the sprite
+    1 - background. Crop and colour are nuisances: they are drawn at every access. `scream_image` is a picture to use
+    instead of the downloaded painting; without either, generated colour bands are used, and `notices` and `provenance`
+    say so. Raises `DeftError` when `scream_image` cannot be read as a picture, and as `DSprites` does.
 
     Reference: Locatello et al., Challenging Common Assumptions, 2019, section 5.
     """
@@ -58,7 +58,7 @@ class ScreamDSprites(DSprites):
         super().__init__(root, source)
         if self.background == "generated":
             self.notices += (
-                f"Generated colour bands stand in for The Scream, which is not at {prepared}: "
+                f"Generated colour bands replace The Scream, which is not at {prepared}: "
                 "`python -m deft_lightning.data prepare scream` fetches it.",
             )
         self.background_digest = cache.digest({"images": picture})[:16]
@@ -66,7 +66,7 @@ class ScreamDSprites(DSprites):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Where sprites and background come from, and which picture the background is."""
+        """The origin of the sprites and of the background, with the digest of the background's picture."""
         return {**super().provenance, "background": self.background, "background_digest": self.background_digest}
 
     def to(self, device: torch.device | str) -> Self:
@@ -79,61 +79,57 @@ class ScreamDSprites(DSprites):
         top = torch.randint(height - 63, (count,), generator=generator, device=self.device)
         left = torch.randint(width - 63, (count,), generator=generator, device=self.device)
         colours = torch.rand(count, 3, generator=generator, device=self.device)
-        # A row of a crop is 192 numbers on end in the picture; every possible row, as overlapping views.
+        # A row of a crop is 192 consecutive numbers of the picture. `rows` has every such row, as overlapping views.
         rows = self._half.view(-1).as_strided((height * width - 63, 192), (3, 1))
         first = (top.unsqueeze(1) + torch.arange(64, device=self.device)) * width + left.unsqueeze(1)
         background = rows.index_select(0, first.view(-1)).view(count, 64, 192)  # half the crop
         background += (colours / 2).repeat(1, 64).unsqueeze(1)
-        # |1 - background| on the sprite, |0 - background| beside it.
+        # |1 - background| on the sprite, |0 - background| elsewhere.
         return masks.sub_(background.view_as(masks)).abs_()
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A picture scaled to fit 350 x 274, uint8 [height, width, 3].
+    """A picture scaled down to fit into 350 x 274, uint8 [height, width, 3].
 
-    Scaled as the reference implementation does, with Pillow's `thumbnail`, which never enlarges. Raises
-    DeftError when the file is missing, is no picture, or is too narrow for crops of 64 x 64.
+    Scaled with Pillow's `thumbnail`, as the reference implementation does, which never enlarges. Raises `DeftError`
+    when the file is missing, is not a picture, or is too small for crops of 64 x 64.
     """
     try:
         with Image.open(path) as picture:
             picture.thumbnail(FIT)
             array = np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
-        raise DeftError(
-            f"there is no picture {path} to use as the Scream background: choose one with data.scream_image"
-        ) from error
+        raise DeftError(f"{path} is missing: choose the Scream background with data.scream_image.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DeftError(
-            f"{path} cannot be read as a picture for the Scream background: it is damaged or of another format; "
-            "choose another with data.scream_image, or delete it"
+            f"{path} is damaged or not a picture: choose another background with data.scream_image, or delete it."
         ) from error
     if min(array.shape[:2]) < 64:
         raise DeftError(
-            f"{path} is too small for the Scream background: scaled to fit 350 x 274 it is "
-            f"{array.shape[1]} x {array.shape[0]}, and crops are 64 x 64; "
-            "choose a larger one with data.scream_image"
+            f"{path} is too small for the Scream background ({array.shape[1]} x {array.shape[0]} when scaled to fit "
+            f"into {FIT[0]} x {FIT[1]}, and crops are 64 x 64): choose a larger one with data.scream_image."
         )
     return array
 
 
 def read_painting(path: Path) -> np.ndarray:
-    """As `read_picture`, for what should be The Scream, whole and upright.
+    """The Scream, whole and upright, as `read_picture` returns it.
 
-    Raises DeftError also when its shape is not the painting's, or when it is smaller than what it is scaled to.
+    Raises `DeftError` also when the picture has another aspect ratio than the painting or has to be enlarged.
     """
     picture = read_picture(path)
     height, width = picture.shape[:2]
     if height < FIT[1] or not ASPECT[0] <= width / height <= ASPECT[1]:
         raise DeftError(
-            f"{path} is not The Scream: scaled to fit {FIT[0]} x {FIT[1]} it is {width} x {height}, and the painting "
-            f"about 215 x 274; delete it and run `python -m deft_lightning.data prepare scream`, or use it as it is "
-            f"with data.scream_image={path}"
+            f"{path} is not The Scream (scaled to fit into {FIT[0]} x {FIT[1]} it is {width} x {height}, and the "
+            "painting about 215 x 274): delete it and run `python -m deft_lightning.data prepare scream`, or use it as "
+            f"it is with data.scream_image={path}."
         )
     return picture
 
 
 def colour_bands() -> np.ndarray:
-    """A picture of swirling colour bands, uint8 [274, 217, 3], always the same: the stand-in's background."""
+    """A picture of swirling colour bands, uint8 [274, 217, 3], always the same, which replaces a missing painting."""
     height, width = 274, 217
     y, x = np.mgrid[0:height, 0:width] / height
     swirl = 0.09 * np.sin(9 * x + 4 * y) + 0.06 * np.sin(17 * x - 7 * y + 1) + 0.03 * np.sin(31 * x + 23 * y)
@@ -151,7 +147,7 @@ def colour_bands() -> np.ndarray:
     )
     place = (7.0 * bend) % len(palette)
     lower = np.floor(place).astype(int)
-    blend = (place - lower)[..., None] ** 3  # bands with one soft edge, like strokes of a brush
+    blend = (place - lower)[..., None] ** 3  # bands with one soft edge, like brush strokes
     colours = (1 - blend) * palette[lower] + blend * palette[(lower + 1) % len(palette)]
     strokes = 18 * np.sin(160 * bend + 5 * np.sin(20 * x))[..., None]
     return np.clip(colours + strokes, 0, 255).astype(np.uint8)
@@ -160,19 +156,20 @@ def colour_bands() -> np.ndarray:
 def prepare(root: str | os.PathLike[str] | None) -> str:
     """Download the painting to the data folder unless a good picture is there; says where it is.
 
-    Raises DeftError when it cannot be had, or when what is had is no picture of the painting.
+    A file that is not the painting is renamed to *.old first. Raises `DeftError` when the painting cannot be
+    downloaded, or when the downloaded file is not a picture of it.
     """
     path = cache.resolve_root(root) / FILE
     try:
         read_painting(path)
     except DeftError as error:
         with suppress(FileNotFoundError):
-            aside = path.rename(path.with_name(path.name + ".old"))
-            log.warning("The Scream is downloaded, and what was there is now %s: %s", aside, error)
+            previous = path.rename(path.with_name(path.name + ".old"))
+            log.warning("The Scream is downloaded, and the previous file is now %s: %s", previous, error)
         download.fetch((URL,), path)
         try:
             read_painting(path)
         except DeftError:
-            path.unlink()  # an error page, perhaps; never taken for the painting later
+            path.unlink()  # perhaps an error page, which no run must take for the painting
             raise
-    return f"The Scream is ready in {path}"
+    return f"The Scream is ready in {path}."

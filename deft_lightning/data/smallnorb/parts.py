@@ -1,6 +1,6 @@
-"""Convex parts of toys: what a ray crosses in one interval, a quadric cut by half-spaces.
+"""Convex parts of toys, quadrics cut by half-spaces: a ray crosses each in one interval.
 
-Lengths are in any one unit; x points forward, y left and z up.
+Lengths are in any unit; x points forward, y left and z up.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull
 
 Array = NDArray[np.float64]
-PAINT = 0.85  # reflectance of the toys
+PAINT, TRIM, DARK = 0.85, 0.55, 0.16  # reflectances: of the toys, of minor parts, and of glass and rubber
 
 
 @dataclass(frozen=True)
 class Part:
     """The convex set {x: (x - centre)' quadric (x - centre) <= 1 and normals x <= offsets}.
 
-    quadric: [3, 3], or None where half-spaces alone bound the part; normals: [K, 3]; offsets: [K];
-    outline: [P, 3], points whose convex hull holds the part; albedo: reflectance in [0, 1].
+    quadric: [3, 3], or None where only half-spaces bound the part; normals: [K, 3]; offsets: [K];
+    outline: [P, 3], points whose convex hull contains the part; albedo: reflectance in [0, 1].
     """
 
     centre: Array
@@ -32,7 +32,7 @@ class Part:
     albedo: float
 
     def extent(self, directions: Array) -> tuple[Array, Array]:
-        """The least and greatest directions @ x over the part, [V] each, for directions [V, 3]."""
+        """Minimum and maximum of directions @ x over the points x of the part, [V] each, for directions [V, 3]."""
         if self.quadric is not None and not len(self.normals):  # an ellipsoid
             middle = directions @ self.centre
             half = np.sqrt(np.einsum("vi,ij,vj->v", directions, np.linalg.inv(self.quadric), directions))
@@ -75,7 +75,7 @@ def ellipsoid(centre: ArrayLike, radii: ArrayLike, albedo: float = PAINT, along:
 
 
 def limb(start: ArrayLike, end: ArrayLike, radius: float, albedo: float = PAINT) -> Part:
-    """An ellipsoid stretched from one joint to another, a little beyond both."""
+    """An ellipsoid from one joint to another that reaches a little beyond both."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     half = float(np.linalg.norm(b - a)) / 2 + radius * 0.4
     return ellipsoid((a + b) / 2, (half, radius, radius), albedo, along=b - a)
@@ -95,7 +95,7 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, albedo: float = PAINT) 
 def hull(points: ArrayLike, albedo: float = PAINT) -> Part:
     """The convex hull of points [P, 3]."""
     corners = np.asarray(points, float)
-    # Qhull cuts every face into triangles: equal planes are merged.
+    # Qhull cuts every face into triangles, so equal planes are merged.
     planes = np.unique(ConvexHull(corners).equations.round(9), axis=0)
     return Part(corners.mean(axis=0), None, planes[:, :3], -planes[:, 3], corners, albedo)
 
@@ -104,6 +104,6 @@ def block(
     bottom: tuple[float, float], top: tuple[float, float], widths: tuple[float, float], heights: tuple[float, float],
     albedo: float = PAINT,
 ) -> Part:  # fmt: skip
-    """A box with slanting ends: (rear x, front x) at the bottom and at the top, full widths, (low z, high z)."""
+    """A box with slanting ends: (rear x, front x) of `bottom` and `top`, their widths, (low z, high z)."""
     rows = zip((bottom, top), widths, heights, strict=True)
     return hull([(x, y, z) for ends, w, z in rows for x in ends for y in (-w / 2, w / 2)], albedo)

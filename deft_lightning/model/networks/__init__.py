@@ -1,4 +1,4 @@
-"""Encoders and decoders: the contract in `base`, one family a file."""
+"""Encoders and decoders. The interface is in `base`; each family of networks has a file."""
 
 from deft_lightning.model.networks.base import Encoders, Networks, Posterior, initialise
 from deft_lightning.model.networks.convolutional import Burgess, Convolutional, Locatello

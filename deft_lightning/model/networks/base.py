@@ -1,4 +1,4 @@
-"""What the model asks of its networks."""
+"""The interface of the networks: encoders of all groups, a decoder, and the posterior."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from torch import Tensor, nn
 
 
 class Posterior(NamedTuple):
-    """Diagonal Gaussian q(z|x): `mean` and `log_variance`, both [B, D]."""
+    """Diagonal Gaussian q(z|x).
+
+    Attributes:
+        mean: [B, D].
+        log_variance: [B, D].
+    """
 
     mean: Tensor
     log_variance: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """z = mean + sigma * noise, [B, D]: the reparameterisation of Kingma & Welling 2013."""
+        """z = mean + sigma * noise, [B, D], the reparameterisation of Kingma & Welling 2013."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def kl(self) -> Tensor:
@@ -28,37 +33,43 @@ class Posterior(NamedTuple):
 class Encoders(nn.Module, ABC):
     """The encoders of all groups: images [B, C, H, W] to the `Posterior` of all latents, [B, D] each.
 
-    `groups` holds one module for each encoder group, with parameters of its own: those that learn at the group's rate.
+    Attributes:
+        groups: one module for each encoder group. Its parameters learn at the rate of the group.
     """
 
     groups: nn.ModuleList
 
 
 class Networks(ABC):
-    """A family of encoders and decoders, made for a shape of images and a number of latents."""
+    """A family of networks: it makes encoders and a decoder for a shape of images and numbers of latents."""
 
     @abstractmethod
     def check(self, groups: int, image_size: int) -> None:
-        """Raise `DeftError` when the family does not take square images of `image_size`, or so many encoder groups."""
+        """Raise `DeftError` if the networks do not take square images of `image_size`, or so many encoder groups."""
 
     @abstractmethod
     def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> Encoders:
-        """The encoders of groups with so many `latents` each, for images [C, H, W].
+        """Make the encoders of the groups.
 
-        Raises `DeftError` for a size of images that the networks do not take.
+        Args:
+            image_shape: channels, height and width.
+            latents: number of latents of each group, [G].
+
+        Raises:
+            DeftError: for images of a size that the networks do not take, or too many groups.
         """
 
     @abstractmethod
     def decoder(self, image_shape: tuple[int, int, int], latents: int) -> nn.Module:
-        """A decoder of latents [B, D] to the logits of images [B, C, H, W]. Raises `DeftError` as `encoders` does."""
+        """Make a decoder from latents [B, D] to logits [B, C, H, W]. Raises `DeftError` as `encoders` does."""
 
 
 def initialise(module: nn.Module) -> None:
-    """Glorot uniform weights and zero biases in every layer (Glorot & Bengio 2010), from torch's global generator.
+    """Set Glorot uniform weights (Glorot & Bengio 2010) and zero biases, from torch's global generator.
 
-    The paper names no initialisation; this one is the default of the framework that the public study of Locatello et
-    al. 2019 used. It matters: under the high pressure of the first stage PyTorch's own, smaller weights learn the
-    positions half as well in the same number of steps.
+    The paper names no initialisation. This one is the default of the framework that the public study of Locatello et
+    al. 2019 used. It matters: PyTorch's default weights are smaller, and under the high pressure of the first stage
+    they learn the positions half as well in the same number of steps.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

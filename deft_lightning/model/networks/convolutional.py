@@ -1,9 +1,8 @@
 """Stride-2 convolutions and transposed convolutions, after Burgess et al. 2018 and section 6 of the paper.
 
-The encoder groups are independent networks with parameters of their own, but they run as one:
-`GroupedEncoder.forward` concatenates their kernels into one dense convolution (the first layer, whose
-input all groups share) and grouped convolutions (the others). That is exact, and about twice as fast
-on a CPU as one small convolution after another.
+Encoder groups are independent networks that share no parameters, but they run as one. `GroupedEncoder.forward`
+concatenates their kernels: into one dense convolution in the first layer, whose input all groups share, and into
+grouped convolutions in the others. The result is the same, and on a CPU it takes about half the time.
 """
 
 from __future__ import annotations
@@ -31,12 +30,16 @@ LAYERS = {32: 3, 64: 4, 128: 5}
 
 @dataclass(frozen=True)
 class Convolutional(Networks):
-    """Networks of stride-2 convolutions for square images of 32, 64 or 128 pixels.
+    """Networks of convolutions with stride 2, for square images of 32, 64 or 128 pixels.
 
-    For images of 64 x 64, `encoder_channels` are those of the four convolutions, divided among the groups, and
-    `decoder_channels` those of the inputs of the four transposed convolutions. Images of 128 x 128 have one layer more
-    on the side of the image, with the channels of the layer beside it; images of 32 x 32 have one less there. `hidden`
-    units has the fully connected layer, which is not divided.
+    Images of 128 x 128 have one layer more on the side of the image, with the channels of the layer beside it; images
+    of 32 x 32 have one layer less there.
+
+    Attributes:
+        encoder_channels: output channels of the four convolutions of the encoder for images of 64 x 64, divided among
+            the groups.
+        decoder_channels: input channels of the four transposed convolutions of the decoder for images of 64 x 64.
+        hidden: units of the fully connected layer; every group has as many.
     """
 
     encoder_channels: tuple[int, ...]
@@ -51,8 +54,8 @@ class Convolutional(Networks):
             )
         if min(self.encoder_channels) < groups:
             raise DeftError(
-                f"groups.latents names {groups} groups, more than the {min(self.encoder_channels)} channels of "
-                "these networks can be divided among: use fewer groups."
+                f"groups.latents has {groups} groups, more than the {min(self.encoder_channels)} channels that these "
+                "networks divide among them: use fewer groups."
             )
 
     def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> GroupedEncoder:
@@ -66,7 +69,7 @@ class Convolutional(Networks):
 
 
 class Burgess(Convolutional):
-    """The networks of the paper (section 6) and of Burgess et al. 2018: 32 channels in every layer."""
+    """The networks of section 6 of the paper and of Burgess et al. 2018, with 32 channels in every layer."""
 
     def __init__(self) -> None:
         super().__init__((32, 32, 32, 32), (32, 32, 32, 32))
@@ -94,7 +97,7 @@ def _size(image_shape: tuple[int, int, int]) -> int:
 
 
 class Encoder(nn.Module):
-    """One encoder group: image [B, C, H, W] to the `Posterior` of its own latents, [B, latents] each."""
+    """One encoder group: images [B, C, H, W] to the `Posterior` of its latents, [B, latents] each."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
@@ -106,7 +109,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(hidden, 2 * latents)
 
     def forward(self, images: Tensor) -> Posterior:
-        """Layer after layer with plain operators; `GroupedEncoder` gives the same, faster, for all groups at once."""
+        """One layer after another, with plain operators. `GroupedEncoder` computes the same for all groups at once."""
         x = images
         for convolution in self.convolutions:
             x = F.relu(convolution(x))  # [B, c, H/2, W/2] to [B, c, 4, 4]
@@ -115,21 +118,21 @@ class Encoder(nn.Module):
 
 
 class GroupedEncoder(Encoders):
-    """G independent encoders run as one: image [B, C, H, W] to the concatenated `Posterior` [B, sum(latents)]."""
+    """G independent encoders run as one: images [B, C, H, W] to the `Posterior` of all latents, [B, D] each."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
         self.groups = nn.ModuleList(encoders)
 
     def forward(self, images: Tensor) -> Posterior:
-        """Equal to concatenating every group's own `Encoder.forward`."""
+        """Equal to the outputs of `Encoder.forward` of every group, concatenated."""
         groups: list[Encoder] = list(self.groups)  # type: ignore[arg-type]
         x = images
         for layer in range(len(groups[0].convolutions)):
             convolutions = [cast(nn.Conv2d, group.convolutions[layer]) for group in groups]
             weight = torch.cat([c.weight for c in convolutions])
             bias = torch.cat([cast(Tensor, c.bias) for c in convolutions])
-            shared_input = layer == 0  # every group reads the whole image, then only its own channels
+            shared_input = layer == 0  # every group reads the whole image; later layers read the group's channels
             x = convolution_relu(x, weight, bias, groups=1 if shared_input else len(groups))
             # [B, G*c, H/2, W/2] to [B, G*c, 4, 4]
         features = x.flatten(1).chunk(len(groups), dim=1)  # G of [B, c*4*4]
@@ -141,7 +144,7 @@ class GroupedEncoder(Encoders):
 
 
 class Decoder(nn.Module):
-    """Latents [B, D] to the logits of a Bernoulli per pixel and channel, [B, C, H, W]."""
+    """Latents [B, D] to logits [B, C, H, W], one Bernoulli per pixel and channel."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
@@ -156,8 +159,8 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         x = F.relu(self.spread(F.relu(self.hidden(latents))))  # [B, c*4*4]
         x = x.view(-1, self.first_channels, 4, 4)  # [B, c, 4, 4]
-        inner: list[nn.ConvTranspose2d]
-        *inner, last = self.deconvolutions  # type: ignore[assignment]
+        layers: list[nn.ConvTranspose2d] = list(self.deconvolutions)  # type: ignore[arg-type]
+        *inner, last = layers
         for deconvolution in inner:
             x = transposed_convolution_relu(x, deconvolution.weight, cast(Tensor, deconvolution.bias))
             # [B, c, 8, 8] to [B, c, H/2, W/2]

@@ -1,13 +1,12 @@
-"""What the pressure presses on: one short file per objective, over the contract in `base`."""
+"""Objectives: the loss, and which of its terms the pressure weights. The contract is in `base`."""
 
 from deft_lightning.model.objectives.annealed_vae import AnnealedVAE
 from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, global_batch, reconstruction
-from deft_lightning.model.objectives.beta_tcvae import BetaTCVAE
 from deft_lightning.model.objectives.beta_vae import BetaVAE
 from deft_lightning.model.objectives.decomposition import Decomposition, kl_decomposition, minibatch_decomposition
-from deft_lightning.model.objectives.deft_tc import DEFTTC
 from deft_lightning.model.objectives.dip_vae import DIPVAE1, DIPVAE2
 from deft_lightning.model.objectives.factor_vae import FactorVAE
+from deft_lightning.model.objectives.tc import DEFTTC, BetaTCVAE
 
 __all__ = [
     "DEFTTC",

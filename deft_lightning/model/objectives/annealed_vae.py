@@ -10,9 +10,17 @@ from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, gl
 
 
 class AnnealedVAE(Objective):
-    """R + gamma |KL - C|, C being the capacity in nats that the schedule gives for the step.
+    """AnnealedVAE (Burgess et al. 2018): the KL is held at a capacity that grows during training.
 
-    Raises `DeftError` for a negative gamma.
+        loss = R + gamma |KL - C|
+
+    where C is the capacity that the schedule gives for the step, in nats.
+
+    Args:
+        gamma: weight of the distance from the capacity, from 0 up.
+
+    Raises:
+        DeftError: for a negative gamma.
     """
 
     label = "AnnealedVAE"
@@ -25,6 +33,6 @@ class AnnealedVAE(Objective):
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         """`pressure` is the capacity C, a scalar in nats."""
         parts = elbo_parts(batch, logits, posterior)
-        kl = global_batch(parts["kl"][None]).mean()  # every process on the same side of C
+        kl = global_batch(parts["kl"][None]).mean()  # global, so that every process is on the same side of C
         total = parts["reconstruction"] + self.gamma * (kl - pressure).abs()
         return Loss(total, {"loss": total, **parts})

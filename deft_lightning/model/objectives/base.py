@@ -16,19 +16,29 @@ from deft_lightning.model.schedules.base import Schedule
 
 
 class Loss(NamedTuple):
-    """`total` is differentiated; `parts` are logged under their names, in nats: scalars, or vectors [D]."""
+    """The loss of one batch, in nats.
+
+    Attributes:
+        total: scalar to differentiate.
+        parts: what is logged, by name: scalars, or vectors [D] of one value per latent.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
 
 
 class Objective(nn.Module, ABC):
-    """A loss over one batch; see `loss`.
+    """A loss over one batch, see `loss`.
 
-    `label` is the method's name in tables and figures. `quantity` is what the schedule has to give at every step:
-    "pressure", the weight of the KL term, or "capacity", its target in nats. The module calls `build` once and
-    sets `dataset_size`, the number of training images, before the first step. One that `learns` has its `update`
-    called after every step.
+    The module calls `build` once, sets `dataset_size` before the first step, and calls `update` after every step if
+    `learns` is true.
+
+    Attributes:
+        label: name of the method in tables and figures.
+        quantity: what the schedule must give for every step: "pressure", the weight of the KL term, or "capacity",
+            its target in nats.
+        learns: whether the objective has parameters of its own, which `update` trains.
+        dataset_size: number of training images.
     """
 
     label: ClassVar[str]
@@ -37,53 +47,65 @@ class Objective(nn.Module, ABC):
     dataset_size: int = 0
 
     def build(self, latents: int) -> None:
-        """Make whatever depends on the number of latents; most objectives have nothing to make."""
+        """Make what depends on the number of latents. Most objectives need nothing."""
 
     def check(self, schedule: Schedule) -> None:
-        """Raise `DeftError` when `schedule` does not give the quantity that this objective needs."""
+        """Raise `DeftError` if `schedule` does not give the quantity that this objective needs."""
         if schedule.quantity != self.quantity:
             fitting = "capacity" if self.quantity == "capacity" else "constant or piecewise"
             raise DeftError(
-                f"{self.label} presses with a {self.quantity}, and the schedule gives a {schedule.quantity}: "
-                f"choose schedule={fitting}, or another objective."
+                f"the schedule gives a {schedule.quantity} and {self.label} needs a {self.quantity}: "
+                f"use schedule={fitting}, or another objective."
             )
 
     @abstractmethod
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
-        """The loss to minimise, summed over pixels and latents, averaged over the batch.
+        """The loss to minimise, summed over pixels and latents and averaged over the batch.
 
-        `batch` and `logits` are [B, C, H, W], `posterior` and `sample` [B, D], `pressure` a scalar: the pressure or
-        the capacity that the schedule has for this step.
+        Args:
+            batch: images [B, C, H, W] in [0, 1].
+            logits: output of the decoder, [B, C, H, W].
+            posterior: posteriors of the images, [B, D].
+            sample: latents that were decoded, [B, D].
+            pressure: scalar, the pressure or the capacity that the schedule gives for this step.
         """
 
     def update(self, sample: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The objective's own learning, after the model's step, such as FactorVAE's discriminator; most learn nothing.
+        """Train the objective's own parameters, such as FactorVAE's discriminator, after the step of the model.
 
-        `sample` [B, D] is the step's sample, detached; `generator`, on its device, is a function of the step. What
-        is returned is logged beside the parts of the loss. Optimiser state belongs in `get_extra_state`.
+        The state of its optimiser belongs in `get_extra_state`, so that it is saved in checkpoints.
+
+        Args:
+            sample: latents of the step, [B, D], detached.
+            generator: random numbers for this step, on the device of `sample`; the same in every process.
+
+        Returns:
+            What is logged beside the parts of the loss: scalars by name.
         """
         return {}
 
 
 def reconstruction(batch: Tensor, logits: Tensor) -> Tensor:
-    """Bernoulli negative log likelihood in nats, summed over pixels and channels, averaged over the batch.
+    """Bernoulli negative log likelihood in nats, summed over pixels and channels and averaged over the batch.
 
-    `batch` in [0, 1] and `logits`, both [B, C, H, W].
+    Args:
+        batch: images [B, C, H, W] in [0, 1].
+        logits: [B, C, H, W].
     """
     return F.binary_cross_entropy_with_logits(logits, batch, reduction="sum") / batch.shape[0]
 
 
 def elbo_parts(batch: Tensor, logits: Tensor, posterior: Posterior) -> dict[str, Tensor]:
-    """What every objective logs: `reconstruction` and `kl`, scalars, and `kl/latent` [D], averaged over the batch."""
+    """What every objective logs, averaged over the batch: `reconstruction` and `kl`, scalars, and `kl/latent` [D]."""
     kl_per_latent = posterior.kl().mean(dim=0)  # [D]
     return {"reconstruction": reconstruction(batch, logits), "kl": kl_per_latent.sum(), "kl/latent": kl_per_latent}
 
 
 def global_batch(values: Tensor) -> Tensor:
-    """The rows of all processes, [world size * B, ...] of each one's [B, ...], with gradients; alone, `values`.
+    """`values` [B, ...] of all processes, [world size * B, ...], with gradients; in a single process `values`.
 
-    An estimator over the batch then sees the global batch. Averaging gradients over processes, as DDP does, gives
-    the gradient that one process with the same global batch has.
+    An estimator over the batch then sees the global batch. The average of its gradients over the processes, which DDP
+    takes, equals the gradient of one process with the same global batch.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values

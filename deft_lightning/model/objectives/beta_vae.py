@@ -1,4 +1,4 @@
-"""beta-VAE (Higgins et al. 2017): the negative ELBO with the KL term under pressure, Eq. 2."""
+"""beta-VAE (Higgins et al. 2017), also the objective of DEFT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
 
 
 class BetaVAE(Objective):
-    """R + beta KL, beta being the pressure of the schedule: also the objective of DEFT, with its stages."""
+    """beta-VAE (Higgins et al. 2017), Eq. 2: the negative ELBO with a weight on the KL term.
+
+        loss = R + beta KL
+
+    where beta is the pressure that the schedule gives for the step. With several encoder groups and stages this is the
+    objective of DEFT.
+    """
 
     label = "beta-VAE"
 

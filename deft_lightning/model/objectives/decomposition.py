@@ -1,8 +1,12 @@
-"""KL = MI + TC + DWKL (Chen et al. 2018): estimates over a minibatch, for training, and over a sample, for reports.
+"""The KL in three terms (Chen et al. 2018): estimates over a minibatch, for training, and over a sample, for reports.
 
-MI is the mutual information of image index and latents, E[log q(z|n) - log q(z)]; TC the total correlation,
-E[log q(z) - sum_d log q(z_d)]; DWKL the dimension-wise KL, E[sum_d log q(z_d) - log p(z)]. All need the aggregated
-posterior q(z) = 1/N sum_n q(z|n) and its marginals; whatever these are, the three sum to E[log q(z|n) - log p(z)].
+    KL   = MI + TC + DWKL
+    MI   = E[log q(z|n) - log q(z)]          mutual information of image index n and latents z
+    TC   = E[log q(z) - sum_d log q(z_d)]    total correlation
+    DWKL = E[sum_d log q(z_d) - log p(z)]    dimension-wise KL
+
+All three need the aggregated posterior q(z) = 1/N sum_n q(z|n) and its marginals. Whatever estimates of these are
+used, the three terms add up to E[log q(z|n) - log p(z)].
 """
 
 from __future__ import annotations
@@ -22,7 +26,13 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Decomposition(NamedTuple):
-    """Index-code mutual information, total correlation and dimension-wise KL, scalars in nats."""
+    """The three terms of the KL, scalars in nats.
+
+    Attributes:
+        mi: mutual information of image index and latents.
+        tc: total correlation.
+        dwkl: dimension-wise KL.
+    """
 
     mi: Tensor
     tc: Tensor
@@ -32,32 +42,46 @@ class Decomposition(NamedTuple):
 def minibatch_decomposition(
     posterior: Posterior, sample: Tensor, dataset_size: int, estimator: str = "weighted"
 ) -> Decomposition:
-    """The three terms from the posteriors of one (global) batch of B out of N = `dataset_size` images, with gradients.
+    """The three terms, with gradients, from the posteriors of B out of N images.
 
-    `weighted`: q(z_i) is 1/(NB) sum_j q(z_i|n_j), minibatch weighted sampling. It is too low by a factor that goes to
-    N as posteriors overlap: MI then comes out log N above its true value, TC (D - 1) log N above, DWKL D log N below,
-    constants that have no gradient. `stratified`: q(z_i) is 1/N q(z_i|n_i) + (N - 1)/(N (B - 1)) sum_{j != i}
-    q(z_i|n_j), minibatch stratified sampling in expectation over the order of the batch. It is unbiased, and exact
-    when the batch is the data set; its logarithm is low where few images of the batch are near z_i.
-    Raises `DeftError` when `dataset_size` is not positive.
+    The batch is the global one, of all processes. The estimators of q(z_i) for the sample z_i of image n_i are
+
+        weighted:   1/(N B) sum_j q(z_i|n_j)
+        stratified: 1/N q(z_i|n_i) + (N - 1)/(N (B - 1)) sum_{j != i} q(z_i|n_j)
+
+    "weighted" is minibatch weighted sampling. It is too low by a factor that approaches N the more the posteriors
+    overlap. MI is then log N too high, TC (D - 1) log N too high, and DWKL D log N too low: constants, which have no
+    gradient.
+
+    "stratified" is minibatch stratified sampling in expectation over the order of the batch. It is unbiased, and exact
+    if the batch is the data set. Its logarithm is too low where few images of the batch are near z_i.
+
+    Args:
+        posterior: [B, D].
+        sample: one sample from each posterior, [B, D].
+        dataset_size: N.
+        estimator: "weighted" or "stratified".
+
+    Raises:
+        DeftError: if `dataset_size` is not positive.
     """
     if dataset_size < 1:
         raise DeftError(f"the data set has {dataset_size} images: give the objective the number it is trained on.")
     sample, mean, log_variance = global_batch(torch.cat([sample, *posterior], dim=1)).chunk(3, dim=1)  # [B, D] each
-    conditional = log_density(sample[:, None], mean, log_variance)  # [B, B, D], of z_i under q(z|n_j)
+    densities = log_density(sample[:, None], mean, log_variance)  # [B, B, D], of z_i under q(z|n_j)
     log_weights = _log_weights(sample, dataset_size, estimator)  # [B, B]
-    own = conditional.diagonal().sum(dim=0)  # [B]
-    joint = torch.logsumexp(conditional.sum(dim=2) + log_weights, dim=1)  # [B]
-    marginals = torch.logsumexp(conditional + log_weights[..., None], dim=1).sum(dim=1)  # [B]
+    conditional = densities.diagonal().sum(dim=0)  # [B]
+    joint = torch.logsumexp(densities.sum(dim=2) + log_weights, dim=1)  # [B]
+    marginals = torch.logsumexp(densities + log_weights[..., None], dim=1).sum(dim=1)  # [B]
     prior = -0.5 * (sample.square() + LOG_2PI).sum(dim=1)  # [B]
-    return Decomposition((own - joint).mean(), (joint - marginals).mean(), (marginals - prior).mean())
+    return Decomposition((conditional - joint).mean(), (joint - marginals).mean(), (marginals - prior).mean())
 
 
 def log_density(sample: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log density in nats of a Gaussian per latent; the arguments are broadcast."""
+    """Log density of a Gaussian per latent, in nats. The arguments are broadcast."""
     residual = (sample - mean) * torch.exp(-0.5 * log_variance)
-    # One narrow posterior is enough to put other samples 1e20 standard deviations away, whose square overflows float32:
-    # infinity times a weight of zero is NaN in the gradient. The bound leaves the density zero, and its square finite.
+    # A narrow posterior can put other samples 1e20 standard deviations away. The square of that overflows float32, and
+    # infinity times a weight of zero is NaN in the gradient. The clamp keeps the square finite and the density zero.
     return -0.5 * (residual.clamp(-1e15, 1e15).square() + log_variance + LOG_2PI)
 
 
@@ -72,12 +96,19 @@ def _log_weights(sample: Tensor, dataset_size: int, estimator: str) -> Tensor:
 
 @torch.no_grad()
 def kl_decomposition(mean: Tensor, log_variance: Tensor, sample: Tensor, chunk: int = 64) -> Decomposition:
-    """The three terms under the exact aggregated posterior of the N posteriors given, float64 scalars on the CPU.
+    """The three terms under the exact aggregated posterior of N posteriors, as float64 scalars on the CPU.
 
-    All arguments are [N, D], with one z of `sample` from each posterior. Memory is a few matrices [chunk, N], on the
-    device of the arguments. No z counts for more than log N, so MI cannot exceed log N: where it comes near, N is too
-    small to tell the images' posteriors apart, and the true MI is larger.
-    Raises `DeftError` when the shapes differ or a value is not finite.
+    MI is at most log N, because q(z) is at least q(z|n) / N. Where it comes close to that, N is too small, and the MI
+    over all images is larger.
+
+    Args:
+        mean: [N, D].
+        log_variance: [N, D].
+        sample: one sample from each posterior, [N, D].
+        chunk: samples that are handled at once. It needs a few matrices [chunk, N] on the device of the arguments.
+
+    Raises:
+        DeftError: if the shapes differ or a value is not finite.
     """
     if mean.dim() != 2 or not mean.shape == log_variance.shape == sample.shape or not len(mean):
         shapes = ", ".join(str(list(x.shape)) for x in (mean, log_variance, sample))
@@ -93,8 +124,8 @@ def kl_decomposition(mean: Tensor, log_variance: Tensor, sample: Tensor, chunk: 
         joint = rows.new_zeros(len(rows), points)
         marginal = rows.new_zeros(len(rows))
         for d in range(latents):
-            # A matrix product over z^2, z and 1 would be no faster, most time going into the exponentials of the
-            # marginals, and its terms would cancel: narrow posteriors lose their digits.
+            # A matrix product over z^2, z and 1 would be no faster, since the exponentials of the marginals take most
+            # of the time, and its terms would cancel: the densities of narrow posteriors would lose their digits.
             residual = (rows[:, d, None] - centres[d]).mul_(scales[d]).clamp_(-1e15, 1e15)
             exponent = torch.addcmul(peaks[d], residual, residual, value=-0.5)  # [chunk, N]
             joint += exponent
@@ -105,14 +136,14 @@ def kl_decomposition(mean: Tensor, log_variance: Tensor, sample: Tensor, chunk: 
 
 
 def _logsumexp_(exponents: Tensor) -> Tensor:
-    """Log of the sum of exponentials of each row of `exponents` [n, N], which is overwritten; [n]."""
+    """Logarithm of the sum of exponentials of each row of `exponents` [n, N], [n]. Overwrites `exponents`."""
     top = exponents.amax(dim=1)
-    # The floor adds at most N e^-80 to the sum; an exponential that underflows takes a processor ten times as long.
+    # Exponentials that underflow take a processor ten times as long. The bound adds at most N e^-80 to the sum.
     return exponents.sub_(top[:, None]).clamp_(min=-80.0).exp_().sum(dim=1).log_().add_(top)
 
 
 def _terms(mean: Tensor, log_variance: Tensor, sample: Tensor, joint: Tensor, marginals: Tensor) -> Decomposition:
-    """The terms in float64, on the CPU since mps has none, from sums [N] that lack the constants of the densities."""
+    """The terms from sums [N] that lack the constants of the densities. In float64 on the CPU, since mps has none."""
     mean, log_variance, sample, joint, marginals = (
         x.cpu().double() for x in (mean, log_variance, sample, joint, marginals)
     )
@@ -120,6 +151,6 @@ def _terms(mean: Tensor, log_variance: Tensor, sample: Tensor, joint: Tensor, ma
     constant = -0.5 * latents * LOG_2PI
     joint = joint + constant - math.log(points)
     marginals = marginals + constant - latents * math.log(points)
-    own = log_density(sample, mean, log_variance).sum(dim=1)
+    conditional = log_density(sample, mean, log_variance).sum(dim=1)
     prior = -0.5 * sample.square().sum(dim=1) + constant
-    return Decomposition((own - joint).mean(), (joint - marginals).mean(), (marginals - prior).mean())
+    return Decomposition((conditional - joint).mean(), (joint - marginals).mean(), (marginals - prior).mean())

@@ -1,4 +1,4 @@
-"""DIP-VAE-I and II (Kumar et al. 2018): the covariance of the aggregated posterior is drawn to the identity."""
+"""DIP-VAE-I and II (Kumar et al. 2018): the covariance of the aggregated posterior is pulled to the identity."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, gl
 
 
 class DIPVAE(Objective):
-    """R + beta KL + lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2, beta being the pressure.
+    """A penalty on the distance of a covariance C [D, D] of the latents from the identity (Kumar et al. 2018).
 
-    `lambda_d` is `ratio` x lambda_od where it is not given, as in the public study. Both sums are logged, without
-    their weights. Raises `DeftError` for a negative lambda.
+        loss = R + beta KL + lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2
+
+    where beta is the pressure. Both sums are logged, without their weights.
+
+    Args:
+        lambda_od: weight of the off-diagonal entries, from 0 up.
+        lambda_d: weight of the diagonal entries, from 0 up. Where it is None it is `ratio` x lambda_od, as in the
+            public study of Locatello et al. 2019.
+
+    Raises:
+        DeftError: for a negative weight.
     """
 
     ratio: ClassVar[float]
@@ -31,7 +40,7 @@ class DIPVAE(Objective):
 
     @abstractmethod
     def covariance(self, posterior: Posterior) -> Tensor:
-        """C, the covariance [D, D] that is drawn to the identity, over the global batch."""
+        """C [D, D], over the global batch."""
 
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         parts = elbo_parts(batch, logits, posterior)
@@ -45,7 +54,7 @@ class DIPVAE(Objective):
 
 
 class DIPVAE1(DIPVAE):
-    """DIP-VAE-I: C = Cov(mu), the covariance of the means."""
+    """DIP-VAE-I, whose C is the covariance of the means: C = Cov(mu). See `DIPVAE` for the loss and the arguments."""
 
     label = "DIP-VAE-I"
     ratio = 10.0
@@ -55,18 +64,22 @@ class DIPVAE1(DIPVAE):
 
 
 class DIPVAE2(DIPVAE):
-    """DIP-VAE-II: C = Cov(mu) + E[diag(sigma^2)], the covariance of the samples."""
+    """DIP-VAE-II, whose C is the covariance of the samples: C = Cov(mu) + E[diag(sigma^2)].
+
+    See `DIPVAE` for the loss and the arguments.
+    """
 
     label = "DIP-VAE-II"
     ratio = 1.0
 
     def covariance(self, posterior: Posterior) -> Tensor:
         mean, log_variance = global_batch(torch.cat(posterior, dim=1)).chunk(2, dim=1)
-        # The penalty squares the variance: beyond e^30 float32 would overflow, and the KL term pulls hard enough.
+        # The penalty squares the variance, which overflows float32 above e^44. Variances above e^30 are cut off; the
+        # gradient of the KL term is strong enough there.
         return covariance_of(mean) + torch.diag(log_variance.clamp(max=30.0).exp().mean(dim=0))
 
 
 def covariance_of(codes: Tensor) -> Tensor:
-    """Covariance [D, D] of `codes` [B, D] with 1 / B, as the public study has it."""
+    """Covariance [D, D] of `codes` [B, D] with divisor B, as in the public study of Locatello et al. 2019."""
     centred = codes - codes.mean(dim=0)
     return centred.T @ centred / len(codes)

@@ -1,4 +1,4 @@
-"""FactorVAE (Kim & Mnih 2018): the total correlation by the density ratio that a discriminator learns."""
+"""FactorVAE (Kim & Mnih 2018): a discriminator estimates the total correlation."""
 
 from __future__ import annotations
 
@@ -16,29 +16,39 @@ from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, gl
 
 
 class FactorVAE(Objective):
-    """R + pressure KL + gamma E[D(z)_0 - D(z)_1], D being the two logits of the discriminator.
+    """FactorVAE (Kim & Mnih 2018): a discriminator estimates the total correlation.
 
-    D tells z (class 0) from z whose latents are permuted over the batch (class 1): D_0 - D_1 approaches
-    log q(z) - sum_d log q(z_d), whose mean is the total correlation, logged as `tc`. D has `layers` fully connected
-    layers of `hidden` units and learns by Adam at `lr` in `update`. Raises `DeftError` for arguments out of range.
+        loss = R + pressure KL + gamma TC
+        TC   = E[D(z)_0 - D(z)_1]
+
+    The discriminator D has two logits. It learns to tell samples z (class 0) from samples whose latents are each
+    permuted over the batch (class 1). D_0 - D_1 then approaches log q(z) - sum_d log q(z_d), whose mean is the total
+    correlation, logged as `tc`.
+
+    Args:
+        gamma: weight of the total correlation, from 0 up.
+        hidden: units of each fully connected layer of the discriminator.
+        layers: number of these layers.
+        lr: learning rate of the discriminator's Adam.
+
+    Raises:
+        DeftError: for an argument out of range.
     """
 
     label = "FactorVAE"
     learns = True
-    discriminator: nn.Sequential  # made by `build`; its parameters ask for gradients only inside `update`
+    discriminator: nn.Sequential  # made by `build`; its parameters require gradients only inside `update`
     optimizer: torch.optim.Adam
 
     def __init__(self, gamma: float = 10.0, hidden: int = 1000, layers: int = 6, lr: float = 1e-4) -> None:
         super().__init__()
         self.gamma = checks.number("objective.gamma", gamma)
-        self.hidden, self.layers = (
-            checks.whole("objective.hidden", hidden, 1),
-            checks.whole("objective.layers", layers, 1),
-        )
+        self.hidden = checks.whole("objective.hidden", hidden, 1)
+        self.layers = checks.whole("objective.layers", layers, 1)
         self.lr = checks.number("objective.lr", lr, above=True)
 
     def build(self, latents: int) -> None:
-        """Make the discriminator, with weights from torch's global generator."""
+        """Make the discriminator. Its weights come from torch's global generator."""
         sizes = [latents, *[self.hidden] * self.layers]
         blocks = [
             layer for inputs, outputs in pairwise(sizes) for layer in (nn.Linear(inputs, outputs), nn.LeakyReLU(0.2))
@@ -50,50 +60,51 @@ class FactorVAE(Objective):
 
     def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         parts = elbo_parts(batch, logits, posterior)
-        judged = self.discriminator(sample)  # [B, 2]
-        tc = (judged[:, 0] - judged[:, 1]).mean()
+        class_logits = self.discriminator(sample)  # [B, 2]
+        tc = (class_logits[:, 0] - class_logits[:, 1]).mean()
         total = parts["reconstruction"] + pressure * parts["kl"] + self.gamma * tc
         return Loss(total, {"loss": total, **parts, "tc": tc})
 
     def update(self, sample: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One Adam step of the discriminator on the global batch; its cross entropy (nats) and accuracy.
+        """Take one Adam step of the discriminator on the global batch; its cross entropy (nats) and accuracy.
 
-        `generator` has to be the same in all processes: each makes the same step.
+        `generator` must be in the same state in every process, so that all take the same step.
         """
         with torch.no_grad():
             joint = global_batch(sample.detach().float())  # [B, D]
-        order = torch.rand(joint.shape, generator=generator, device=joint.device).argsort(dim=0)  # one a latent
+        noise = torch.rand(joint.shape, generator=generator, device=joint.device)
+        order = noise.argsort(dim=0)  # [B, D], a permutation for each latent
         rows = torch.cat([joint, joint.gather(0, order)])  # [2B, D]
         classes = torch.arange(2, device=rows.device).repeat_interleave(len(joint))
         self.discriminator.requires_grad_(True)
         try:
             with torch.enable_grad():
-                judged = self.discriminator(rows)
-                cross_entropy = F.cross_entropy(judged, classes)
+                class_logits = self.discriminator(rows)
+                cross_entropy = F.cross_entropy(class_logits, classes)
                 cross_entropy.backward()
             self.optimizer.step()
         finally:
             self.optimizer.zero_grad()
             self.discriminator.requires_grad_(False)
-        accuracy = (judged.detach().argmax(dim=1) == classes).float().mean()
+        accuracy = (class_logits.detach().argmax(dim=1) == classes).float().mean()
         return {"discriminator_loss": cross_entropy.detach(), "discriminator_accuracy": accuracy}
 
     def get_extra_state(self) -> dict[int, dict[str, Tensor]]:
-        """Adam's moments and step counts, by the number of the parameter; the weights are in the state already."""
+        """Adam's moments and step counts, by the number of the parameter. The weights are saved without this."""
         return self.optimizer.state_dict()["state"]
 
     def set_extra_state(self, state: dict[int, dict[str, Tensor]]) -> None:
-        self._make_optimizer(deepcopy(state))  # or two objectives would share their moments
+        self._make_optimizer(deepcopy(state))  # without a copy, two objectives would share their moments
 
     def _make_optimizer(self, state: dict[int, dict[str, Tensor]]) -> None:
-        """Adam for the discriminator where it is now, going on from `state`."""
+        """Make Adam, with its `state`, for the discriminator on the device where it now is."""
         fused = next(self.discriminator.parameters()).device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=self.lr, betas=(0.5, 0.9), fused=fused)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """`to` and its like: the moments follow the parameters."""
+        """Called by `to` and similar methods: the moments follow the parameters."""
         super()._apply(fn, recurse)
         if hasattr(self, "optimizer"):
             self._make_optimizer(self.get_extra_state())

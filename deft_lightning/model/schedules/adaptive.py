@@ -12,16 +12,30 @@ from deft_lightning.model.schedules.base import Piecewise, Schedule, Timeline
 
 @dataclass(frozen=True)
 class Adaptive(Schedule):
-    """Stages of `pressures` that last until the active group has learnt what passes, at most `epochs` each.
+    """Stages that end when the KL of the active group has settled, or after a longest length.
 
-    The rule: the KL of the active group, in nats, is averaged over windows of `window` steps, counted from the
-    beginning of the stage. It has settled when the last `patience` + 1 averages differ by at most `tolerance` times
-    their mean, or by `tolerance` nats where the mean is below one. A stage ends with the first window, no earlier than
-    `min_epochs` into it, after which this is so, and at the latest after its `epochs`. `fraction` shortens both
-    bounds, not the window.
+    The KL of the active group, in nats, is averaged over windows of steps, counted from the beginning of the stage. It
+    has settled when the last `patience` + 1 averages m fulfil
 
-    Its timeline learns as it goes: `callbacks.AdaptiveStages` calls `observe`, keeps `state` in the checkpoint, and
-    ends the training with the last stage. Raises `DeftError` when a field is out of range.
+        max(m) - min(m) <= tolerance max(1, mean(m))
+
+    A stage ends with the first window after which this is true, but no earlier than `min_epochs` after its beginning
+    and no later than its `epochs`.
+
+    When the stages end is not known in advance. The callback `AdaptiveStages` reports every step to the timeline by
+    `observe`, keeps its `state` in the checkpoint, and ends the training with the last stage.
+
+    Attributes:
+        epochs: longest length of each stage.
+        pressures: beta of each stage.
+        min_epochs: shortest length of every stage.
+        window: steps of a window.
+        patience: number of averages, before the latest, that must agree with it.
+        tolerance: largest difference of these averages, relative to their mean, or in nats where that is below 1.
+        fraction: factor on the shortest and the longest lengths, in (0, 1]. Windows stay as they are.
+
+    Raises:
+        DeftError: if a field is out of range.
     """
 
     epochs: Sequence[float]
@@ -33,7 +47,7 @@ class Adaptive(Schedule):
     fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        Piecewise(self.epochs, self.pressures, self.fraction)  # raises for lists that do not fit
+        Piecewise(self.epochs, self.pressures, self.fraction)  # checks all three
         for name in ("window", "patience"):
             checks.whole(f"schedule.{name}", getattr(self, name), 1)
         for name in ("min_epochs", "tolerance"):
@@ -48,33 +62,35 @@ class Adaptive(Schedule):
 
 
 class AdaptiveTimeline(Timeline):
-    """The stages that have ended so far and, for those after them, the latest possible ends."""
+    """The ends of the stages that have ended, and the latest possible ends of the others."""
 
     def __init__(self, schedule: Adaptive, steps_per_epoch: int) -> None:
         self._rule = schedule
         latest = Piecewise(schedule.epochs, schedule.pressures, schedule.fraction).timeline(steps_per_epoch).boundaries
         super().__init__(latest, lambda index, step: schedule.pressures[index])
-        self._lengths = [end - begin for begin, end in zip((0, *latest), latest, strict=False)]  # longest, in steps
-        self._shortest = schedule.min_epochs * steps_per_epoch * schedule.fraction
+        self._longest = [end - begin for begin, end in zip((0, *latest), latest, strict=False)]  # steps of each stage
+        self._shortest = schedule.min_epochs * steps_per_epoch * schedule.fraction  # steps of every stage
         self._ends: list[int] = []  # steps at which stages have ended
-        self._means: list[float] = []  # of the windows of this stage that are over
+        self._means: list[float] = []  # of the completed windows of this stage, in nats
 
     @property
     def boundaries(self) -> tuple[int, ...]:
         ends = list(self._ends)
-        for length in self._lengths[len(ends) :]:
+        for length in self._longest[len(ends) :]:
             ends.append((ends[-1] if ends else 0) + length)
         return tuple(ends)
 
     def window_ends(self, step: int) -> bool:
-        """Whether a window of the stage is over after `step` steps."""
+        """Whether a window of the stage ends after `step` steps."""
         return (step - self._begin) % self._rule.window == 0
 
     def observe(self, step: int, mean: float | None) -> bool:
-        """Whether the stage ends after `step` steps; to be called once after every step.
+        """Whether the stage ends after `step` steps. Must be called once after every step.
 
-        `mean` is the KL of the active group in nats, averaged over the window that ends with this step, None inside
-        a window.
+        Args:
+            step: number of steps taken.
+            mean: KL of the active group, averaged over the window that ends with this step, in nats; None if no window
+                ends.
         """
         if self.finished:
             return False
@@ -101,11 +117,11 @@ class AdaptiveTimeline(Timeline):
     @property
     def finished(self) -> bool:
         """Whether the last stage has ended."""
-        return len(self._ends) == len(self._lengths)
+        return len(self._ends) == len(self._longest)
 
     @property
     def state(self) -> dict[str, Any]:
-        """What it has learnt, as plain lists."""
+        """The ends and averages so far, as plain lists for a checkpoint."""
         return {"ends": list(self._ends), "means": list(self._means)}
 
     @state.setter

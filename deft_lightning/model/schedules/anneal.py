@@ -1,4 +1,4 @@
-"""The schedule of the anneal test: one stage under a pressure that falls linearly (section 5.1). No torch."""
+"""The schedule of the anneal test: one stage whose pressure falls linearly (section 5.1). No torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from deft_lightning.model.schedules.base import Schedule, Timeline, check_fracti
 
 @dataclass(frozen=True)
 class Anneal(Schedule):
-    """beta(t) = max(beta_high (1 - t / T), 1) for T = `steps` optimiser steps: section 5.1 of the paper.
+    """One stage whose pressure falls linearly to 1 (section 5.1).
 
-    Its example, a threshold of 52 at iteration 7,400, is beta_high 200 and T 10,000, the defaults. `fraction`
-    shortens T. Raises `DeftError` when beta_high is not above 1, or T or fraction is out of range.
+        beta(t) = max(beta_high (1 - t / T), 1) at step t
+
+    The defaults are those of the paper's example, a threshold of 52 at iteration 7,400.
+
+    Attributes:
+        beta_high: pressure at step 0.
+        steps: T, in optimiser steps.
+        fraction: factor on T, in (0, 1].
+
+    Raises:
+        DeftError: if `beta_high` is not above 1, or T or the fraction is out of range.
     """
 
     beta_high: float = 200.0
@@ -35,5 +44,5 @@ class Anneal(Schedule):
         return max(1, round(self.steps * self.fraction))
 
     def timeline(self, steps_per_epoch: int = 1) -> Timeline:
-        """The schedule in steps; the length of an epoch does not matter."""
+        """The schedule in optimiser steps, which does not depend on the length of an epoch."""
         return Timeline((self.length,), lambda index, step: max(self.beta_high * (1 - step / self.length), 1.0))

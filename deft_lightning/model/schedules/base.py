@@ -1,4 +1,4 @@
-"""Pressure schedules: to which stage a step belongs, and the pressure it trains under. Pure Python, no torch."""
+"""Pressure schedules: the stage of every step, and its pressure. No torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from deft_lightning.common.errors import DeftError
 
 @dataclass(frozen=True)
 class Stage:
-    """The stage of one step: its index, counted from 0, and its pressure beta.
+    """The stage of one step.
 
-    Of a schedule whose `quantity` is "capacity", `pressure` is the capacity C in nats.
+    Attributes:
+        index: counted from 0.
+        pressure: beta at this step; the capacity C in nats for a schedule whose `quantity` is "capacity".
     """
 
     index: int
@@ -24,10 +26,11 @@ class Stage:
 
 
 class Timeline:
-    """A schedule whose lengths are counted in steps: a function of the step, so a resumed run is in the right stage.
+    """A schedule in optimiser steps. It is a function of the step, so that a resumed run is in the right stage.
 
-    `boundaries` are the steps at which the stages end; the last is the length of the training. `pressure_at(index,
-    step)` is the pressure of the stage `index` at `step`.
+    Args:
+        boundaries: the step at which each stage ends; the last one ends the training.
+        pressure_at: the pressure as a function of the index of the stage and the step.
     """
 
     def __init__(self, boundaries: Sequence[int], pressure_at: Callable[[int, int], float]) -> None:
@@ -50,11 +53,11 @@ class Timeline:
 
 
 class Schedule(ABC):
-    """The stages of a training and their pressures, with lengths in epochs or steps.
+    """The stages of a training and their pressures, with lengths in epochs or steps. `timeline` is in steps only.
 
-    `timeline` counts them in steps. `fraction` shortens every stage in proportion; 1 is the schedule as the paper has
-    it. `quantity` is what `Stage.pressure` holds: "pressure", the weight of the KL term, or "capacity", its target in
-    nats.
+    Attributes:
+        quantity: what `Stage.pressure` holds: "pressure", the weight of the KL term, or "capacity", its target in nats.
+        fraction: factor on the length of every stage, in (0, 1].
     """
 
     quantity: ClassVar[str] = "pressure"
@@ -62,7 +65,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def timeline(self, steps_per_epoch: int) -> Timeline:
-        """The schedule in optimiser steps, of which an epoch has `steps_per_epoch`."""
+        """The schedule in optimiser steps, for epochs of `steps_per_epoch` steps."""
 
     @property
     @abstractmethod
@@ -70,10 +73,10 @@ class Schedule(ABC):
         """The number of stages."""
 
     def check(self, data: Mapping[str, Any]) -> None:  # noqa: B027  # most schedules fit any data
-        """Raise `DeftError` when the schedule was made for other data than `data`, their entry in results.json."""
+        """Raise `DeftError` if the schedule was made for other data. `data` is their entry in results.json."""
 
     def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What results.json keeps, and a resumed run must match, of the configuration's `fields` of this schedule."""
+        """The settings that results.json keeps and a resumed run must match, from the `fields` in the configuration."""
         return dict(fields)
 
 
@@ -81,8 +84,13 @@ class Schedule(ABC):
 class Piecewise(Schedule):
     """Piecewise constant pressures, one stage after another (Algorithm 1 and Table 1).
 
-    `epochs` is the length of each stage, `pressures` its beta. Raises `DeftError` when there are not as many of one as
-    of the other, or when a length, pressure or fraction is out of range.
+    Attributes:
+        epochs: length of each stage.
+        pressures: beta of each stage.
+        fraction: factor on every length, in (0, 1].
+
+    Raises:
+        DeftError: if the lists differ in length, or a length, pressure or fraction is out of range.
     """
 
     epochs: Sequence[float]
@@ -114,13 +122,13 @@ class Piecewise(Schedule):
         for length in self.epochs:
             epochs += length
             end = round(epochs * steps_per_epoch * self.fraction)
-            ends.append(max(end, (ends[-1] if ends else 0) + 1))  # however short, no stage is skipped
+            ends.append(max(end, (ends[-1] if ends else 0) + 1))  # every stage has at least one step
         return Timeline(ends, lambda index, step: self.pressures[index])
 
 
 @dataclass(frozen=True)
 class OneStage(Schedule):
-    """A schedule of one stage, `epochs` long or, where that is None, `steps`."""
+    """A schedule of one stage. It lasts `epochs` or, where that is None, `steps`."""
 
     epochs: float | None = None
     steps: int | None = None
@@ -150,10 +158,16 @@ class OneStage(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(OneStage):
-    """One stage under one `pressure`: the schedule of a beta-VAE (Eq. 2).
+    """One stage under a constant pressure: the schedule of a beta-VAE (Eq. 2).
 
-    It lasts `epochs`, or `steps` where epochs is None. Raises `DeftError` when the pressure is not a number from 0
-    up or the length not above 0.
+    Attributes:
+        pressure: beta.
+        epochs: length of the training; None to use `steps`.
+        steps: length in optimiser steps, where `epochs` is None.
+        fraction: factor on the length, in (0, 1].
+
+    Raises:
+        DeftError: for a negative pressure, or a length or fraction out of range.
     """
 
     pressure: float
@@ -168,10 +182,19 @@ class Constant(OneStage):
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity(OneStage):
-    """AnnealedVAE's capacity (Burgess et al. 2018): C(t) = min(c_max, c_max t / T) nats at step t.
+    """The capacity of AnnealedVAE (Burgess et al. 2018), which grows linearly up to a maximum.
 
-    `c_max` is in nats; `increase_steps` is T, which `fraction` shortens as it does the training. Raises `DeftError`
-    when either is not above 0.
+        C(t) = min(c_max, c_max t / T) at step t
+
+    Attributes:
+        c_max: largest capacity, in nats.
+        increase_steps: T, in optimiser steps.
+        epochs: length of the training; None to use `steps`.
+        steps: length in optimiser steps, where `epochs` is None.
+        fraction: factor on the length and on T, in (0, 1].
+
+    Raises:
+        DeftError: if `c_max`, `increase_steps`, the length or the fraction is out of range.
     """
 
     quantity: ClassVar[str] = "capacity"
@@ -197,5 +220,5 @@ def _numbers(field: str, values: object) -> tuple[float, ...]:
 
 
 def check_fraction(fraction: float) -> None:
-    """Raise `DeftError` unless a schedule can be shortened to `fraction`."""
+    """Raise `DeftError` unless `fraction` is a number in (0, 1]."""
     checks.number("scale.fraction", fraction, 0, 1, above=True)

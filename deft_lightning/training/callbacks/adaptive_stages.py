@@ -27,13 +27,9 @@ class AdaptiveStages(DEFTCallback):
 
     def __init__(self) -> None:
         self._timeline: AdaptiveTimeline | None = None
+        self._restored: dict[str, Any] | None = None  # from a checkpoint, which is read before the data are known
         self._sum: torch.Tensor | None = None  # of the KL in this window, in nats
         self._count = 0  # steps in this window
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find the schedule, before the state of a checkpoint is given to it."""
-        timeline = as_deft(pl_module).timeline if trainer.training else None
-        self._timeline = timeline if isinstance(timeline, AdaptiveTimeline) else None
 
     def state_dict(self) -> dict[str, Any]:
         """What the schedule has learnt, and the window so far."""
@@ -42,18 +38,24 @@ class AdaptiveStages(DEFTCallback):
         return {**self._timeline.state, "sum": self._sum, "count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with what the schedule had learnt."""
-        if self._timeline is not None:
-            self._timeline.state = state_dict
-            self._sum, self._count = state_dict["sum"], state_dict["count"]
+        """Keep what the schedule had learnt until the training starts."""
+        self._restored = state_dict or None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write where stages have ended; take no step after the last, as when a run was killed right at its end."""
-        if self._timeline is None:
+        """Restore the schedule and write where stages have ended; take no step after the last of them."""
+        previous, timeline = self._timeline, as_deft(pl_module).timeline
+        self._timeline = timeline if isinstance(timeline, AdaptiveTimeline) else None
+        if not isinstance(timeline, AdaptiveTimeline):
             return
+        if timeline is not previous:
+            self._sum, self._count = None, 0
+        if self._restored is not None:
+            timeline.state = self._restored
+            self._sum, self._count = self._restored["sum"], self._restored["count"]
+            self._restored = None
         if trainer.is_global_zero:
-            results.update(trainer.default_root_dir, boundaries=list(self._timeline.boundaries))
-        if self._timeline.finished:
+            results.update(trainer.default_root_dir, boundaries=list(timeline.boundaries))
+        if timeline.finished:  # the run was killed right after its last step
             trainer.should_stop = True
 
     def after_step(self, trainer: pl.Trainer, module: DEFT, stage: int | None) -> None:

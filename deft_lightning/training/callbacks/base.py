@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
+from deft_lightning.training.callbacks import figures
 
 
 class Phase(IntEnum):
@@ -89,7 +90,7 @@ def picture_loggers(trainer: pl.Trainer) -> list[Any]:
 def save_figure(figure: Figure, folder: Path, name: str) -> Path:
     """Write a figure to figures/ of a run folder as PNG."""
     path = figures_folder(folder) / f"{name}.png"
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    figures.write_png(figure, path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Figures of a run, from arrays: matplotlib's figures and Pillow's animations. Knows no model and no trainer."""
+"""Figures and animations of a run, drawn from arrays. Independent of model and trainer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from deft_lightning.common.pictures import GAP, Array, mosaic, rgb
 
+DPI = 120
+PNG = {"compress_level": 4}  # twice as fast as the default, and files are hardly larger
+
 
 class Animation:
-    """Frames of one animation; `save` writes them as a GIF that loops."""
+    """Frames of an animation, each shown for `milliseconds`."""
 
     def __init__(self, frames: Sequence[Image.Image], milliseconds: int = 120) -> None:
         self.frames, self.milliseconds = list(frames), milliseconds
@@ -29,7 +33,7 @@ class Animation:
 
 
 def nmi_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str) -> Figure:
-    """The NMI matrix [D, K] as a heat map from 0 to 1: rows are latents, columns factors."""
+    """The NMI matrix [D, K] as a heat map from 0 to 1: one row for each latent, one column for each factor."""
     latents, factors = matrix.shape
     figure = Figure(figsize=(1.1 + 0.75 * factors, 0.9 + 0.38 * latents))
     axes = figure.add_subplot()
@@ -46,9 +50,9 @@ def nmi_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str) 
 
 
 def nmi_over_training(history: Mapping[str, Mapping[str, Any]], boundaries: Sequence[int]) -> Figure:
-    """Max-1 and max-2 NMI of every factor over the steps of a run, the ends of stages marked (Fig. 2).
+    """Max-1 and max-2 NMI of every factor over the steps of a run, with the ends of stages marked (Fig. 2).
 
-    `history` is that of results.json: {step: {max1: {factor: value}, max2: {factor: value}}}.
+    `history` is `history.nmi` of results.json: {step: {max1: {factor: value}, max2: {factor: value}}}.
     """
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     draw_nmi_over_training(figure.add_subplot(), history, boundaries)
@@ -56,7 +60,7 @@ def nmi_over_training(history: Mapping[str, Mapping[str, Any]], boundaries: Sequ
 
 
 def draw_nmi_over_training(axes: Axes, history: Mapping[str, Mapping[str, Any]], boundaries: Sequence[int]) -> None:
-    """`nmi_over_training` on axes of another figure."""
+    """Draw `nmi_over_training` on `axes`, which may be part of another figure."""
     steps = sorted(history, key=int)
     for k, name in enumerate(history[steps[-1]]["max1"]):
         for key, style in (("max1", "-"), ("max2", ":")):
@@ -70,7 +74,7 @@ def draw_nmi_over_training(axes: Axes, history: Mapping[str, Mapping[str, Any]],
 
 
 def mark_stages(axes: Axes, boundaries: Sequence[int]) -> None:
-    """Thin lines where stages end, except at the end of the training."""
+    """Draw thin lines where stages end, except at the end of the training."""
     for boundary in boundaries[:-1]:
         axes.axvline(boundary, color="0.7", lw=0.8, ls="--")
 
@@ -78,18 +82,27 @@ def mark_stages(axes: Axes, boundaries: Sequence[int]) -> None:
 def as_image(figure: Figure) -> Image.Image:
     """A figure as a picture in memory."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120, bbox_inches="tight")
+    write_png(figure, buffer)
     return Image.open(buffer)
 
 
+def write_png(figure: Figure, target: Path | io.BytesIO) -> None:
+    """Write a figure as PNG; one that has no layout engine is cropped to all that is drawn."""
+    if figure.get_layout_engine() is None:
+        figure.savefig(target, dpi=DPI, bbox_inches="tight", pil_kwargs=PNG)
+    else:
+        figure.set_dpi(DPI)
+        FigureCanvasAgg(figure).print_png(target, pil_kwargs=PNG)  # `savefig` would draw the figure twice
+
+
 def traversal_grid(images: Array, rows: Sequence[str], span: float, title: str) -> Figure:
-    """Traversals [D, columns, C, H, W] in [0, 1] as a grid: one labelled row a latent, from -span to span."""
+    """Traversals [D, columns, C, H, W] in [0, 1] as a grid: one row for each latent, labelled `rows`, -span to span."""
     values = np.linspace(-span, span, images.shape[1])
     return _labelled_grid(images, rows, [f"{value:+.1f}" if value else "0" for value in values], title)
 
 
 def traversal_animation(images: Array, labels: Sequence[str], scale: int = 2) -> Animation:
-    """Traversals [D, columns, C, H, W] as an animation: every latent moves there and back, side by side."""
+    """Traversals [D, columns, C, H, W] in [0, 1] as an animation: all latents side by side, there and back."""
     latents, columns = images.shape[:2]
     across = min(latents, 5)
     side, bar = images.shape[-1] * scale, 16
@@ -113,10 +126,10 @@ def reconstruction_grid(originals: Array, reconstructions: Array, title: str = "
 
 
 def _labelled_grid(images: Array, rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
-    # One mosaic on one pair of axes: a pair for every picture takes seconds to draw.
+    # One mosaic on one pair of axes: a pair for every image takes seconds to draw.
     height, width = images.shape[-2:]
     figure = Figure(figsize=(0.75 * images.shape[1], 0.75 * images.shape[0]))
-    axes = figure.add_axes((0, 0, 1, 1))  # labels stand outside; the file is cut to what is drawn
+    axes = figure.add_axes((0, 0, 1, 1))  # labels are outside; write_png crops the file to all that is drawn
     axes.imshow(mosaic(images))
     axes.set_yticks([j * (height + GAP) + (height - 1) / 2 for j in range(len(rows))], rows, fontsize=8)
     axes.set_xticks([i * (width + GAP) + (width - 1) / 2 for i in range(len(columns))], columns, fontsize=7)

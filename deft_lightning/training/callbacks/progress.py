@@ -1,4 +1,4 @@
-"""One progress bar for the whole run: stage, pressure, loss parts, images per second, time left."""
+"""A progress bar for the whole run: stage, pressure, loss parts, images per second, time left."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from deft_lightning.common.console import new_progress
 from deft_lightning.training.callbacks.base import as_deft
 
 log = logging.getLogger(__name__)
-WARM_UP = 20  # steps before the speed is worth measuring: compilation is over
-MEASURE = 50
+WARM_UP = 20  # steps before the speed is measured, such as those that compile
+MEASURE = 50  # steps that the first estimate is measured over
 
 
 class RunProgress(ProgressBar):
-    """A bar over all stages, drawn `refresh_seconds` apart at most; after 50 steps it says how long the run takes."""
+    """A bar over all stages, redrawn at most every `refresh_seconds`; logs after 70 steps how long the run takes."""
 
     def __init__(self, refresh_seconds: float = 0.5) -> None:
         super().__init__()
@@ -32,15 +32,15 @@ class RunProgress(ProgressBar):
         self._first_step = 0
 
     def disable(self) -> None:
-        """Draw nothing (another process draws)."""
+        """Draw nothing: called by Lightning in all processes but the first."""
         self._progress = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the bar at the step that the run has reached."""
+        """Show the bar, from the step at which the run starts or resumes."""
         self._clock, self._drawn, self._first_step = None, 0.0, trainer.global_step
         if not trainer.is_global_zero:
             return
-        numbers = TextColumn("{task.fields[numbers]}", table_column=Column())  # a narrow terminal wraps only these
+        numbers = TextColumn("{task.fields[numbers]}", table_column=Column())  # only this wraps on a narrow terminal
         self._progress = new_progress(numbers, auto_refresh=False)
         self._progress.start()
         total = as_deft(pl_module).timeline.length
@@ -49,7 +49,7 @@ class RunProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar, if it was last moved long enough ago."""
+        """Redraw the bar, if `refresh_seconds` have passed or the run is over."""
         if self._progress is None:
             return
         module, now, step = as_deft(pl_module), time.monotonic(), trainer.global_step
@@ -88,11 +88,11 @@ class RunProgress(ProgressBar):
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the finished bar on the screen."""
+        """Stop redrawing; the finished bar stays on the screen."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave the bar where the run stopped."""
+        """Stop redrawing; the bar shows where the run stopped."""
         self._close()
 
     def _close(self) -> None:

@@ -16,6 +16,12 @@ from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapsho
 
 log = logging.getLogger(__name__)
 
+ADVICE = {
+    "pressure": "lower the pressure; `python -m deft_lightning.thresholds` measures where information begins to pass",
+    "capacity": "raise the capacity",
+}
+"""What to do when no latent passes information, by the quantity of the schedule."""
+
 
 class Scores(EvaluationPart):
     """Scores the model at every stage end (section 3.2) and keeps the scores in results.json.
@@ -56,12 +62,12 @@ class Scores(EvaluationPart):
         stage = f"stage_{snapshot.stage + 1}"
         results.update(snapshot.folder, stages={stage: record | scored.record()})
         if encoding.kl.max() < MIN_KL:
+            quantity = module.schedule.quantity
             log.warning(
-                "Stage %d: no latent passes information at %s %g (every KL is below %g nats): lower the %s; "
-                "`python -m deft_lightning.thresholds` measures where information begins to pass.",
+                "Stage %d: no latent passes information at %s %g (every KL is below %g nats): %s.",
                 snapshot.stage + 1,
-                module.schedule.quantity,
+                quantity,
                 snapshot.pressure,
                 MIN_KL,
-                module.schedule.quantity,
+                ADVICE[quantity],
             )

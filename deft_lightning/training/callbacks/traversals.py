@@ -1,4 +1,4 @@
-"""Pictures of what the latents do: traversals (Fig. 14), an animation of them, and reconstructions."""
+"""Pictures of the latents: traversals (Fig. 14), an animation of them, and reconstructions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapsho
 
 
 class Traversals(EvaluationPart):
-    """At every stage end: one row a latent, ordered by KL, over `columns` values from -span to span.
+    """Draws traversals and reconstructions at every stage end.
 
-    The other latents stay at the code of one image. A row is labelled with the factor of highest NMI, unless the
-    latent passes no information. `examples` images are shown above their reconstructions.
+    Traversals have one row for each latent, in order of KL. In a row the latent takes `columns` values from -span to
+    span, and the others keep the code of one image. The row is labelled with the latent's factor of highest NMI, unless
+    the latent passes no information. `examples` images are shown above their reconstructions.
     """
 
     def __init__(self, columns: int = 9, span: float = 2.0, examples: int = 10) -> None:
         self.columns, self.span, self.examples = columns, span, examples
 
     def evaluate(self, snapshot: Snapshot) -> None:
-        """Draw traversals, their animation, and reconstructions."""
+        """Draw and log the pictures; keep their paths in results.json."""
         assert snapshot.stage is not None
         encoding, folder = snapshot.encoding, snapshot.folder
         order = np.argsort(-encoding.kl)  # most informative latent first

@@ -14,17 +14,23 @@ from deft_lightning.data.dsprites import dataset as dsprites
 from deft_lightning.data.dsprites import published, renderer
 from deft_lightning.data.dsprites.dataset import ColorDSprites, DSprites, NoisyDSprites
 
-INDICES = torch.randint(len(renderer.SPACE), (200,), generator=torch.Generator().manual_seed(1))
+RANDOM = torch.Generator().manual_seed(1)
+COMBINATIONS = torch.randint(3 * 6 * 40, (20,), generator=RANDOM)  # of shape, scale and orientation
+INDICES = COMBINATIONS.repeat(10) * 1024 + torch.randint(1024, (200,), generator=RANDOM)
 
 
 @pytest.fixture(scope="module")
-def packed(dsprites_root: Path) -> np.ndarray:
-    return dsprites.rendered(dsprites_root).arrays["images"]
+def packed() -> np.ndarray:
+    """All of dSprites, of which only the images of `COMBINATIONS` are rendered."""
+    images = np.zeros((len(renderer.SPACE), renderer.BYTES), np.uint8)
+    for combination in COMBINATIONS.tolist():
+        images[combination * 1024 :][:1024] = renderer.render(*np.unravel_index(combination, (3, 6, 40)))
+    return images
 
 
 @pytest.fixture(autouse=True)
 def one_copy(packed: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """All data sets of this file share one array of images, and find no official file."""
+    """All data sets of this file share one array of images, and find no published file."""
     monkeypatch.setattr(dsprites, "rendered", lambda root: cache.Prepared({"images": packed}, "0123456789abcdef"))
     monkeypatch.setattr(cache, "default_root", lambda: tmp_path)
 
@@ -92,7 +98,7 @@ def test_no_call_changes_the_stored_images(packed):
     assert draw(dataset).max() > 0
 
 
-def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path):
+def test_auto_takes_the_published_images_if_they_are_there_and_says_so(tmp_path):
     rendered = DSprites(tmp_path)
     assert rendered.source == rendered.provenance["source"] == "rendered"
     assert rendered.provenance["digest"] == "0123456789abcdef"
@@ -101,8 +107,8 @@ def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path
     images = np.arange(512 * 20, dtype=np.uint8).reshape(20, 512)
     cache.write(tmp_path / published.CACHE, {"images": images}, kind=published.KIND, version=published.VERSION)
     taken = DSprites(tmp_path)
-    assert taken.source == taken.provenance["source"] == "official"
-    assert "official images" in taken.notices[0]
+    assert taken.source == taken.provenance["source"] == "published"
+    assert "published images" in taken.notices[0]
     assert taken.provenance["digest"] == cache.digest({"images": images})[:16]
     indices = torch.arange(20)
     assert torch.equal(draw(taken, indices=indices).flatten(1) > 0, torch.from_numpy(np.unpackbits(images, 1)) > 0)
@@ -110,8 +116,8 @@ def test_auto_takes_the_official_images_when_they_are_there_and_says_so(tmp_path
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-500], lambda data: b"", lambda data: data[:3000] + data[3001:]])
-def test_a_damaged_conversion_without_the_published_file_is_not_the_end(tmp_path, damage):
-    """auto renders and says why; official says what to do."""
+def test_damaged_converted_images_without_the_published_file(tmp_path, damage):
+    """With auto they are rendered, with a reason; with published the error says what to do."""
     converted = tmp_path / published.CACHE
     cache.write(converted, {"images": np.zeros((9, 512), np.uint8)}, kind=published.KIND, version=published.VERSION)
     converted.write_bytes(damage(converted.read_bytes()))
@@ -120,21 +126,21 @@ def test_a_damaged_conversion_without_the_published_file_is_not_the_end(tmp_path
     assert "rendered by this package" in dataset.notices[0]
     assert str(converted) in dataset.notices[1]
     assert "prepare dsprites" in dataset.notices[1]
-    with pytest.raises(DeftError, match=r"cannot be used \(.*no official dSprites file in .*prepare dsprites"):
-        DSprites(tmp_path, source="official")
+    with pytest.raises(DeftError, match=r"cannot be used \(.*has no published dSprites file: .*prepare dsprites"):
+        DSprites(tmp_path, source="published")
 
 
-def test_rendered_images_are_never_taken_for_official_ones(tmp_path, packed):
+def test_rendered_images_are_never_taken_for_published_ones(tmp_path, packed):
     cache.write(tmp_path / published.CACHE, {"images": packed[:9]}, kind="rendered dSprites", version=1)
-    with pytest.raises(DeftError, match=r"no official dSprites file in .*prepare dsprites"):
-        DSprites(tmp_path, source="official")
+    with pytest.raises(DeftError, match=r"has no published dSprites file: .*prepare dsprites"):
+        DSprites(tmp_path, source="published")
 
 
-def test_official_without_the_file_says_where_it_should_be(tmp_path):
-    with pytest.raises(DeftError, match=rf"no official dSprites file in {tmp_path}: .*https://github\.com/"):
-        DSprites(tmp_path, source="official")
+def test_the_error_about_a_missing_published_file_names_its_folder(tmp_path):
+    with pytest.raises(DeftError, match=rf"{tmp_path} has no published dSprites file: .*https://github\.com/"):
+        DSprites(tmp_path, source="published")
 
 
 def test_an_unknown_source_is_refused(tmp_path):
-    with pytest.raises(DeftError, match=r"data\.source is 'web', and should be auto, official or rendered"):
+    with pytest.raises(DeftError, match=r"data\.source is 'web': use one of auto, published, rendered"):
         DSprites(tmp_path, source="web")

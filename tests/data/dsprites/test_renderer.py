@@ -8,7 +8,7 @@ import pytest
 
 from deft_lightning.data.dsprites import renderer
 
-SAMPLES = Path(__file__).resolve().parents[2].parent / "shared" / "dsprites" / "real_samples.npz"
+SAMPLES = Path(__file__).resolve().parents[3].parent / "shared" / "dsprites" / "real_samples.npz"
 SCALES, ANGLES = np.linspace(0.5, 1, 6), np.linspace(0, 2 * np.pi, 40)
 
 
@@ -107,7 +107,7 @@ def test_positions_at_both_ends_are_32_pixels_apart_and_nothing_is_clipped(shape
 
 
 @pytest.mark.parametrize("orientation", [1, 5, 14, 19])
-def test_growing_orientation_turns_counter_clockwise_as_seen(orientation):
+def test_growing_orientation_turns_counter_clockwise(orientation):
     # The long axis of the ellipse, from its second moments; y grows downwards, so that up is negative.
     offsets = np.array(images(1, 5, orientation)[16, 16].nonzero()[::-1]) + 0.5
     (xx, xy), (_, yy) = np.cov(offsets)
@@ -115,6 +115,13 @@ def test_growing_orientation_turns_counter_clockwise_as_seen(orientation):
     assert seen == pytest.approx(ANGLES[orientation], abs=0.02)
 
 
+def test_the_blocks_are_in_index_order(monkeypatch):
+    monkeypatch.setattr(renderer, "render", lambda *combination: combination)
+    assert list(renderer.blocks()) == [*np.ndindex(3, 6, 40)]
+
+
+# Slow: all of dSprites is rendered.
+@pytest.mark.slow
 def test_the_whole_set_is_the_blocks_in_index_order(dsprites_root):
     with h5py.File(dsprites_root / "dsprites_rendered.h5") as file:
         assert file["images"].shape == (737_280, 512)

@@ -15,7 +15,7 @@ from deft_lightning.data.dsprites import dataset as dsprites
 from deft_lightning.data.dsprites import renderer, scream
 from deft_lightning.data.dsprites.scream import ScreamDSprites, colour_bands, read_picture
 
-PAINTING = Path(__file__).resolve().parents[2].parent / "shared" / "scream" / "scream.jpg"
+PAINTING = Path(__file__).resolve().parents[3].parent / "shared" / "scream" / "scream.jpg"
 INDICES = torch.arange(0, 1024, 16)
 
 
@@ -26,7 +26,7 @@ def few_sprites(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """80 x 70 pixels; colours grow evenly, so that all crops are alike up to one colour added."""
+    """80 x 70 pixels; colours grow evenly, so that any two crops differ by one constant colour."""
     y, x = np.mgrid[:70, :80]
     path = tmp_path / "picture.png"
     Image.fromarray(np.stack([x * 3, y * 3, 255 - x - y], axis=2).astype(np.uint8)).save(path)
@@ -52,7 +52,7 @@ def test_images_are_the_average_of_a_crop_and_one_colour_inverted_on_the_sprite(
 
 
 def test_every_crop_of_the_picture_is_drawn_and_no_other(tmp_path):
-    # Black but for one white pixel: where it shows in the image tells where the crop is.
+    # Black with one white pixel, whose place in the image gives the place of the crop.
     array = np.zeros((66, 67, 3), np.uint8)
     array[40, 30] = 255
     Image.fromarray(array).save(tmp_path / "dot.png")
@@ -61,14 +61,14 @@ def test_every_crop_of_the_picture_is_drawn_and_no_other(tmp_path):
     seen = set()
     for _ in range(10):
         images = dataset.images(INDICES, generator)
-        flat = (images - images[:, :, :1, :1]).abs().sum(1)  # the corner is background of the plain colour
+        flat = (images - images[:, :, :1, :1]).abs().sum(1)  # the corner is background without the white pixel
         for difference, mask in zip(flat, masks(), strict=True):
             places = (difference * ~mask > 0.5).nonzero().tolist()
             seen |= {(40 - row, 30 - column) for row, column in places}
     assert seen == {(top, left) for top in range(3) for left in range(4)}
 
 
-def test_colours_are_uniform_and_fresh(tmp_path):
+def test_colours_are_uniform_and_drawn_for_every_image(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
     dataset = ScreamDSprites(tmp_path, "rendered", tmp_path / "black.png")
     generator = torch.Generator().manual_seed(0)
@@ -108,15 +108,15 @@ def test_the_painting_is_scaled_as_the_reference_implementation_does(tmp_path):
     assert np.array_equal((dataset._half * 510).round().byte().numpy(), expected)
 
 
-def test_without_a_picture_generated_bands_stand_in_and_it_is_said(tmp_path, picture):
+def test_without_a_picture_generated_bands_are_used_and_it_is_said(tmp_path, picture):
     dataset = ScreamDSprites(tmp_path)
     assert {**dataset.provenance, "background_digest": ""} == {
         "source": "rendered", "digest": "d", "background": "generated", "background_digest": "",
     }  # fmt: skip
-    assert "stand in for The Scream" in dataset.notices[1]
-    given = ScreamDSprites(tmp_path, scream_image=picture)
-    assert given.provenance["background"] == "file"
-    assert len(given.notices) == 1
+    assert "Generated colour bands replace The Scream" in dataset.notices[1]
+    chosen = ScreamDSprites(tmp_path, scream_image=picture)
+    assert chosen.provenance["background"] == "file"
+    assert len(chosen.notices) == 1
 
 
 def test_two_pictures_are_never_confused(tmp_path, picture):
@@ -131,14 +131,14 @@ def test_two_pictures_are_never_confused(tmp_path, picture):
 
 
 @pytest.mark.parametrize("size", [(1528, 1200), (1000, 1000), (900, 1200), (160, 200)])
-def test_what_has_not_the_paintings_shape_is_not_taken_for_it(tmp_path, size):
+def test_a_picture_of_another_shape_is_not_taken_for_the_painting(tmp_path, size):
     Image.new("RGB", size).save(tmp_path / scream.FILE)
-    with pytest.raises(DeftError, match=r"scream\.jpg is not The Scream: .*prepare scream.*data\.scream_image="):
+    with pytest.raises(DeftError, match=r"scream\.jpg is not The Scream \(.*prepare scream.*data\.scream_image="):
         ScreamDSprites(tmp_path)
     assert ScreamDSprites(tmp_path, scream_image=tmp_path / scream.FILE).provenance["background"] == "file"
 
 
-def test_the_stand_in_has_the_paintings_size_and_many_colours():
+def test_the_generated_bands_have_the_paintings_size_and_many_colours():
     bands = colour_bands()
     assert bands.shape == (274, 217, 3)
     assert np.array_equal(bands, colour_bands())
@@ -147,15 +147,15 @@ def test_the_stand_in_has_the_paintings_size_and_many_colours():
 
 
 def test_pictures_that_cannot_be_used_are_one_sentence(tmp_path):
-    with pytest.raises(DeftError, match=r"there is no picture .*none\.png"):
+    with pytest.raises(DeftError, match=r"none\.png is missing: .*data\.scream_image"):
         ScreamDSprites(tmp_path, scream_image=tmp_path / "none.png")
     (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(DeftError, match=r"text\.png cannot be read as a picture"):
+    with pytest.raises(DeftError, match=r"text\.png is damaged or not a picture"):
         ScreamDSprites(tmp_path, scream_image=tmp_path / "text.png")
     Image.effect_noise((300, 300), 50).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:5000])
-    with pytest.raises(DeftError, match=r"cut\.png cannot be read as a picture"):
+    with pytest.raises(DeftError, match=r"cut\.png is damaged or not a picture"):
         ScreamDSprites(tmp_path, scream_image=tmp_path / "cut.png")
     Image.new("RGB", (1000, 90)).save(tmp_path / "narrow.png")
-    with pytest.raises(DeftError, match=r"scaled to fit 350 x 274 it is 350 x 3\d, and crops are 64 x 64"):
+    with pytest.raises(DeftError, match=r"350 x 3\d when scaled to fit into 350 x 274, and crops are 64 x 64"):
         ScreamDSprites(tmp_path, scream_image=tmp_path / "narrow.png")

@@ -1,4 +1,4 @@
-"""What every objective has to keep to."""
+"""Facts that hold for every objective."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import Tensor, distributed
+from torch import distributed
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from deft_lightning.common.conf import config_folder
@@ -23,34 +23,14 @@ from deft_lightning.model.objectives import (
     DIPVAE2,
     AnnealedVAE,
     BetaTCVAE,
-    BetaVAE,
     FactorVAE,
     Objective,
     reconstruction,
 )
 from tests.model.objectives.batches import make_batch
+from tests.model.objectives.makers import MAKERS, averaged_step, make, one_process
 
-MAKERS: dict[str, Callable[[], Objective]] = {
-    "beta_vae": BetaVAE,
-    "annealed_vae": AnnealedVAE,
-    "factor_vae": lambda: FactorVAE(hidden=16, layers=2),
-    "dip_vae_i": DIPVAE1,
-    "dip_vae_ii": DIPVAE2,
-    "beta_tcvae": BetaTCVAE,
-    "beta_tcvae_stratified": lambda: BetaTCVAE(estimator="stratified"),
-    "deft_tc": DEFTTC,
-    "deft_tc_stratified": lambda: DEFTTC(estimator="stratified"),
-}
 every_objective = pytest.mark.parametrize("name", MAKERS)
-
-
-def make(name: str, latents: int = 4) -> Objective:
-    objective = MAKERS[name]()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        objective.build(latents)
-    objective.dataset_size = 1000
-    return objective
 
 
 @every_objective
@@ -101,7 +81,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize(("file", "label"), LABELS.items())
-def test_its_file_makes_it_with_its_own_defaults(file: str, label: str) -> None:
+def test_its_file_in_conf_has_the_defaults_of_the_class(file: str, label: str) -> None:
     made = instantiate(OmegaConf.load(config_folder() / "objective" / f"{file}.yaml"))
     assert made.label == label
     assert vars(made).keys() == vars(type(made)()).keys()
@@ -154,37 +134,11 @@ def compare_compiled(name: str, backend: str) -> None:
         gradients = [torch.autograd.grad(loss.total, leaves, retain_graph=True) for loss in (ours, eager)]
         torch.testing.assert_close(*gradients)
         objective.update(batch.sample.detach(), generator(0, Stream.OBJECTIVE, step))
-    assert counter.frame_count == 1  # neither a new pressure nor an update of the discriminator compiles anew
+    assert counter.frame_count == 1  # neither a new pressure nor an update of the discriminator compiles again
 
 
-BATCH, LATENTS = 12, 4
-
-
-def averaged_step(name: str, rank: int, processes: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients of two parameters on one process's share of a batch, and the objective's parameters after `update`."""
-    mean, noise = torch.randn(2, BATCH, LATENTS, generator=torch.Generator().manual_seed(3)).unbind()
-    parameters = [torch.ones(LATENTS, requires_grad=True), torch.full((LATENTS,), -0.5, requires_grad=True)]
-    share = slice(rank * BATCH // processes, (rank + 1) * BATCH // processes)
-    batch = make_batch(mean[share] * parameters[0], mean[share].abs() * parameters[1])
-    sample = batch.posterior.sample(noise[share])  # the share of one noise, where make_batch would draw its own
-    objective = make(name)
-    # As a capacity 1.7 nats are above the KL of the first half, 1.2, and of the whole, 1.6, and below the other, 2.0.
-    batch._replace(sample=sample).regulariser(objective, 1.7).backward()
-    objective.update(sample.detach(), generator(0, Stream.OBJECTIVE, 0))
-    return [p.grad for p in parameters], [p.detach() for p in objective.parameters()]  # type: ignore[misc]
-
-
-def one_process(rank: int, processes: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=processes)
-    results = {name: averaged_step(name, rank, processes) for name in MAKERS}
-    torch.save(results, folder / f"rank_{rank}.pt")
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow  # two processes import torch and gloo
 @pytest.mark.skipif(not distributed.is_available(), reason="needs torch.distributed")
-def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(one_process, (2, tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f"rank_{rank}.pt") for rank in (0, 1))
     for name in MAKERS:

@@ -19,7 +19,7 @@ SIGMA = 0.6
 
 
 def gaussian_aggregate(count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Posteriors N(mu_n, SIGMA^2) whose aggregate is N(0, COVARIANCE) but for the finite count; float32 [count, 3]."""
+    """Posteriors N(mu_n, SIGMA^2) whose aggregate is N(0, COVARIANCE) up to the finite count; float32 [count, 3]."""
     mean = codes_with_covariance(COVARIANCE - SIGMA**2 * torch.eye(3), count).float()
     sample = codes_with_covariance(torch.eye(3), count, seed=1).float() * SIGMA + mean
     return mean, torch.full_like(mean, 2 * math.log(SIGMA)), sample
@@ -67,7 +67,7 @@ def integrated_terms(mean: Tensor, log_variance: Tensor) -> tuple[float, float, 
 
 
 def monte_carlo_kl(mean: Tensor, log_variance: Tensor, sample: Tensor) -> Tensor:
-    """E[log q(z|n) - log p(z)] over the sample given, by torch.distributions."""
+    """E[log q(z|n) - log p(z)] over `sample`, by torch.distributions."""
     posterior = Normal(mean.double(), (0.5 * log_variance.double()).exp())
     return (posterior.log_prob(sample.double()) - Normal(0.0, 1.0).log_prob(sample.double())).sum(dim=1).mean()
 
@@ -150,7 +150,7 @@ def test_estimates_over_the_whole_data_set_are_exact() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["weighted", "stratified"])
-def test_estimates_over_minibatches_but_for_their_known_bias(estimator: str) -> None:
+def test_estimates_over_minibatches_after_subtracting_their_bias(estimator: str) -> None:
     # Batches of 500 out of 10,000: a batch covers this aggregate, so that little is left of the bias of the logarithm.
     posteriors = [x.split(500) for x in gaussian_aggregate(10_000)]
     rows = [
@@ -176,7 +176,7 @@ def test_gradients_of_both_estimators_agree_where_the_batch_is_the_data_set() ->
 def test_a_batch_of_one_image(estimator: str) -> None:
     one = torch.tensor([[0.3, -0.2]])
     terms = minibatch_decomposition(Posterior(one, one), one, 50, estimator)
-    # All that is known of q(z) is q(z|n) / N.
+    # The estimate of q(z) is q(z|n) / N.
     assert values(terms)[:2] == pytest.approx((math.log(50), math.log(50)), abs=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""FactorVAE's discriminator: what it learns, what it leaves alone, and that it goes on where it was stopped."""
+"""FactorVAE's discriminator: what it learns, what it does not change, and that it can be saved and resumed."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_the_loss_reaches_the_codes_and_neither_reads_nor_changes_the_discrimina
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_saved_loaded_and_continued_is_as_if_never_stopped(used: bool) -> None:
+def test_saved_and_resumed_equals_uninterrupted(used: bool) -> None:
     whole, first = make_objective(), make_objective()
     train(whole, range(20))
     train(first, range(12))
@@ -124,7 +124,7 @@ def test_saved_loaded_and_continued_is_as_if_never_stopped(used: bool) -> None:
     torch.save(first.state_dict(), file)
     file.seek(0)
     second = make_objective(seed=7)
-    if used:  # nothing of what it learned before may remain
+    if used:  # loading replaces what it has learned
         train(second, range(3))
     second.load_state_dict(torch.load(file, weights_only=True))
     train(second, range(12, 20))
@@ -153,7 +153,7 @@ def test_objectives_that_share_a_state_learn_apart() -> None:
 
 
 def test_the_optimiser_follows_the_module() -> None:
-    """Moved to another precision as to another device: the moments go along, the step count stays."""
+    """Moved to another precision, as to another device: the moments move too, and the step count stays."""
     moved, stayed = make_objective(), make_objective()
     for objective in (moved, stayed):
         train(objective, range(5))

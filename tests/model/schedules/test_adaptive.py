@@ -1,4 +1,4 @@
-"""Stages that end when their group has settled: the rule by hand, and runs that are stopped in the middle."""
+"""Stages that end when the KL of their group has settled: the rule by hand, and runs stopped in the middle."""
 
 from __future__ import annotations
 
@@ -7,72 +7,99 @@ import signal
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 
-from deft_lightning import DeftError
+from deft_lightning import DeftError, FactorDataModule
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
-from deft_lightning.model.schedules.adaptive import Adaptive
+from deft_lightning.model.schedules.adaptive import Adaptive, AdaptiveTimeline
 from deft_lightning.training import run
-from tests.helpers import PLAIN, compose_run
+from deft_lightning.training.callbacks import AdaptiveStages
+from tests.helpers import PLAIN, TinySprites, compose_run, plain_trainer, tiny_module
 from tests.training.test_resume import _send
 
 
-def feed(schedule: Adaptive, kl: list[float], begin: int = 0, per_epoch: int = 100) -> list[int]:
-    """The steps at which stages end when the KL after step t is kl[t - 1]."""
-    return [step for step, value in enumerate(kl, start=begin + 1) if schedule.observe(step, value, per_epoch)]
+def feed(timeline: AdaptiveTimeline, kl: list[float], begin: int = 0, window: list[float] | None = None) -> list[int]:
+    """The steps at which stages end when the KL after step t is kl[t - 1 - begin].
+
+    `window` holds the KL of the steps of a window that began before `begin`, and afterwards of the one that is open.
+    """
+    ends: list[int] = []
+    window = [] if window is None else window
+    for step, value in enumerate(kl, start=begin + 1):
+        window.append(value)
+        mean = None
+        if timeline.window_ends(step):
+            mean = sum(window) / len(window)
+            window.clear()
+        if timeline.observe(step, mean):
+            ends.append(step)
+            window.clear()
+    return ends
 
 
-def adaptive(**options) -> Adaptive:
+def adaptive(**options) -> AdaptiveTimeline:
+    """Two stages of at most 100 and 200 steps."""
     fields = {"epochs": [1, 2], "pressures": [9, 1], "min_epochs": 0, "window": 10, "patience": 2, "tolerance": 0.1}
-    return Adaptive(**fields | options)
+    return Adaptive(**fields | options).timeline(100)
 
 
 def test_a_stage_ends_when_patience_plus_one_windows_agree() -> None:
     """Averages of 1, 2, 3, then 4, 4.1, 3.9: the last three differ by 0.2, less than a tenth of 4."""
     kl = [value for value in (1, 2, 3, 4, 4.1, 3.9) for _ in range(10)]
-    schedule = adaptive()
-    assert schedule.boundaries(100) == (100, 300)  # nothing is known yet: the latest ends
-    assert feed(schedule, kl) == [60]
-    assert schedule.boundaries(100) == (60, 260)  # the second stage is given its whole length
-    assert [schedule.at(step, 100).pressure for step in (0, 59, 60, 259, 10_000)] == [9, 9, 1, 1, 1]
+    timeline = adaptive()
+    assert timeline.boundaries == (100, 300)  # before any step: the latest possible ends
+    assert feed(timeline, kl) == [60]
+    assert timeline.boundaries == (60, 260)  # the second stage still has its whole length
+    assert [timeline.at(step).pressure for step in (0, 59, 60, 259, 10_000)] == [9, 9, 1, 1, 1]
+
+
+def test_two_timelines_of_one_schedule_are_independent() -> None:
+    schedule = Adaptive([1, 2], [9, 1], window=10, patience=2)
+    first, second = schedule.timeline(100), schedule.timeline(100)
+    assert feed(first, [5.0] * 30) == [30]
+    assert second.boundaries == (100, 300)
 
 
 def test_windows_begin_with_the_stage() -> None:
-    """Settled at 30; the second stage, alike, at 60 and not before."""
+    """The second stage needs three windows of its own, counted from where the first ended."""
     assert feed(adaptive(), [5.0] * 100) == [30, 60]
+    assert feed(adaptive(epochs=[0.25, 2]), [5.0] * 100) == [25, 55]  # the first is over in its third window
 
 
 def test_bounds() -> None:
     rising = [1.03**step for step in range(300)]
     assert feed(adaptive(), rising) == [100, 300]  # never settled
-    assert feed(adaptive(min_epochs=0.55), [5.0] * 200) == [60, 120]  # settled, but too early until the window at 60
+    assert feed(adaptive(min_epochs=0.55), [5.0] * 200) == [60, 120]  # settled at 30, but too early before step 55
     assert feed(adaptive(fraction=0.2), rising) == [20, 60]
     assert feed(adaptive(fraction=0.2, min_epochs=0.55, patience=1, window=5), [5.0] * 60) == [15, 30]
 
 
 def test_below_one_nat_the_tolerance_is_in_nats() -> None:
-    """0.02, 0.05, 0.09 nats: far apart as ratios, and nothing that is worth waiting for."""
+    """0.02, 0.05 and 0.09 nats differ by large factors, but by too little to wait for."""
     kl = [value for value in (0.02, 0.05, 0.09) for _ in range(10)]
     assert feed(adaptive(), kl) == [30]
     assert feed(adaptive(tolerance=0.05), kl) == []
 
 
-def test_the_state_is_all_there_is() -> None:
+def test_a_timeline_with_restored_state_ends_its_stages_at_the_same_steps() -> None:
     kl = [value for value in (1, 2, 3, 4, 4.1, 3.9, 1, 1, 1) for _ in range(10)]
     whole = adaptive()
     ends = feed(whole, kl)
     for stop in (5, 39, 60, 75):
         first, second = adaptive(), adaptive()
-        before = feed(first, kl[:stop])
+        window: list[float] = []
+        before = feed(first, kl[:stop], window=window)
         second.state = first.state
-        assert before + feed(second, kl[stop:], begin=stop) == ends == [60, 90]
+        assert before + feed(second, kl[stop:], begin=stop, window=window) == ends == [60, 90]
 
 
 def test_after_the_last_stage_nothing_ends() -> None:
-    schedule = adaptive()
-    assert feed(schedule, [5.0] * 300) == [30, 60]
-    assert schedule.boundaries(100) == (30, 60)
+    timeline = adaptive()
+    assert feed(timeline, [5.0] * 300) == [30, 60]
+    assert timeline.boundaries == (30, 60)
+    assert timeline.finished
 
 
 @pytest.mark.parametrize(
@@ -85,14 +112,14 @@ def test_after_the_last_stage_nothing_ends() -> None:
         ({"epochs": [1]}, "schedule.pressures has 2 values and schedule.epochs has 1"),
     ],
 )
-def test_refusals(options: dict, sentence: str) -> None:
+def test_bad_arguments_are_one_sentence(options: dict, sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence):
         adaptive(**options)
 
 
 ADAPTIVE = (
     *PLAIN,
-    "schedule=adaptive",  # on top of the experiment: its pressures, and its epochs as bounds
+    "schedule=adaptive",  # keeps the pressures of the experiment
     "schedule.epochs=[2,1,1,1]",
     "schedule.min_epochs=0.25",
     "schedule.window=4",
@@ -110,21 +137,24 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_ends_with_the_last_stage(uninterrupted: Path) -> None:
-    known = results.read(uninterrupted)
-    assert (known["status"], known["steps"], known["boundaries"]) == ("finished", 32, [8, 16, 24, 32])
-    assert [stage["step"] for stage in known["stages"].values()] == [8, 16, 24, 32]
-    assert [stage["pressure"] for stage in known["stages"].values()] == [160, 105, 30, 1]
+    record = results.read(uninterrupted)
+    assert (record["status"], record["steps"], record["boundaries"]) == ("finished", 32, [8, 16, 24, 32])
+    assert [stage["step"] for stage in record["stages"].values()] == [8, 16, 24, 32]
+    assert [stage["pressure"] for stage in record["stages"].values()] == [160, 105, 30, 1]
     for index in range(4):
         path = uninterrupted / "checkpoints" / f"stage_{index + 1}.ckpt"
         assert read_checkpoint(path)["global_step"] == 8 * (index + 1)
 
 
 @pytest.mark.parametrize("step", [5, 12, 15])  # in a window, between two, the last step of a stage
-def test_stopped_and_resumed_equals_uninterrupted(step: int, uninterrupted: Path, tmp_path: Path) -> None:
+def test_stopped_and_resumed_equals_uninterrupted_however_often_is_logged(
+    step: int, uninterrupted: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
+    seldom = (*ADAPTIVE, "trainer.log_every_n_steps=50")  # never, in windows of 4 steps
     with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *ADAPTIVE, *_send(step, signal.SIGTERM)))
-    run.train(*compose_run(folder, *ADAPTIVE, "resume=true"))
+        run.train(*compose_run(folder, *seldom, *_send(step, signal.SIGTERM)))
+    run.train(*compose_run(folder, *seldom, "resume=true"))
     ours, theirs = (read_checkpoint(place / "checkpoints" / "last.ckpt") for place in (folder, uninterrupted))
     assert ours["global_step"] == theirs["global_step"] == 32
     for name, value in theirs["state_dict"].items():
@@ -145,6 +175,23 @@ def test_a_run_killed_after_its_last_stage_takes_no_more_steps_when_resumed(
         assert ours[key] == theirs[key], key
 
 
-def test_a_window_in_which_nothing_is_logged_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DeftError, match=r"schedule.window is 4 steps and trainer.log_every_n_steps 50"):
-        run.train(*compose_run(tmp_path / "run", *ADAPTIVE, "trainer.log_every_n_steps=50"))
+class KeepKL(pl.Callback):
+    """The KL of each latent before every update, [D] nats a step."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.rows.append(pl_module.last_loss.parts["kl/latent"].tolist())
+
+
+def test_a_window_has_the_mean_kl_of_the_active_group_over_all_its_steps(tmp_path: Path) -> None:
+    """Without any logging. A stage is 12 steps, four windows; tolerance 0, so that none ends early."""
+    schedule = Adaptive([1, 1], [4, 1], min_epochs=0, window=3, patience=1, tolerance=0)
+    module, keep = tiny_module(schedule=schedule, steps_per_epoch=12), KeepKL()
+    trainer = plain_trainer(tmp_path, keep, AdaptiveStages(), max_steps=21)  # one window before the end
+    trainer.fit(module, FactorDataModule(TinySprites(), batch_size=8))
+    rows = keep.rows[12:21]  # the second stage, in which the second group, of three latents, is active
+    kl = [sum(row[3:6]) for row in rows]
+    assert module.timeline.state["ends"] == [12]
+    assert module.timeline.state["means"] == pytest.approx([sum(kl[i : i + 3]) / 3 for i in (0, 3, 6)], rel=1e-5)

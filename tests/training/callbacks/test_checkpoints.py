@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, one a stage stays, and a full disk takes nothing away."""
+"""Checkpoints are written whole or not at all, one is kept for every stage, and a full disk destroys none."""
 
 from __future__ import annotations
 
@@ -13,24 +13,14 @@ import pytorch_lightning as pl
 import torch
 
 from deft_lightning import DeftError, FactorDataModule
-from deft_lightning.common.errors import Interrupted
+from deft_lightning.common.errors import Diverged, Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
-from deft_lightning.training.callbacks import Checkpoints, Scores
+from deft_lightning.training.callbacks import Checkpoints, Evaluation, Scores
 from deft_lightning.training.callbacks.checkpoints import link_or_copy
 from deft_lightning.training.loggers import ResumableCSVLogger
-from tests.helpers import TinySprites, plain_trainer, tiny_module
+from tests.helpers import Signal, TinySprites, Weights, plain_trainer, tiny_module
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
-
-
-class Weights(pl.Callback):
-    """The weights after every step."""
-
-    def __init__(self) -> None:
-        self.after: dict[int, dict[str, torch.Tensor]] = {}
-
-    def on_train_batch_end(self, trainer, pl_module, *_) -> None:
-        self.after[trainer.global_step] = {k: v.clone() for k, v in pl_module.state_dict().items()}
 
 
 def _trainer(folder: Path, *callbacks: pl.Callback, **options) -> pl.Trainer:
@@ -131,9 +121,9 @@ def test_a_second_name_outlives_a_new_last_checkpoint(links: bool, tmp_path: Pat
 
 
 def test_the_numbers_of_a_step_are_on_disk_before_its_checkpoint(tmp_path: Path, monkeypatch) -> None:
-    """Or a run killed between the two would lose them: it goes on after the checkpoint."""
+    """Otherwise a run that is killed between the two would lose them: it resumes after the checkpoint."""
     on_disk: dict[int, set[int]] = {}
-    trainer = _trainer(tmp_path, Scores({"num_points": 20}), Checkpoints(), logger=ResumableCSVLogger(tmp_path))
+    trainer = _trainer(tmp_path, Evaluation([Scores()], 20), Checkpoints(), logger=ResumableCSVLogger(tmp_path))
     save = trainer.save_checkpoint
 
     def look(*arguments, **options) -> None:
@@ -148,14 +138,9 @@ def test_the_numbers_of_a_step_are_on_disk_before_its_checkpoint(tmp_path: Path,
 
 def test_a_stopped_run_has_logged_its_last_step(tmp_path: Path) -> None:
     """Lightning logs the numbers of a step after its callbacks, and a resumed run does not take that step again."""
-
-    class Stop(pl.Callback):
-        def on_after_backward(self, trainer, pl_module) -> None:
-            if trainer.global_step == 4:
-                signal.raise_signal(signal.SIGTERM)
-
     logger = ResumableCSVLogger(tmp_path)
-    trainer = _trainer(tmp_path, Stop(), Checkpoints(), logger=logger, log_every_n_steps=1)
+    stop = Signal(4, signal.SIGTERM)
+    trainer = _trainer(tmp_path, stop, Checkpoints(), logger=logger, log_every_n_steps=1)
     with pytest.raises(Interrupted, match="stopped by SIGTERM at step 5"):
         _fit(trainer)
     with (tmp_path / "metrics.csv").open() as file:
@@ -163,7 +148,25 @@ def test_a_stopped_run_has_logged_its_last_step(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 5
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """The loss of step 5 is still finite: its weights are broken after it, as by infinite gradients."""
+
+    class Break(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_) -> None:
+            if trainer.global_step == 5:
+                pl_module.decoder.get_parameter(name).data.view(-1)[0] = float("inf")
+
+    name = next(name for name, _ in tiny_module().decoder.named_parameters())
+    weights = Weights()
+    trainer = _trainer(tmp_path, weights, Break(), Checkpoints(every_n_steps=5))
+    with pytest.raises(Diverged, match=rf"decoder\.{name} holds NaN or infinite values at step 5"):
+        _fit(trainer)
+    checkpoint = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    assert checkpoint["global_step"] == 3  # the end of stage 1
+    assert all(torch.equal(checkpoint["state_dict"][key], value) for key, value in weights.after[3].items())
+
+
 @pytest.mark.parametrize("steps", [0, -1, 2.5, "often"])
 def test_a_period_must_be_a_whole_number(steps) -> None:
-    with pytest.raises(DeftError, match=r"callbacks.checkpoints.every_n_steps is .*: give a whole number above 0"):
+    with pytest.raises(DeftError, match=r"callbacks.checkpoints.every_n_steps is .*: give a whole number from 1 up"):
         Checkpoints(steps)

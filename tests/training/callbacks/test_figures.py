@@ -1,4 +1,4 @@
-"""Pictures: where every image lands, in which colour, under which label."""
+"""Figures: the place, colour and label of every image, and the values of every line."""
 
 from __future__ import annotations
 
@@ -89,14 +89,42 @@ def test_numbers_stand_out_from_their_cell() -> None:
         assert abs(cell - ink) > 0.4, (matrix[j, k], text.get_color())
 
 
+HISTORY = {  # as results.json has it: the order of steps is that of writing, and a resumed run may repeat some
+    "200": {"max1": {"shape": 0.3, "posX": 0.6}, "max2": {"shape": 0.2, "posX": 0.1}},
+    "50": {"max1": {"shape": 0.1, "posX": 0.4}, "max2": {"shape": 0.05, "posX": 0.3}},
+    "1000": {"max1": {"shape": 0.5, "posX": 0.9}, "max2": {"shape": 0.4, "posX": 0.0}},
+}
+
+
+def test_nmi_over_training_has_two_lines_a_factor_and_a_mark_a_stage() -> None:
+    (axes,) = figures.nmi_over_training(HISTORY, [100, 400, 1000]).axes
+    curves, marks = axes.lines[:4], axes.lines[4:]
+    assert [list(line.get_xdata()) for line in curves] == [[50, 200, 1000]] * 4
+    assert [list(line.get_ydata()) for line in curves] == [
+        [0.1, 0.3, 0.5],  # shape, max-1
+        [0.05, 0.2, 0.4],  # shape, max-2
+        [0.4, 0.6, 0.9],  # posX, max-1
+        [0.3, 0.1, 0.0],  # posX, max-2
+    ]
+    assert [line.get_linestyle() for line in curves] == ["-", ":", "-", ":"]
+    colours = [line.get_color() for line in curves]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["shape", "posX"]
+    assert [list(line.get_xdata()) for line in marks] == [[100, 100], [400, 400]]  # not the end of the training
+    assert axes.get_ylim() == (0, 1)
+
+
 def test_nothing_is_cut_off_the_file(tmp_path: Path) -> None:
     """Long labels on all sides: the outermost pixels are white."""
     row = "z10  12.34 nats  orientation 0.83"
     for name, figure in {
         "grid": figures.traversal_grid(np.zeros((2, 3, 1, 64, 64), np.float32), [row, row], 2.0, "stage 4, " * 4),
         "heat": figures.nmi_heat_map(np.zeros((10, 5)), ["orientation of the object"] * 5, "step 1,234,567"),
+        "nmi": figures.nmi_over_training(
+            {"1": {"max1": {"orientation of the object": 0.5}, "max2": {"orientation of the object": 0.1}}}, [1]
+        ),
     }.items():
-        figure.savefig(tmp_path / f"{name}.png", bbox_inches="tight")
+        figures.write_png(figure, tmp_path / f"{name}.png")
         pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
         for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
             assert edge.min() > 250

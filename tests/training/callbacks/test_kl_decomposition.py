@@ -9,15 +9,15 @@ import pytest
 
 from deft_lightning import DeftError, FactorDataModule, Piecewise
 from deft_lightning.common import results
-from deft_lightning.training.callbacks import KLDecomposition
+from deft_lightning.training.callbacks import Evaluation, KLDecomposition
 from tests.helpers import Recorder, TinySprites, plain_trainer, tiny_module
 
 
-def test_due_at_stage_ends_and_with_every_epoch_where_asked(tmp_path: Path) -> None:
+def test_due_at_stage_ends_and_optionally_at_every_epoch(tmp_path: Path) -> None:
     schedule = Piecewise([2, 1, 1, 1], [70, 30, 12, 1])
     for every, steps in (("stage", [48, 72, 96, 120]), ("epoch", [48, 50, 72, 96, 100, 120])):
         recorder = Recorder()
-        callback = KLDecomposition(num_points=96, every=every)
+        callback = Evaluation([KLDecomposition(every)], num_points=96)
         trainer = plain_trainer(tmp_path / every, callback, logger=recorder, max_epochs=5)
         trainer.fit(tiny_module(schedule=schedule), FactorDataModule(TinySprites(), batch_size=4))  # 24 steps an epoch
         assert list(recorder.column("kl_decomposition/tc")) == steps
@@ -29,7 +29,7 @@ def test_due_at_stage_ends_and_with_every_epoch_where_asked(tmp_path: Path) -> N
 
 def test_the_parts_sum_to_the_kl(tmp_path: Path) -> None:
     """Up to the noise of one sample an image."""
-    trainer = plain_trainer(tmp_path, KLDecomposition(num_points=96), max_epochs=40)
+    trainer = plain_trainer(tmp_path, Evaluation([KLDecomposition()], num_points=96), max_epochs=40)
     module = tiny_module(schedule=Piecewise([10] * 4, [1, 1, 1, 1]))
     trainer.fit(module, FactorDataModule(TinySprites(), batch_size=8))
     parts = list(results.read(tmp_path)["history"]["kl_decomposition"].values())[-1]
@@ -39,5 +39,5 @@ def test_the_parts_sum_to_the_kl(tmp_path: Path) -> None:
 
 
 def test_an_unknown_period_is_refused() -> None:
-    with pytest.raises(DeftError, match=r"callbacks.kl_decomposition.every is 'step': use stage or epoch"):
+    with pytest.raises(DeftError, match=r"callbacks.kl_decomposition.every is 'step': use one of stage, epoch"):
         KLDecomposition(every="step")

@@ -1,4 +1,4 @@
-"""The bar covers the whole run, and what it says about speed and time is measured."""
+"""The bar covers the whole run; the speed and the time left that it shows are measured."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from deft_lightning import FactorDataModule
+from deft_lightning.common import console as console_module
 from deft_lightning.training.callbacks import RunProgress, progress
 from deft_lightning.training.callbacks.progress import duration
 from tests.helpers import TinySprites, plain_trainer, tiny_module
@@ -40,7 +41,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     """A terminal of 200 columns."""
     text = StringIO()
     console = Console(file=text, width=200, force_terminal=True, color_system=None)
-    monkeypatch.setattr(progress.rich, "get_console", lambda: console)
+    monkeypatch.setattr(console_module.rich, "get_console", lambda: console)
     return text
 
 
@@ -104,8 +105,8 @@ def test_speed_and_time_left_are_those_of_50_measured_steps(
     monkeypatch.setattr(progress, "time", clock)
     with caplog.at_level(logging.INFO, logger="deft_lightning"):
         _fit(tmp_path, RunProgress(refresh_seconds=0), steps=73, batch_size=2)
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
-    assert said == ["4 images/s: the remaining 122 steps take about 61 s."]
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
+    assert messages == ["4 images/s: the remaining 122 steps take about 61 s."]
     assert "4 images/s" in _bars(screen)[-1]
 
 
@@ -137,7 +138,7 @@ def test_a_failing_run_leaves_the_terminal_free(tmp_path: Path, screen: StringIO
 def test_everything_is_readable_on_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = StringIO()
     console = Console(file=text, width=80, force_terminal=True, color_system=None)
-    monkeypatch.setattr(progress.rich, "get_console", lambda: console)
+    monkeypatch.setattr(console_module.rich, "get_console", lambda: console)
     _fit(tmp_path, RunProgress(refresh_seconds=0), steps=12)
     assert "12/12" in text.getvalue()
     assert "…" not in text.getvalue()

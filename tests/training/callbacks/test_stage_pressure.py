@@ -1,4 +1,4 @@
-"""Every switch of stage is said and logged once, with the rates that the optimiser then uses."""
+"""Every change of stage is announced and logged once, with the learning rates that the optimiser then uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Rates(pl.Callback):
         self.used.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
 
-def test_logs_every_switch_once_with_what_is_in_force(tmp_path: Path) -> None:
+def test_logs_every_change_once_with_the_rates_in_use(tmp_path: Path) -> None:
     recorder, rates = Recorder(), Rates()
     trainer = plain_trainer(tmp_path, StagePressure(), rates, logger=recorder, max_epochs=4, log_every_n_steps=100)
     trainer.fit(tiny_module(), FactorDataModule(TinySprites(), batch_size=32))  # 3 steps a stage
@@ -43,18 +43,18 @@ def test_logs_every_switch_once_with_what_is_in_force(tmp_path: Path) -> None:
         }
 
 
-def test_says_every_switch_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_announces_every_change_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="deft_lightning.training.callbacks.stage_pressure"):
         trainer = plain_trainer(tmp_path, StagePressure(), max_epochs=2)
         trainer.fit(tiny_module(), FactorDataModule(TinySprites(), batch_size=32))
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
-    assert said == [
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("deft_lightning")]
+    assert messages == [
         "Stage 1 of 4 at step 0: pressure 70, group 1 active, learning rates 0.0005, 5e-05, 5e-05, 5e-05",
         "Stage 2 of 4 at step 3: pressure 30, group 2 active, learning rates 5e-05, 0.0005, 5e-05, 5e-05",
     ]
 
 
-def test_says_anew_where_a_continued_fit_is(tmp_path: Path) -> None:
+def test_a_resumed_fit_announces_its_stage_again(tmp_path: Path) -> None:
     recorder, module, data = Recorder(), tiny_module(), FactorDataModule(TinySprites(), batch_size=32)
     trainer = plain_trainer(tmp_path, StagePressure(), logger=recorder, max_steps=4, max_epochs=-1)
     trainer.fit(module, data)

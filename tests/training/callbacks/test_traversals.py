@@ -1,4 +1,4 @@
-"""Traversals: the rows are in order of KL, one latent moves at a time, and the labels say what the codes say."""
+"""Traversals: rows in order of KL, in each of which one latent moves, labelled with the factor of highest NMI."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from deft_lightning import FactorDataModule
-from deft_lightning.evaluation.codes import Codes, latent_titles
-from deft_lightning.training.callbacks import Traversals, figures, traversals
+from deft_lightning.evaluation.codes import Encoding, latent_labels
+from deft_lightning.training.callbacks import Evaluation, Traversals, evaluation, figures
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 
-KL = np.array([0.1, 3.0, 0.0, 0.5, 2.0, 0.2, 0.3, 0.01, 0.02, 0.03])
+KL = np.array([0.1, 3.0, 0.0, 0.5, 2.0, 0.2, 0.3, 0.01, 0.02, 0.03])  # nats
 ORDER = [1, 4, 3, 6, 5, 0, 9, 8, 7, 2]
 
 
@@ -28,14 +28,14 @@ class Drawn:
 
 
 @pytest.fixture
-def table() -> Codes:
-    """Codes in which latent 1 is posX, latent 4 is scale and every other one is noise."""
+def encoding() -> Encoding:
+    """Codes in which latent 1 is posX, latents 2 and 4 are scale and every other one is noise."""
     data = FactorDataModule(TinySprites(), batch_size=32)
     indices = data.sample(96)
     factors = data.dataset.factors(indices).numpy()
     codes = np.random.default_rng(0).normal(size=(96, 10)).astype(np.float32)
-    codes[:, 1], codes[:, 4] = factors[:, 2], factors[:, 1]
-    return Codes(indices, codes, np.zeros_like(codes), factors, KL)
+    codes[:, 1], codes[:, 2], codes[:, 4] = factors[:, 2], factors[:, 1], factors[:, 1]
+    return Encoding(indices, codes, np.zeros_like(codes), factors, KL)
 
 
 @pytest.fixture
@@ -73,42 +73,58 @@ def _decode(latents: torch.Tensor) -> torch.Tensor:
     return pictures
 
 
-def _draw(folder: Path, table: Codes, monkeypatch: pytest.MonkeyPatch, **options) -> Recorder:
-    """One stage of training, at whose end `table` are the codes and pictures hold their latents."""
+def _draw(folder: Path, encoding: Encoding, monkeypatch: pytest.MonkeyPatch, **options) -> Recorder:
+    """One stage of training, after which the model encodes to `encoding` and decodes to pictures of the latents."""
     recorder, module = Recorder(), tiny_module()
-    monkeypatch.setattr(traversals, "codes_now", lambda *_: table)
+    monkeypatch.setattr(evaluation, "encode", lambda *_: encoding)
     monkeypatch.setattr(module, "decode", _decode)
-    trainer = plain_trainer(folder, Traversals(**options), logger=recorder, max_epochs=1)
+    trainer = plain_trainer(folder, Evaluation([Traversals(**options)]), logger=recorder, max_epochs=1)
     trainer.fit(module, FactorDataModule(TinySprites(), batch_size=32))
     return recorder
 
 
-def test_rows_are_in_order_of_kl_and_only_their_latent_moves(tmp_path, table, drawn, monkeypatch) -> None:
-    _draw(tmp_path, table, monkeypatch, columns=5, span=3.0)
+def test_rows_are_in_order_of_kl_and_only_their_latent_moves(tmp_path, encoding, drawn, monkeypatch) -> None:
+    _draw(tmp_path, encoding, monkeypatch, columns=5, span=3.0)
     images, rows, span, title = drawn.grid
     assert [int(row.split()[0][1:]) for row in rows] == ORDER
     assert (images.shape, span, title) == ((10, 5, 1, 64, 64), 3.0, "stage 1, step 3")
     latents = images[:, :, 0, :10, 0] * 8 - 4  # [row, column, latent]
     for row, latent in enumerate(ORDER):
-        expected = np.tile(table.codes[0], (5, 1))
+        expected = np.tile(encoding.codes[0], (5, 1))
         expected[:, latent] = [-3, -1.5, 0, 1.5, 3]
         np.testing.assert_allclose(latents[row], expected, atol=1e-5)
 
 
-def test_titles_name_the_factor_of_highest_nmi(tmp_path, table, drawn, monkeypatch) -> None:
-    _draw(tmp_path, table, monkeypatch, columns=5)
+def test_labels_name_the_factor_of_highest_nmi(tmp_path, encoding, drawn, monkeypatch) -> None:
+    _draw(tmp_path, encoding, monkeypatch, columns=5)
     assert drawn.grid[1][:2] == ["z1  3.00 nats  posX 1.00", "z4  2.00 nats  scale 1.00"]
     assert drawn.labels[:2] == ["z1 posX 1.00", "z4 scale 1.00"]
     assert [label.split()[0] for label in drawn.labels] == [f"z{j}" for j in ORDER]
 
 
-def test_titles_without_labels_are_empty(table: Codes) -> None:
-    assert latent_titles(table._replace(factors=None), (), 20) == [""] * 10
+def test_a_latent_that_passes_no_information_has_no_label(tmp_path, encoding, drawn, monkeypatch) -> None:
+    """Latent 2 is scale, but its KL is 0."""
+    _draw(tmp_path, encoding, monkeypatch, columns=5)
+    assert drawn.grid[1][-1] == "z2  0.00 nats"
+    assert drawn.labels[-1] == "z2"
+    names = ("shape", "scale", "posX", "posY")
+    assert latent_labels(encoding._replace(kl=np.full(10, 0.02)), names, 20)[2] == "scale 1.00"
+    assert latent_labels(encoding._replace(kl=np.full(10, 0.009)), names, 20) == [""] * 10
+
+
+def test_a_latent_that_matches_no_factor_has_no_label(encoding: Encoding) -> None:
+    """A constant code has an NMI of 0 with every factor."""
+    encoding.codes[:, 0] = 1.0
+    assert latent_labels(encoding, ("shape", "scale", "posX", "posY"), 20)[:2] == ["", "posX 1.00"]
+
+
+def test_data_without_factors_have_no_labels(encoding: Encoding) -> None:
+    assert latent_labels(encoding._replace(factors=None), (), 20) == [""] * 10
 
 
 @pytest.mark.parametrize("columns", [4, 9])
-def test_the_animation_goes_there_and_back(columns: int, tmp_path, table, drawn, monkeypatch) -> None:
-    _draw(tmp_path, table, monkeypatch, columns=columns)
+def test_the_animation_goes_there_and_back(columns: int, tmp_path, encoding, drawn, monkeypatch) -> None:
+    _draw(tmp_path, encoding, monkeypatch, columns=columns)
     animation = Image.open(tmp_path / "figures" / "traversals_stage_1.gif")
     assert animation.n_frames == 2 * columns - 2
     assert animation.info["loop"] == 0
@@ -121,18 +137,18 @@ def test_the_animation_goes_there_and_back(columns: int, tmp_path, table, drawn,
         assert np.abs(frames[i] - frames[i + 1]).max() > 8
 
 
-def test_originals_stand_above_their_own_reconstructions(tmp_path, table, drawn, monkeypatch) -> None:
-    _draw(tmp_path, table, monkeypatch, columns=4, examples=6)
+def test_originals_stand_above_their_own_reconstructions(tmp_path, encoding, drawn, monkeypatch) -> None:
+    _draw(tmp_path, encoding, monkeypatch, columns=4, examples=6)
     originals, decoded, title = drawn.reconstructions
-    expected = TinySprites().images(table.indices[:6], torch.Generator())
+    expected = TinySprites().images(encoding.indices[:6], torch.Generator())
     np.testing.assert_array_equal(originals, expected.numpy())
     assert title == "stage 1, step 3"
     assert decoded.shape == (6, 1, 64, 64)
     assert len(np.unique(decoded[:, 0, 0, 0])) == 6  # each from its own code
 
 
-def test_pictures_reach_the_run_folder_and_the_logger(tmp_path, table, drawn, monkeypatch) -> None:
-    recorder = _draw(tmp_path, table, monkeypatch, columns=4)
+def test_pictures_reach_the_run_folder_and_the_logger(tmp_path, encoding, drawn, monkeypatch) -> None:
+    recorder = _draw(tmp_path, encoding, monkeypatch, columns=4)
     folder = tmp_path / "figures"
     assert recorder.images == [
         (3, "traversals", [str(folder / "traversals_stage_1.png")]),
@@ -143,7 +159,7 @@ def test_pictures_reach_the_run_folder_and_the_logger(tmp_path, table, drawn, mo
 
 
 def test_data_without_labels_is_traversed_all_the_same(tmp_path: Path, drawn: Drawn) -> None:
-    trainer = plain_trainer(tmp_path, Traversals(columns=3), max_epochs=1)
+    trainer = plain_trainer(tmp_path, Evaluation([Traversals(columns=3)]), max_epochs=1)
     trainer.fit(tiny_module(), FactorDataModule(UnlabelledSprites(), batch_size=32))
     assert all(row.endswith("nats") for row in drawn.grid[1])
     assert (tmp_path / "figures" / "traversals_stage_1.gif").is_file()

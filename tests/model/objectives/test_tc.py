@@ -1,4 +1,4 @@
-"""beta-TCVAE and DEFT (TC): what their weights weigh."""
+"""beta-TCVAE and DEFT (TC): the weight of every term, and their gradients."""
 
 from __future__ import annotations
 

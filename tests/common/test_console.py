@@ -1,0 +1,76 @@
+"""How errors are printed, and what happens when the reader of the output has gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deft_lightning.common import console
+from deft_lightning.common.errors import DeftError
+
+
+def _raise(error: BaseException) -> int:
+    raise error
+
+
+@pytest.fixture(autouse=True)
+def _restored_streams(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run_command` wraps both streams."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+
+
+def test_a_mistake_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run_command(lambda: _raise(DeftError("lr is -1: give a number above 0."))) == 1
+    assert capsys.readouterr() == ("", "error: lr is -1: give a number above 0.\n")
+
+
+def test_ctrl_c_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run_command(lambda: _raise(KeyboardInterrupt())) == 130
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors == "error: interrupted.\n"
+    assert errors.count("\n") == 1
+
+
+def test_a_command_has_its_own_status_and_a_bug_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run_command(lambda: None) == 0
+    assert console.run_command(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        console.run_command(lambda: 1 // 0)
+    assert capsys.readouterr() == ("", "")
+
+
+SCRIPT = """
+import logging, pathlib, subprocess, sys
+from deft_lightning.common import console
+
+def main():
+    for line in range(int(sys.argv[2])):
+        print("step", line)
+        logging.info("step %s", line)
+    subprocess.run([sys.executable, "-c", "print('from a child')"], check=True)
+    sys.stdout.flush()
+    pathlib.Path(sys.argv[1]).write_text("done")
+
+{call}
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 20_000])  # less and more than a buffer
+@pytest.mark.parametrize("call", ["console.survive_closed_output(); main()", "sys.exit(console.run_command(main))"])
+def test_a_process_whose_output_is_closed_runs_to_its_end(tmp_path: Path, call: str, lines: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    file = tmp_path / "file.txt"
+    command = [sys.executable, "-c", SCRIPT.replace("{call}", call), str(file), str(lines)]
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=writer, check=False)
+    finally:
+        os.close(writer)
+    assert done.returncode == 0
+    assert file.read_text() == "done"

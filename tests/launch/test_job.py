@@ -1,0 +1,99 @@
+"""How a job of a sweep ends, with a task that trains nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError, Diverged, Incomplete, Interrupted
+from deft_lightning.common.results import Status
+from deft_lightning.launch import cli
+from tests.launch.running import command, sweep
+
+ends: dict[int, BaseException] = {}
+"""What the task raises, by the seed of the job."""
+trained: list[tuple[int, bool]] = []
+"""Seed and `resume` of every call of the task."""
+
+
+@pytest.fixture(autouse=True)
+def _reset() -> None:
+    ends.clear()
+    trained.clear()
+
+
+def task(cfg: DictConfig, folder: Path) -> None:
+    """A run that ends as `ends` has it, or finishes."""
+    trained.append((cfg.seed, cfg.resume))
+    results.update(folder, status=Status.RUNNING, training={}, seed=cfg.seed, steps=3)
+    if cfg.seed in ends:
+        raise ends[cfg.seed]
+    results.update(folder, status=Status.FINISHED, stages={"stage_1": {"scores": {"mig": 0.5}}})
+
+
+def run(*arguments: str) -> tuple[int, str, dict[int, dict]]:
+    """Exit status, what the sweep printed, and its jobs by seed."""
+    status, printed, jobs = sweep("sweep.name=mine", *arguments, main=lambda: cli.run_task(task))
+    return status, printed, {job["seed"]: job for job in jobs.values()}
+
+
+def test_a_job_that_ends_before_its_last_step_is_interrupted_and_the_others_go_on() -> None:
+    ends[1] = Incomplete("the run reached trainer.max_time at step 3: resume=true continues from there.")
+    status, printed, jobs = run("seed=0,1,2")
+    assert status == 1
+    assert [job["status"] for job in jobs.values()] == ["finished", "interrupted", "finished"]
+    reason = "the run reached trainer.max_time at step 3: sweep.resume=true continues from there."
+    assert jobs[1]["reason"] == reason
+    (line,) = (line for line in printed.splitlines() if line.startswith("error: "))
+    assert line.endswith(f": {reason}")
+    assert "sweep.resume=true sweep.name=mine resumes the jobs that have not finished (1)." in printed
+    ends.clear()
+    trained.clear()
+    status, _, jobs = run("seed=0,1,2", "sweep.resume=true")
+    assert (status, trained) == (0, [(1, True)])
+    assert {job["status"] for job in jobs.values()} == {"finished"}
+
+
+def test_a_diverged_job_is_final() -> None:
+    ends[1] = Diverged("the loss is nan at step 3: lower lr.")
+    status, printed, jobs = run("seed=0,1")
+    assert status == 1
+    assert (jobs[1]["status"], jobs[1]["reason"]) == ("diverged", "the loss is nan at step 3: lower lr.")
+    assert "1 of 2 jobs finished" in printed
+    assert "Diverged jobs (1) are not trained again" in printed
+    assert "sweep.resume" not in printed
+    trained.clear()
+    ends[2] = DeftError("there is no room on the disk.")
+    status, printed, jobs = run("seed=0,1,2", "sweep.resume=true", "sweep.score=mig")
+    assert (status, trained) == (1, [(2, False)])
+    assert [job["status"] for job in jobs.values()] == ["finished", "diverged", "failed"]
+    assert "resumes the jobs that have not finished (1)." in printed
+    assert "choose one of the scores" not in printed  # a run that diverged needs none
+
+
+def test_a_signal_ends_the_sweep() -> None:
+    ends[0] = Interrupted("the run was stopped by SIGTERM at step 3: resume=true continues from there.", 15)
+    status, printed, jobs = run("seed=0,1")
+    assert (status, trained) == (1, [(0, False)])
+    assert jobs[0]["status"] == "interrupted"
+    assert jobs[0]["reason"] == "the run was stopped by SIGTERM at step 3: sweep.resume=true continues from there."
+    assert f": {jobs[0]['reason']}\n" in printed
+
+
+@pytest.mark.parametrize(("multirun", "option"), [((), "resume=true"), (("--multirun",), "sweep.resume=true")])
+def test_ctrl_c_outside_the_training_is_one_sentence(multirun: tuple[str, ...], option: str, monkeypatch) -> None:
+    ends[0] = KeyboardInterrupt()
+    monkeypatch.setattr("deft_lightning.__main__._train", task)
+    assert command(*multirun) == (1, f"error: interrupted: {option} continues from the last checkpoint.")
+
+
+def test_a_score_that_runs_do_not_have_is_named_with_those_they_have() -> None:
+    """The run has finished all the same, and the same sweep with the right name does not train it again."""
+    _, printed, jobs = run("seed=0", "sweep.score=gim")
+    assert "sweep.score is 'gim': choose one of the scores of the run, mig." in printed
+    assert jobs[0]["status"] == "finished"
+    status, _, _ = run("seed=0", "sweep.score=mig", "sweep.resume=true")
+    assert (status, trained) == (0, [(0, False)])

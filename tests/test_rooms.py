@@ -1,0 +1,37 @@
+"""Commands and rooms that import no torch, which would take seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NO_TORCH = """
+import os, sys, traceback
+
+class NoTorch:
+    def find_spec(name, path=None, target=None):
+        if name == "torch":
+            traceback.print_stack()
+            os._exit(1)
+
+sys.meta_path.insert(0, NoTorch)
+"""
+HELP = """
+import runpy
+sys.argv = ["deft_lightning", "--help"]
+runpy.run_module("deft_lightning", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import deft_lightning.launch.cli", HELP, "import deft_lightning.report.build"],
+    ids=["cli", "help", "report"],
+)
+def test_torch_is_not_imported(code: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NO_TORCH + code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,126 @@
+"""Runs whose stages end when their group has settled: the same ends however often numbers are logged."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from deft_lightning import Adaptive, FactorDataModule
+from deft_lightning.common import results
+from deft_lightning.common.errors import Interrupted
+from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.model.schedules.adaptive import AdaptiveTimeline
+from deft_lightning.training import run
+from deft_lightning.training.callbacks import AdaptiveStages
+from tests.conftest import MakeOnce
+from tests.helpers import BARE, TinySprites, compose_run, plain_trainer, send_signal, tiny_module
+
+ADAPTIVE = (
+    *BARE,
+    "schedule=adaptive",
+    "schedule.epochs=[2,2,2,2]",
+    "schedule.pressures=[1,1,1,1]",  # low pressures and a high learning rate: the KL changes from the start
+    "lr=2e-3",
+    "schedule.min_epochs=0.9",
+    "schedule.window=4",
+    "schedule.patience=1",
+    "schedule.tolerance=0.1",
+)
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+@pytest.fixture(scope="session")
+def every_step(make_once: MakeOnce) -> Path:
+    """A run that logs the numbers of every step."""
+    overrides = (*ADAPTIVE, "trainer.log_every_n_steps=1")
+    return make_once("adaptive", lambda folder: run.train(*compose_run(folder, *overrides)))
+
+
+def test_the_ends_depend_on_the_kl(every_step: Path) -> None:
+    """Otherwise the next test could not fail: a stage ends neither as early nor as late as it may."""
+    ends = results.read(every_step)["boundaries"]
+    lengths = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    assert any(12 < length < 24 for length in lengths)
+
+
+@pytest.mark.parametrize("every", [7, 50])
+def test_stages_end_at_the_same_steps_however_often_numbers_are_logged(
+    every: int, every_step: Path, tmp_path: Path
+) -> None:
+    run.train(*compose_run(tmp_path / "run", *ADAPTIVE, f"trainer.log_every_n_steps={every}"))
+    ours, theirs = results.read(tmp_path / "run"), results.read(every_step)
+    for key in ("boundaries", "stages", "steps", "status"):
+        assert ours[key] == theirs[key], key
+    expected = _weights(every_step)
+    assert all(torch.equal(value, expected[name]) for name, value in _weights(tmp_path / "run").items())
+
+
+@pytest.mark.parametrize("step", [5, 21])  # inside a window of the first stage and of the second
+def test_stopped_and_resumed_equals_uninterrupted(step: int, every_step: Path, tmp_path: Path) -> None:
+    """The sum over the unfinished window is in the checkpoint."""
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(folder, *ADAPTIVE, *send_signal(step, signal.SIGTERM)))
+    run.train(*compose_run(folder, *ADAPTIVE, "resume=true"))
+    ours, theirs = results.read(folder), results.read(every_step)
+    for key in ("boundaries", "stages", "steps", "status"):
+        assert ours[key] == theirs[key], key
+    expected = _weights(every_step)
+    assert all(torch.equal(value, expected[name]) for name, value in _weights(folder).items())
+
+
+class Keep(pl.Callback):
+    """Keeps the KL of the active group after every step, in nats, as computed here."""
+
+    def __init__(self) -> None:
+        self.kl: dict[int, float] = {}
+
+    def on_train_batch_end(self, trainer, pl_module, *_) -> None:
+        latents = [slice(0, 3), slice(3, 6), slice(6, 8), slice(8, 10)][(trainer.global_step - 1) // 3]
+        self.kl[trainer.global_step] = float(pl_module.last_loss.parts["kl/latent"][latents].sum())
+
+
+def test_the_schedule_sees_the_mean_kl_of_the_active_group(tmp_path: Path, monkeypatch) -> None:
+    """Windows of 2 steps in stages of 3: the third step of a stage is in no window."""
+    seen: dict[int, float | None] = {}
+    observe = AdaptiveTimeline.observe
+
+    def look(timeline, step, mean):
+        seen[step] = mean
+        return observe(timeline, step, mean)
+
+    monkeypatch.setattr(AdaptiveTimeline, "observe", look)
+    schedule = Adaptive(epochs=[1, 1, 1, 1], pressures=[4, 3, 2, 1], min_epochs=0, window=2, patience=1, tolerance=0)
+    keep = Keep()
+    trainer = plain_trainer(tmp_path, keep, AdaptiveStages(), max_steps=12, max_epochs=-1)
+    trainer.fit(tiny_module(schedule=schedule), FactorDataModule(TinySprites(), batch_size=32))  # 3 steps an epoch
+    assert list(seen) == list(range(1, 13))
+    for step, mean in seen.items():
+        if step % 3 == 2:
+            assert mean == pytest.approx((keep.kl[step - 1] + keep.kl[step]) / 2, rel=1e-5)
+        else:
+            assert mean is None
+
+
+def test_the_end_of_a_stage_is_announced_with_its_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Stage 1 is as long as it may be before a window is over; anything has settled in the others."""
+    options = {"min_epochs": 0, "window": 4, "patience": 1, "tolerance": 1e9}
+    schedule = Adaptive(epochs=[1, 3, 3, 3], pressures=[4, 3, 2, 1], **options)
+    trainer = plain_trainer(tmp_path, AdaptiveStages(), max_steps=30, max_epochs=-1)
+    with caplog.at_level(logging.INFO, logger="deft_lightning.training.callbacks.adaptive_stages"):
+        trainer.fit(tiny_module(schedule=schedule), FactorDataModule(TinySprites(), batch_size=32))
+    messages = [record.getMessage() for record in caplog.records if "ended" in record.getMessage()]
+    assert messages == [
+        "Stage 1 of 4 ended at step 3: its time was over.",
+        *(f"Stage {i} of 4 ended at step {3 + 8 * (i - 1)}: the KL of its group has settled." for i in (2, 3, 4)),
+    ]
+    assert results.read(tmp_path)["boundaries"] == [3, 11, 19, 27]
+    assert trainer.global_step == 27
