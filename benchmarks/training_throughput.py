@@ -107,7 +107,8 @@ class Loop:
         context = mp.get_context("spawn")
         self._pipe, there = context.Pipe()
         fields = (self.name, self.model, self.precision, self.objective)
-        context.Process(target=serve, args=(there, fields, batches, checkpoint), daemon=True).start()
+        context.Process(target=serve, args=(there, fields, batches, checkpoint)).start()
+        there.close()  # or a process that dies would not be noticed
         self._pipe.recv()
 
     def turn(self, weights: str, steps: int) -> None:
@@ -115,6 +116,10 @@ class Loop:
         self._pipe.send((weights, steps))
         self.seconds[weights] = self.seconds.get(weights, 0.0) + self._pipe.recv()
         self.images[weights] = self.images.get(weights, 0) + steps * BATCH
+
+    def stop(self) -> None:
+        """End the process."""
+        self._pipe.send(None)
 
     def rate(self, weights: str = "fresh") -> float:
         """Images a second."""
@@ -145,8 +150,8 @@ def serve(pipe: Connection, fields: tuple[str, ...], batches: Path, checkpoint: 
     if checkpoint is not None and name == "bare" and model == "deft":
         states["trained"] = read_checkpoint(checkpoint)["state_dict"]
     pipe.send(None)
-    while True:
-        weights, count = pipe.recv()
+    while (order := pipe.recv()) is not None:
+        weights, count = order
         network.load_state_dict(states[weights])
         steps(2)
         begin = time.perf_counter()
@@ -214,11 +219,12 @@ def loader(images: Tensor) -> Iterator[Tensor]:
     """The images through a DataLoader that decodes and collates them one by one in two workers."""
     dataset = TensorDataset((images.flatten(0, 1) * 255).byte())
 
-    def collate(rows: list[tuple[Tensor]]) -> Tensor:
-        return torch.stack([row.float() / 255 for (row,) in rows])
-
     while True:
-        yield from DataLoader(dataset, BATCH, shuffle=True, num_workers=2, drop_last=True, collate_fn=collate)
+        yield from DataLoader(dataset, BATCH, shuffle=True, num_workers=2, drop_last=True, collate_fn=_collate)
+
+
+def _collate(rows: list[tuple[Tensor]]) -> Tensor:
+    return torch.stack([row.float() / 255 for (row,) in rows])
 
 
 class InTurns(pl.Callback):
@@ -233,7 +239,9 @@ class InTurns(pl.Callback):
         if self._left:
             return
         self._pipe.send(time.perf_counter() - self._begin if self._begin else None)
-        _, self._left = self._pipe.recv()
+        order = self._pipe.recv()
+        trainer.should_stop = order is None
+        self._left = 1 if order is None else order[1]
         self._begin = time.perf_counter()
 
 
@@ -352,6 +360,8 @@ def main() -> None:
                     loop.turn(weights, 20)
             for loop in others.values():
                 loop.turn("fresh", 20)
+        for loop in [*loops.values(), *others.values()]:
+            loop.stop()
     report(loops, others, limits, fetch)
 
 
