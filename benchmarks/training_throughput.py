@@ -1,83 +1,82 @@
-"""How fast DEFT trains on this machine, as ratios measured in one run.
+"""How fast DEFT trains on this machine, as ratios measured in one run, and as shares of what the processor can do.
 
-    python benchmarks/training_throughput.py [--device cpu] [--seconds 120] [--objectives]
+    python benchmarks/training_throughput.py [--seconds 240] [--checkpoint last.ckpt] [--objectives]
 
-Loops over the same batches of Color dSprites (64 images of 3 x 64 x 64, four groups, Adam):
+Each loop takes steps of Adam on batches of 64 images of Color dSprites, in a process of its own, and the loops take
+turns, so that a machine that slows down slows all of them. Keep the machine quiet meanwhile.
 
-    trainer   the module through the Lightning trainer, CSV logging and all callbacks of a run on
-    bare      a bare PyTorch loop over the same module
-    eager     a plain implementation, kept here as the baseline: one Conv2d stack a group, contiguous tensors,
-              Adam as it comes, nothing compiled
-    fetch     fetching and colouring the batches alone
+    plain      a VAE as one would first write it, kept here: Conv2d and ConvTranspose2d layer after layer, group after
+               group, Adam as it comes, nothing compiled, subnormal numbers not flushed
+    loader     the same, fed by a DataLoader with two workers, as most public code has it
+    bare       the package's module in a bare PyTorch loop, in fp32 and, where the processor has it, in bf16
+    trainer    the package's module through the Lightning trainer, with CSV logging and all callbacks of a run
 
-and with --objectives the bare loop under every other objective, each compiled first, which takes some minutes.
+for three models: DEFT's four groups, and one encoder with the narrow and with the wide networks. Weights are fresh, or
+saturated: the last bias is -88, so that the gradients of background pixels are subnormal, as they become in training;
+with --checkpoint those of a trained run of Color dSprites are measured as well.
 
-After every 100 steps of the trainer the other loops take a turn, so that a machine that slows down slows all
-of them; rates are images over all of a loop's time. Keep the machine quiet meanwhile.
+The limit is the rate of a matrix product of 2048 x 2048 here; a step's arithmetic, forward and backward, is counted
+from the shapes of its layers. --objectives adds the bare loop under every other objective, as multiples of beta-VAE's.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing as mp
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import cycle, pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import rich
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from deft_lightning import (
-    DEFT,
-    DEFTTC,
-    DIPVAE1,
-    DIPVAE2,
-    AnnealedVAE,
-    BetaTCVAE,
-    BetaVAE,
-    Capacity,
-    FactorDataModule,
-    FactorVAE,
-    Groups,
-    Piecewise,
-)
-from deft_lightning.common import console
+import deft_lightning as dl
+from deft_lightning.common import console, memory, subnormals
 from deft_lightning.data import load
-from deft_lightning.model.objectives import Objective
+from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.training import callbacks
 from deft_lightning.training.loggers import ResumableCSVLogger
 
-BATCH, LATENTS, GAMMA, LR = 64, (3, 3, 2, 2), 0.1, 5e-4
-PRESSURES, EPOCHS = (160, 105, 30, 1), (2, 2, 4, 15)
+BATCH, LR, PRESSURE = 64, 5e-4, 160.0
+MODELS = {"deft": ((3, 3, 2, 2), dl.Burgess), "narrow": ((10,), dl.Burgess), "wide": ((10,), dl.Locatello)}
+OBJECTIVES = ("AnnealedVAE", "FactorVAE", "DIPVAE1", "DIPVAE2", "BetaTCVAE", "DEFTTC")
+SATURATED = -88.0
+
+Steps = Callable[[int], None]
 
 
 class PlainVAE(nn.Module):
-    """DEFT as one would first write it: layer after layer, group after group."""
+    """The same networks as one would first write them."""
 
-    def __init__(self) -> None:
+    def __init__(self, latents: tuple[int, ...], networks: Any) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(self._encoder(latents) for latents in LATENTS)
+        encoder, decoder = networks.encoder_channels, networks.decoder_channels
+        self.encoders = nn.ModuleList(self._encoder([c // len(latents) for c in encoder], n) for n in latents)
         self.decoder = nn.Sequential(
-            nn.Linear(sum(LATENTS), 256),
+            nn.Linear(sum(latents), 256),
             nn.ReLU(),
-            nn.Linear(256, 512),
+            nn.Linear(256, decoder[0] * 16),
             nn.ReLU(),
-            nn.Unflatten(1, (32, 4, 4)),
-            *(layer for _ in range(3) for layer in (nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU())),
-            nn.ConvTranspose2d(32, 3, 4, 2, 1),
+            nn.Unflatten(1, (decoder[0], 4, 4)),
+            *(layer for a, b in pairwise(decoder) for layer in (nn.ConvTranspose2d(a, b, 4, 2, 1), nn.ReLU())),
+            nn.ConvTranspose2d(decoder[-1], 3, 4, 2, 1),
         )
 
     @staticmethod
-    def _encoder(latents: int) -> nn.Sequential:
-        channels = 32 // len(LATENTS)
-        inputs = (3, channels, channels, channels)
+    def _encoder(channels: list[int], latents: int) -> nn.Sequential:
         return nn.Sequential(
-            *(layer for c in inputs for layer in (nn.Conv2d(c, channels, 4, 2, 1), nn.ReLU())),
+            *(layer for a, b in pairwise([3, *channels]) for layer in (nn.Conv2d(a, b, 4, 2, 1), nn.ReLU())),
             nn.Flatten(),
-            nn.Linear(channels * 16, 256),
+            nn.Linear(channels[-1] * 16, 256),
             nn.ReLU(),
             nn.Linear(256, 2 * latents),
         )
@@ -92,178 +91,309 @@ class PlainVAE(nn.Module):
         return error + pressure * kl
 
 
-def batches(data: FactorDataModule, device: torch.device) -> Iterator[Tensor]:
-    """Endless batches of images."""
-    while True:
-        for batch in data.train_dataloader():
-            moved = batch._replace(indices=batch.indices.to(device))
-            yield data.on_after_batch_transfer(moved, 0)
+@dataclass
+class Loop:
+    """One loop in a process of its own, and what it has taken so far."""
+
+    name: str
+    model: str
+    precision: str = "fp32"
+    objective: str = "BetaVAE"
+    images: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def start(self, batches: Path, checkpoint: Path | None) -> None:
+        """Start the process, which makes the model and warms it up."""
+        context = mp.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        fields = (self.name, self.model, self.precision, self.objective)
+        context.Process(target=serve, args=(there, fields, batches, checkpoint)).start()
+        there.close()  # or a process that dies would not be noticed
+        self._pipe.recv()
+
+    def turn(self, weights: str, steps: int) -> None:
+        """Take `steps` with the given weights."""
+        self._pipe.send((weights, steps))
+        self.seconds[weights] = self.seconds.get(weights, 0.0) + self._pipe.recv()
+        self.images[weights] = self.images.get(weights, 0) + steps * BATCH
+
+    def stop(self) -> None:
+        """End the process."""
+        self._pipe.send(None)
+
+    def rate(self, weights: str = "fresh") -> float:
+        """Images a second."""
+        return self.images[weights] / self.seconds[weights]
 
 
-def eager_loop(data: FactorDataModule, device: torch.device) -> Callable[[int], None]:
-    """The plain implementation as a function that takes n steps."""
-    model, images = PlainVAE().to(device), batches(data, device)
-    groups: list[dict[str, Any]] = [
-        {"params": e.parameters(), "lr": LR * (1 if i == 0 else GAMMA)} for i, e in enumerate(model.encoders)
-    ]
-    groups.append({"params": model.decoder.parameters(), "lr": LR})
-    optimizer = torch.optim.Adam(groups)
+def serve(pipe: Connection, fields: tuple[str, ...], batches: Path, checkpoint: Path | None) -> None:
+    """The process of a loop: takes steps when it is told to, and answers with the seconds they took."""
+    name, model, precision, objective = fields
+    console.quieten()
+    images = torch.load(batches)  # [n, 64, 3, 64, 64]
+    if name == "trainer":
+        train(pipe)
+        return
+    network: nn.Module
+    if name == "bare":
+        memory.retain_freed()
+        subnormals.flush(True)
+        network = module(model, objective)
+        steps = bare_steps(network, cycle(images), precision)
+    else:
+        latents, networks = MODELS[model]
+        network = PlainVAE(latents, networks())
+        steps = plain_steps(network, loader(images) if name == "loader" else cycle(images), latents)
+    steps(10)  # warm up, and compile
+    states = {"fresh": {key: value.clone() for key, value in network.state_dict().items()}}
+    states["saturated"] = saturated(states["fresh"])
+    if checkpoint is not None and name == "bare" and model == "deft":
+        states["trained"] = read_checkpoint(checkpoint)["state_dict"]
+    pipe.send(None)
+    while (order := pipe.recv()) is not None:
+        weights, count = order
+        network.load_state_dict(states[weights])
+        steps(2)
+        begin = time.perf_counter()
+        steps(count)
+        pipe.send(time.perf_counter() - begin)
+
+
+def saturated(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with the bias of the last layer so low that gradients of pixels become subnormal."""
+    last = [name for name in state if name.startswith("decoder") and name.endswith("bias")][-1]
+    return state | {last: torch.full_like(state[last], SATURATED)}
+
+
+def module(model: str, objective: str = "BetaVAE") -> dl.DEFT:
+    """The package's module, with the schedule of `+experiment=color_dsprites scale=quick`."""
+    latents, networks = MODELS[model]
+    schedule: Any = dl.Piecewise((2, 2, 4, 15), (160, 105, 30, 1), fraction=0.06)
+    if objective == "AnnealedVAE":
+        schedule = dl.Capacity(c_max=25, increase_steps=100_000, steps=300_000)
+    elif len(latents) == 1:
+        schedule = dl.Constant(pressure=PRESSURE, steps=300_000)
+    options: dict[str, Any] = {"lr": LR, "steps_per_epoch": 737_280 // BATCH, "compiled": True}
+    return dl.DEFT(dl.Groups(latents), schedule, getattr(dl, objective)(), networks(), **options)
+
+
+def bare_steps(deft: dl.DEFT, images: Iterator[Tensor], precision: str) -> Steps:
+    """The package's module without Lightning around it."""
+    objective = deft.objective
+    objective.dataset_size = 737_280
+    optimizer: Any = deft.configure_optimizers()
+    random = torch.Generator().manual_seed(0)
+    pressure = torch.tensor(PRESSURE)
 
     def steps(count: int) -> None:
         for _ in range(count):
             optimizer.zero_grad()
-            model.loss(next(images).contiguous(), PRESSURES[0]).backward()
-            optimizer.step()
-
-    return steps
-
-
-def bare_loop(data: FactorDataModule, device: torch.device, module: DEFT) -> Callable[[int], None]:
-    """The shipped module without Lightning around it."""
-    module.to(device)
-    objective = module.objective
-    objective.dataset_size = len(data.dataset)
-    optimizer, images = module.configure_optimizers(), batches(data, device)
-    random = torch.Generator(device).manual_seed(0)
-    pressure = torch.tensor(float(PRESSURES[0]), device=device)
-
-    def steps(count: int) -> None:
-        for _ in range(count):
-            optimizer.zero_grad()
-            noise = torch.randn(BATCH, sum(LATENTS), generator=random, device=device)
-            loss = module.compute_loss(next(images).contiguous(memory_format=torch.channels_last), noise, pressure)
+            noise = torch.randn(BATCH, sum(deft.groups.latents), generator=random)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                loss = deft.compute_loss(next(images).contiguous(memory_format=torch.channels_last), noise, pressure)
             loss.total.backward()
             optimizer.step()
             if objective.learns:
-                objective.update(module.sample, random)
+                objective.update(deft.sample, random)
 
     return steps
 
 
-class Turns(pl.Callback):
-    """Times the trainer in blocks of `BLOCK` steps; between two of them every other loop takes its turn, timed too."""
+def plain_steps(network: PlainVAE, images: Iterator[Tensor], latents: tuple[int, ...]) -> Steps:
+    """The plain implementation, its groups at the rates of the first stage."""
+    groups: list[dict[str, Any]] = [
+        {"params": e.parameters(), "lr": LR * (1 if i == 0 else 0.1)} for i, e in enumerate(network.encoders)
+    ]
+    optimizer = torch.optim.Adam([*groups, {"params": network.decoder.parameters(), "lr": LR}])
 
-    BLOCK = 100
+    def steps(count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            network.loss(next(images).contiguous(), PRESSURE).backward()
+            optimizer.step()
 
-    def __init__(self, loops: dict[str, tuple[Callable[[int], None], int]], seconds: float) -> None:
-        self.loops, self._begin = loops, time.perf_counter()
-        self.end = self._begin + seconds
-        self.images = dict.fromkeys(["trainer", *loops], 0)
-        self.seconds = dict.fromkeys(["trainer", *loops], 0.0)
+    return steps
+
+
+def loader(images: Tensor) -> Iterator[Tensor]:
+    """The images through a DataLoader that decodes and collates them one by one in two workers."""
+    dataset = TensorDataset((images.flatten(0, 1) * 255).byte())
+
+    while True:
+        yield from DataLoader(dataset, BATCH, shuffle=True, num_workers=2, drop_last=True, collate_fn=_collate)
+
+
+def _collate(rows: list[tuple[Tensor]]) -> Tensor:
+    return torch.stack([row.float() / 255 for (row,) in rows])
+
+
+class InTurns(pl.Callback):
+    """Lets the trainer take so many steps as the pipe says, again and again."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._left, self._begin = pipe, 50, 0.0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # type: ignore[no-untyped-def]
-        """Stop the clock at the end of a block, and give the turn to the others; the first block is a warm-up."""
-        if trainer.global_step % self.BLOCK:
+        """Wait for the next turn at the end of one; the first is a warm-up."""
+        self._left -= 1
+        if self._left:
             return
-        if trainer.global_step > self.BLOCK:
-            self._count("trainer", self.BLOCK, time.perf_counter() - self._begin)
-        for name, (steps, count) in self.loops.items():
-            begin = time.perf_counter()
-            steps(count)
-            self._count(name, count, time.perf_counter() - begin)
-        trainer.should_stop = time.perf_counter() > self.end
+        self._pipe.send(time.perf_counter() - self._begin if self._begin else None)
+        order = self._pipe.recv()
+        trainer.should_stop = order is None
+        self._left = 1 if order is None else order[1]
         self._begin = time.perf_counter()
 
-    def _count(self, name: str, steps: int, seconds: float) -> None:
-        self.images[name] += steps * BATCH
-        self.seconds[name] += seconds
 
-    def rate(self, name: str) -> float:
-        """Images a second of one loop."""
-        return self.images[name] / self.seconds[name]
-
-
-def measure(data: FactorDataModule, accelerator: str, turns: Turns) -> None:
-    """Train as `scale=quick` does, with the logger and the callbacks of a run, until the turns are over."""
-    module = deft()
+def train(pipe: Connection) -> None:
+    """Train as `+experiment=color_dsprites scale=quick` does, with the logger and the callbacks of a run."""
+    data = dl.FactorDataModule("color_dsprites", BATCH)
+    parts = [callbacks.NMIMatrix(), callbacks.KLDecomposition(), callbacks.Scores(), callbacks.Traversals()]
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "checkpoints").mkdir()
         trainer = pl.Trainer(
-            accelerator=accelerator,
+            accelerator="cpu",
             devices=1,
-            max_steps=module.boundaries[-1],
+            max_steps=10**6,
             max_epochs=-1,
-            min_epochs=0,
             default_root_dir=folder,
             logger=[ResumableCSVLogger(folder)],
             callbacks=[
                 callbacks.FiniteLoss(),
                 callbacks.StagePressure(),
-                callbacks.NMIMatrix(),
-                callbacks.KLDecomposition(),
-                callbacks.Scores(),
-                callbacks.Traversals(),
+                callbacks.Evaluation(parts),
                 callbacks.RunResults(),
                 callbacks.Checkpoints(),
                 callbacks.RunProgress(),
-                turns,
+                InTurns(pipe),
             ],
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        Path(folder, "checkpoints").mkdir()
-        trainer.fit(module, data)
+        with open("/dev/null", "w") as nowhere:
+            rich.reconfigure(file=nowhere)
+            trainer.fit(module("deft"), data)
 
 
-def deft(objective: Objective | None = None) -> DEFT:
-    """The module of `+experiment=color_dsprites scale=quick`, with another objective where one is given."""
-    annealed = isinstance(objective, AnnealedVAE)
-    return DEFT(
-        Groups(LATENTS, GAMMA),
-        Capacity(c_max=25, increase_steps=100_000, steps=300_000)
-        if annealed
-        else Piecewise(EPOCHS, PRESSURES, fraction=0.06),
-        objective or BetaVAE(),
-        lr=LR,
-        steps_per_epoch=737_280 // BATCH,
-        compiled=True,
-    )
+def operations(model: str) -> float:
+    """Floating-point operations of a training step for one image, forward and backward, of all layers."""
+    latents, networks = MODELS[model]
+    counts: list[float] = []
+    first = True
+    deft = dl.DEFT(dl.Groups(latents), dl.Constant(pressure=1, steps=1), dl.BetaVAE(), networks())
+    plain = PlainVAE(latents, deft.networks)
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal first
+        weight: Any = layer.weight
+        pixels = output if isinstance(layer, nn.Conv2d) else inputs[0]
+        positions = pixels[0, 0].numel() if pixels.dim() == 4 else 1
+        forward = 2.0 * weight.numel() * positions
+        is_first = isinstance(layer, nn.Conv2d) and weight.shape[1] == 3
+        counts.append(forward * (2 if is_first else 3))  # no gradient of the images is needed
+
+    for layer in plain.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            layer.register_forward_hook(count)
+    plain.loss(torch.rand(1, 3, 64, 64), 1.0)
+    return sum(counts)
+
+
+def matrix_product_rate(dtype: torch.dtype, seconds: float = 4) -> float:
+    """Operations a second of a matrix product of 2048 x 2048."""
+    a = torch.randn(2048, 2048).to(dtype)
+    a @ a
+    count, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        a @ a
+        count += 1
+    return 2 * 2048**3 * count / (time.perf_counter() - begin)
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bf16 numbers."""
+    capabilities = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends.cpu, "get_cpu_capability") else ""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() or "AMX" in capabilities
+
+
+def fetch_rate(data: dl.FactorDataModule) -> float:
+    """Batches a second that the data module delivers."""
+    batches = iter(data.train_dataloader())
+    begin = time.perf_counter()
+    for _ in range(300):
+        data.on_after_batch_transfer(next(batches), 0)
+    return 300 / (time.perf_counter() - begin)
 
 
 def main() -> None:
-    """Measure and print one table."""
+    """Measure and print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    parser.add_argument("--seconds", type=float, default=120, help="how long to measure")
+    parser.add_argument("--seconds", type=float, default=240, help="how long to measure")
+    parser.add_argument("--checkpoint", type=Path, help="last.ckpt of a trained run of Color dSprites")
     parser.add_argument("--objectives", action="store_true", help="measure every other objective as well")
     options = parser.parse_args()
-    console.quieten()
-    device = torch.device(options.device)
-    dataset = load("color_dsprites")
+    precisions = ["fp32", "bf16"] if has_bf16() else ["fp32"]
+    limits = {"fp32": matrix_product_rate(torch.float32), "bf16": matrix_product_rate(torch.bfloat16)}
+    data = dl.FactorDataModule(load("color_dsprites"), BATCH)
+    fetch = fetch_rate(data)
+    loops = {
+        (name, model, precision): Loop(name, model, precision)
+        for model in MODELS
+        for name, precision in (("plain", "fp32"), *(("bare", p) for p in precisions))
+    }
+    loops["loader", "narrow", "fp32"] = Loop("loader", "narrow")
+    loops["trainer", "deft", "fp32"] = Loop("trainer", "deft")
+    others = {name: Loop("bare", "deft", objective=name) for name in OBJECTIVES} if options.objectives else {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "batches.pt")
+        images = data.evaluation_images(data.sample(40 * BATCH), batch_size=BATCH)
+        torch.save(torch.stack(list(images)), path)
+        del data
+        for loop in [*loops.values(), *others.values()]:
+            loop.start(path, options.checkpoint)
+        end = time.monotonic() + options.seconds
+        while time.monotonic() < end:
+            for (name, model, _), loop in loops.items():
+                trained = options.checkpoint is not None and name == "bare" and model == "deft"
+                single = name in ("trainer", "loader")
+                for weights in ["fresh"] if single else ["fresh", "saturated", *(["trained"] if trained else [])]:
+                    loop.turn(weights, 20)
+            for loop in others.values():
+                loop.turn("fresh", 20)
+        for loop in [*loops.values(), *others.values()]:
+            loop.stop()
+    report(loops, others, limits, fetch)
 
-    def fresh() -> FactorDataModule:
-        return FactorDataModule(dataset, BATCH)
 
-    images = batches(fresh(), device)
-
-    def fetch(count: int) -> None:
-        for _ in range(count):
-            next(images)
-
-    def finished(steps: Callable[[int], None]) -> Callable[[int], None]:
-        def call(count: int) -> None:
-            steps(count)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return call
-
-    loops = {"bare": bare_loop(fresh(), device, deft()), "eager": eager_loop(fresh(), device), "fetch": fetch}
-    others = [AnnealedVAE(), FactorVAE(), DIPVAE1(), DIPVAE2(), BetaTCVAE(), DEFTTC()] if options.objectives else []
-    loops |= {objective.label: bare_loop(fresh(), device, deft(objective)) for objective in others}
-    for steps in loops.values():
-        steps(10)  # warm up, and compile
-    counts = {"bare": 50, "eager": 30, "fetch": 200} | {objective.label: 30 for objective in others}
-    turns = Turns({name: (finished(steps), counts[name]) for name, steps in loops.items()}, options.seconds)
-    measure(fresh(), {"cuda": "gpu"}.get(options.device, options.device), turns)
-    print()
-    for name in ("eager", "bare", "trainer", "fetch"):
-        print(f"{name:8s} {turns.rate(name):10,.0f} images/s")
-    print(f"trainer / bare  {turns.rate('trainer') / turns.rate('bare'):.2f}   (at least 0.9)")
-    print(f"bare / eager    {turns.rate('bare') / turns.rate('eager'):.2f}   (at least 1.6)")
-    print(f"fetch / step    {turns.rate('bare') / turns.rate('fetch'):.3f}  (at most 0.05)")
-    for objective in others:
-        limit = "" if objective.learns else "   (at most 1.25)"
-        print(f"{objective.label} / beta-VAE step  {turns.rate('bare') / turns.rate(objective.label):.2f}{limit}")
+def report(
+    loops: dict[tuple[str, str, str], Loop], others: dict[str, Loop], limits: dict[str, float], fetch: float
+) -> None:
+    """Print what was measured."""
+    table = console.new_table("model", "loop", "weights", "images/s", "x plain", "share of the limit")
+    for (name, model, precision), loop in loops.items():
+        for weights in loop.images:
+            base = loops["plain", model, "fp32"].rate("saturated" if weights == "saturated" else "fresh")
+            share = loop.rate(weights) * operations(model) / limits[precision]
+            table.add_row(
+                model,
+                f"{name} {precision}",
+                weights,
+                f"{loop.rate(weights):,.0f}",
+                f"{loop.rate(weights) / base:.2f}",
+                f"{share:.0%}",
+            )
+    screen = rich.get_console()
+    rates = ", ".join(f"{key} {rate / 1e9:,.0f} GFLOP/s" for key, rate in limits.items())
+    screen.print(f"A matrix product of 2048 x 2048 here: {rates}")
+    screen.print(", ".join(f"{model} {operations(model) / 1e6:.0f} MFLOP an image" for model in MODELS))
+    screen.print(table)
+    bare = loops["bare", "deft", "fp32"]
+    for weights in [weights for weights in bare.images if weights != "fresh"]:
+        screen.print(f"bare fp32, {weights} / fresh  {bare.rate(weights) / bare.rate():.2f}")
+    screen.print(f"trainer / bare  {loops['trainer', 'deft', 'fp32'].rate() / bare.rate():.2f}")
+    screen.print(f"fetch / step    {bare.rate() / BATCH / fetch:.3f}")
+    for name, loop in others.items():
+        screen.print(f"{name} / beta-VAE step  {bare.rate() / loop.rate():.2f}")
 
 
 if __name__ == "__main__":

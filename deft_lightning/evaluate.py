@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deft_lightning.common import console, results
+from deft_lightning.common import console, results, subnormals
 from deft_lightning.common.conf import config_folder
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
@@ -188,7 +188,7 @@ def _evaluate_all(patterns: list[str], overrides: list[str], device: str) -> int
     representations: dict[Path, Representation] = {}
     datasets: dict[str, FactorDataset] = {}
     failed = 0
-    with console.new_progress(unit="runs") as bar:
+    with console.new_progress(unit="runs") as bar, subnormals.flushed():
         for folder in bar.track(folders, description="Scoring"):
             try:
                 digest = results.digest(config.to_plain(_configuration(folder), "data"))

@@ -23,8 +23,10 @@ from torch.optim import Optimizer
 from deft_lightning.common import memory
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.model.checkpoint import CHECKPOINT_KEY
+from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.networks import Burgess, Networks, Posterior, initialise
+from deft_lightning.model.noise import PosteriorNoise
 from deft_lightning.model.objectives import Loss, Objective
 from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
 
@@ -102,19 +104,23 @@ class DEFT(pl.LightningModule):
             self.register_buffer("latent_mask", torch.tensor(groups.latent_mask_at(0), dtype=torch.float32))  # [D]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
-        self._loss_function: Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]] | None = None
+        self._objective_loss: Callable[..., Loss] | None = None
         self.sample: Tensor  # [B, D] of the latest loss, detached, for `objective.update`
+        self._noise = PosteriorNoise(seed, sum(groups.latents))
         self._update_log: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
-        """Encode `images` [B, C, H, W], sample with `noise` [B, D] and decode. Without noise the means are decoded."""
+        """Encode `images` [B, C, H, W], sample with `noise` [B, D] and decode. Without noise the means are decoded.
+
+        Under mixed precision the networks compute in half precision, everything between and after them in single.
+        """
         posterior = self.encode(images)
         sample = posterior.mean if noise is None else posterior.sample(noise)
-        return Output(posterior, sample, self.decoder(sample))
+        return Output(posterior, sample, _full(self.decoder(sample)))
 
     def encode(self, images: Tensor) -> Posterior:
         """The posterior of `images` [B, C, H, W], mean and log variance [B, D]."""
-        posterior = self.encoder(images)
+        posterior = Posterior(*map(_full, self.encoder(images)))
         if self.groups.inactive != "prior":
             return posterior
         # Groups whose stage has not begun have the prior: mean 0 and log variance 0.
@@ -126,29 +132,29 @@ class DEFT(pl.LightningModule):
 
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
         """The loss of the objective for `images` [B, C, H, W] in [0, 1], `noise` [B, D] and a scalar `pressure`."""
-        if self._loss_function is None:  # the device is not known before
-            self._loss_function = self._compile(images, noise, pressure)
-        loss, self.sample = self._loss_function(images, noise, pressure)
-        return loss
+        posterior, sample, logits = self(images, noise)
+        self.sample = sample.detach()
+        if self._objective_loss is None:  # the device is not known before
+            self._objective_loss = self._compile(images, logits, posterior, sample, pressure)
+        return self._objective_loss(images, logits, posterior, sample, pressure)
 
-    def _compile(self, *example: Tensor) -> Callable[[Tensor, Tensor, Tensor], tuple[Loss, Tensor]]:
-        """The loss function, compiled if `compiled` is set and compiling works for the arguments `example`."""
+    def _compile(self, *example: Any) -> Callable[..., Loss]:
+        """The objective's loss, compiled if `compiled` is set and compiling works for the arguments `example`.
+
+        The networks are not compiled: their layers have a backward of their own, see `networks.layers`.
+        """
         if not self._compiled:
-            return self._loss
-        if not can_compile(example[0].device.type):
+            return self.objective.loss
+        if not can_compile(self.device.type):
             log.info("torch.compile needs a C++ compiler and Python's headers, or Triton: training without it.")
-            return self._loss
-        compiled = torch.compile(self._loss, dynamic=False)
+            return self.objective.loss
+        compiled = torch.compile(self.objective.loss, dynamic=False)
         try:
             compiled(*example)
         except BackendCompilerFailed as error:  # such as a compiler without OpenMP or headers
             log.info("torch.compile failed (%s): training without it.", type(error.inner_exception).__name__)
-            return self._loss
+            return self.objective.loss
         return compiled
-
-    def _loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Loss, Tensor]:
-        posterior, sample, logits = self(images, noise)
-        return self.objective.loss(images, logits, posterior, sample, pressure), sample.detach()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -166,6 +172,10 @@ class DEFT(pl.LightningModule):
     def stage(self) -> Stage:
         """The stage and pressure of the next training step."""
         return self.timeline.at(self.global_step)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """A callback that every fit needs, whoever calls it."""
+        return [FlushSubnormals()]
 
     def on_fit_start(self) -> None:
         """Keep freed memory: otherwise every step on a CPU pays page faults for its activations."""
@@ -186,7 +196,8 @@ class DEFT(pl.LightningModule):
         if self.groups.inactive == "prior":
             self.latent_mask.copy_(torch.tensor(self.groups.latent_mask_at(stage.index)))
         pressure = torch.tensor(float(stage.pressure), device=images.device)
-        noise = self._noise(len(images), step, images.device)
+        noise = self._noise.at(step, len(images) * self.trainer.world_size, images.device)
+        noise = noise[len(images) * self.global_rank :][: len(images)]  # of the global batch, the part of this process
         loss = self.compute_loss(images, noise, pressure)
         self.last_loss = Loss(loss.total.detach(), {name: part.detach() for name, part in loss.parts.items()})
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -194,16 +205,6 @@ class DEFT(pl.LightningModule):
             self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})
             self.log_dict({f"train/{name}": value for name, value in _scalars(self.last_loss.parts)}, sync_dist=True)
         return loss.total
-
-    def _noise(self, count: int, step: int, device: torch.device) -> Tensor:
-        """This process's rows of the noise of the global batch, [count, D], a function of (seed, step).
-
-        A resumed run therefore draws the same noise as an uninterrupted one, and several processes the same as one.
-        """
-        random = generator(self.seed, Stream.POSTERIOR, step, 0, device=device)
-        rows = count * self.trainer.world_size
-        noise = torch.randn(rows, sum(self.groups.latents), generator=random, device=device)
-        return noise[count * self.global_rank :][:count]
 
     def configure_optimizers(self) -> Optimizer:
         """Adam with one parameter group for every encoder group, in order, and one for the decoder."""
@@ -261,6 +262,11 @@ class DEFT(pl.LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self._update_log and every and self.global_step % every == 0:
             self.log_dict({f"train/{name}": value for name, value in _scalars(self._update_log)})
+
+
+def _full(values: Tensor) -> Tensor:
+    """`values` in at least single precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:

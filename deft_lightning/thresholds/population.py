@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.func import stack_module_state
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.data.batches import Batch
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
 from deft_lightning.model.networks import Convolutional, Posterior
+from deft_lightning.model.noise import PosteriorNoise
 from deft_lightning.model.objectives import BetaVAE
 from deft_lightning.model.schedules.base import Timeline
 
@@ -60,6 +60,7 @@ class Population:
         self.seeds = [module.seed for module in modules]
         self.latents = sum(modules[0].groups.latents)
         self._layers = len(modules[0].encoder.groups[0].convolutions)  # type: ignore[union-attr,arg-type]
+        self._noises = [PosteriorNoise(seed, self.latents) for seed in self.seeds]
         self._data = list(data)
         self._batches = [_batches(part, self.device) for part in data]
         stacked, _ = stack_module_state(list(modules))
@@ -162,11 +163,7 @@ class Population:
 
     def _noise(self, batch: int) -> Tensor:
         """The noise that the module of every member draws at this step, [M, B, D]."""
-        noise = []
-        for seed in self.seeds:
-            random = generator(seed, Stream.POSTERIOR, self.step_count, 0, device=self.device)
-            noise.append(torch.randn(batch, self.latents, generator=random, device=self.device))
-        return torch.stack(noise)
+        return torch.stack([noise.at(self.step_count, batch, self.device) for noise in self._noises])
 
 
 def _transposed(parameter: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from deft_lightning.common import files, memory
+from deft_lightning.common import files, memory, subnormals
 from deft_lightning.common.errors import DeftError, Diverged
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
@@ -59,7 +59,8 @@ def anneal(
     share = max(1, threads // len(populations))
     paths = [None if folder is None else folder / f"population_{number + 1}.ckpt" for number in range(len(populations))]
     try:
-        with ThreadPoolExecutor(len(populations), initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        pool = ThreadPoolExecutor(len(populations), initializer=torch.set_num_threads, initargs=(share,))
+        with subnormals.flushed(), pool:
             try:
                 tasks = [
                     pool.submit(_anneal, population, steps, progress, check, stop, path)

@@ -30,6 +30,9 @@ TRAINING_KEYS = (*CHOICES, "scale", "seed", "batch_size", "lr", "init_from", "sh
 TRAINER_KEYS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
 """Options of the trainer that decide the weights as well."""
 
+IMAGE_SIZE = 64
+"""Of every data set that has no field for it."""
+
 FIXED = {"likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
 """Recorded beside the choices, though there is only one value of each."""
 
@@ -60,7 +63,7 @@ def build_choices(cfg: DictConfig) -> Choices:
     choices = Choices(*(build(cfg, key) for key in Choices._fields))
     choices.groups.check(choices.schedule.stages)
     choices.objective.check(choices.schedule)
-    choices.networks.check(len(choices.groups))
+    choices.networks.check(len(choices.groups), cfg.data.get("image_size", IMAGE_SIZE))
     return choices
 
 

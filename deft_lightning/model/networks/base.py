@@ -44,8 +44,8 @@ class Networks(ABC):
     """A family of networks: it makes encoders and a decoder for a shape of images and numbers of latents."""
 
     @abstractmethod
-    def check(self, groups: int) -> None:
-        """Raise `DeftError` if the networks cannot be divided among so many encoder groups."""
+    def check(self, groups: int, image_size: int) -> None:
+        """Raise `DeftError` if the networks do not take square images of `image_size`, or so many encoder groups."""
 
     @abstractmethod
     def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> Encoders:

@@ -1,4 +1,4 @@
-"""Four convolutions and four transposed convolutions, after Burgess et al. 2018 and section 6 of the paper.
+"""Stride-2 convolutions and transposed convolutions, after Burgess et al. 2018 and section 6 of the paper.
 
 Encoder groups are independent networks that share no parameters, but they run as one. `GroupedEncoder.forward`
 concatenates their kernels: into one dense convolution in the first layer, whose input all groups share, and into
@@ -18,17 +18,27 @@ from torch import Tensor, nn
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.model.networks.base import Encoders, Networks, Posterior
+from deft_lightning.model.networks.layers import (
+    convolution_relu,
+    transposed_convolution,
+    transposed_convolution_relu,
+)
 
-IMAGE_SIZE = 64  # four layers of stride 2 turn 64 x 64 into 4 x 4 and back
+LAYERS = {32: 3, 64: 4, 128: 5}
+"""Stride-2 layers by the size of the images: they lead to 4 x 4 and back."""
 
 
 @dataclass(frozen=True)
 class Convolutional(Networks):
-    """Networks of convolutions with stride 2, for images of 64 x 64.
+    """Networks of convolutions with stride 2, for square images of 32, 64 or 128 pixels.
+
+    Images of 128 x 128 have one layer more on the side of the image, with the channels of the layer beside it; images
+    of 32 x 32 have one layer less there.
 
     Attributes:
-        encoder_channels: output channels of the four convolutions of the encoder, divided among the groups.
-        decoder_channels: input channels of the four transposed convolutions of the decoder.
+        encoder_channels: output channels of the four convolutions of the encoder for images of 64 x 64, divided among
+            the groups.
+        decoder_channels: input channels of the four transposed convolutions of the decoder for images of 64 x 64.
         hidden: units of the fully connected layer; every group has as many.
     """
 
@@ -36,7 +46,12 @@ class Convolutional(Networks):
     decoder_channels: tuple[int, ...]
     hidden: int = 256
 
-    def check(self, groups: int) -> None:
+    def check(self, groups: int, image_size: int) -> None:
+        if image_size not in LAYERS:
+            raise DeftError(
+                f"images of {image_size} x {image_size} do not fit the networks, which take sizes of "
+                f"{', '.join(map(str, LAYERS))}: resize them, for images of your own with data.image_size=64."
+            )
         if min(self.encoder_channels) < groups:
             raise DeftError(
                 f"groups.latents has {groups} groups, more than the {min(self.encoder_channels)} channels that these "
@@ -44,13 +59,13 @@ class Convolutional(Networks):
             )
 
     def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> GroupedEncoder:
-        self.check(len(latents))
-        channels = [c // len(latents) for c in self.encoder_channels]
-        image_channels = _channels(image_shape)
-        return GroupedEncoder([Encoder(image_channels, channels, self.hidden, n) for n in latents])
+        self.check(len(latents), _size(image_shape))
+        channels = [c // len(latents) for c in _for_size(self.encoder_channels[::-1], image_shape)[::-1]]
+        return GroupedEncoder([Encoder(image_shape[0], channels, self.hidden, n) for n in latents])
 
     def decoder(self, image_shape: tuple[int, int, int], latents: int) -> Decoder:
-        return Decoder(_channels(image_shape), self.decoder_channels, self.hidden, latents)
+        self.check(1, _size(image_shape))
+        return Decoder(image_shape[0], _for_size(self.decoder_channels, image_shape), self.hidden, latents)
 
 
 class Burgess(Convolutional):
@@ -67,15 +82,22 @@ class Locatello(Convolutional):
         super().__init__((32, 32, 64, 64), (64, 64, 32, 32))
 
 
-def _channels(image_shape: tuple[int, int, int]) -> int:
-    channels, *size = image_shape
-    if size != [IMAGE_SIZE, IMAGE_SIZE]:
-        raise DeftError(f"images of {size[0]} x {size[1]} do not fit the networks: resize them to 64 x 64.")
-    return channels
+def _for_size(channels: tuple[int, ...], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """`channels`, from those beside the latents to those beside the image, with as many layers as the size needs."""
+    layers = LAYERS[_size(image_shape)]
+    return (channels + channels[-1:])[:layers]
+
+
+def _size(image_shape: tuple[int, int, int]) -> int:
+    """Side of a square image; raises `DeftError` for another."""
+    _, height, width = image_shape
+    if height != width:
+        raise DeftError(f"images of {height} x {width} do not fit the networks: crop or resize them to a square.")
+    return height
 
 
 class Encoder(nn.Module):
-    """One encoder group: images [B, C, 64, 64] to the `Posterior` of its latents, [B, latents] each."""
+    """One encoder group: images [B, C, H, W] to the `Posterior` of its latents, [B, latents] each."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
@@ -87,16 +109,16 @@ class Encoder(nn.Module):
         self.head = nn.Linear(hidden, 2 * latents)
 
     def forward(self, images: Tensor) -> Posterior:
-        """One layer after another. `GroupedEncoder` computes the same for all groups at once."""
+        """One layer after another, with plain operators. `GroupedEncoder` computes the same for all groups at once."""
         x = images
         for convolution in self.convolutions:
-            x = F.relu(convolution(x))  # [B, c, 32], [B, c, 16], [B, c, 8], [B, c, 4]
+            x = F.relu(convolution(x))  # [B, c, H/2, W/2] to [B, c, 4, 4]
         x = F.relu(self.hidden(x.flatten(1)))  # [B, 256]
         return Posterior(*self.head(x).chunk(2, dim=1))  # [B, latents] each
 
 
 class GroupedEncoder(Encoders):
-    """G independent encoders run as one: images [B, C, 64, 64] to the `Posterior` of all latents, [B, D] each."""
+    """G independent encoders run as one: images [B, C, H, W] to the `Posterior` of all latents, [B, D] each."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
@@ -105,17 +127,14 @@ class GroupedEncoder(Encoders):
     def forward(self, images: Tensor) -> Posterior:
         """Equal to the outputs of `Encoder.forward` of every group, concatenated."""
         groups: list[Encoder] = list(self.groups)  # type: ignore[arg-type]
-        if len(groups) == 1:
-            return groups[0](images)
         x = images
         for layer in range(len(groups[0].convolutions)):
             convolutions = [cast(nn.Conv2d, group.convolutions[layer]) for group in groups]
             weight = torch.cat([c.weight for c in convolutions])
             bias = torch.cat([cast(Tensor, c.bias) for c in convolutions])
             shared_input = layer == 0  # every group reads the whole image; later layers read the group's channels
-            x = F.relu(
-                F.conv2d(x, weight, bias, stride=2, padding=1, groups=1 if shared_input else len(groups))
-            )  # [B, G*c, 32], [B, G*c, 16], [B, G*c, 8], [B, G*c, 4]
+            x = convolution_relu(x, weight, bias, groups=1 if shared_input else len(groups))
+            # [B, G*c, H/2, W/2] to [B, G*c, 4, 4]
         features = x.flatten(1).chunk(len(groups), dim=1)  # G of [B, c*4*4]
         heads = [
             g.head(F.relu(g.hidden(f))).chunk(2, dim=1) for g, f in zip(groups, features, strict=True)
@@ -125,7 +144,7 @@ class GroupedEncoder(Encoders):
 
 
 class Decoder(nn.Module):
-    """Latents [B, D] to logits [B, C, 64, 64], one Bernoulli per pixel and channel."""
+    """Latents [B, D] to logits [B, C, H, W], one Bernoulli per pixel and channel."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
@@ -140,7 +159,9 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         x = F.relu(self.spread(F.relu(self.hidden(latents))))  # [B, c*4*4]
         x = x.view(-1, self.first_channels, 4, 4)  # [B, c, 4, 4]
-        *inner, last = self.deconvolutions
+        layers: list[nn.ConvTranspose2d] = list(self.deconvolutions)  # type: ignore[arg-type]
+        *inner, last = layers
         for deconvolution in inner:
-            x = F.relu(deconvolution(x))  # [B, c, 8], [B, c, 16], [B, c, 32]
-        return last(x)  # [B, C, 64, 64]
+            x = transposed_convolution_relu(x, deconvolution.weight, cast(Tensor, deconvolution.bias))
+            # [B, c, 8, 8] to [B, c, H/2, W/2]
+        return transposed_convolution(x, last.weight, cast(Tensor, last.bias))  # [B, C, H, W]
