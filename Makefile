@@ -31,7 +31,7 @@ test: $(SETUP) ## Run all tests but the acceptance tests, in two processes
 test-fast: $(SETUP) ## Run the tests that take no more than a few seconds each, in under a minute
 	$(PYTEST) -m "not slow and not acceptance"
 
-acceptance: $(SETUP) ## Run what is slow by nature: the notebook, the browser, the commands of the docs
+acceptance: $(SETUP) ## Run what is slow by nature: the browser, the Python code of the docs
 	$(PYTEST) -m acceptance --durations=15
 
 lint: $(SETUP) ## Check style and formatting with ruff, and that the rooms import only downwards

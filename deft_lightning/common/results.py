@@ -8,8 +8,8 @@
     seed, run_id, command, started, git_commit, versions {library: version}
     sweep            {name, overrides} of a job of a sweep; else null
     training         the settings that decide the weights; a run is resumed only with the same:
-                     data, objective, schedule, networks, likelihood, optimizer {name, fields ...}, groups {fields},
-                     trainer, scale, seed, batch_size, lr, init_from, shared_stages.
+                     data, objective, schedule, networks {name, fields ...}, likelihood, optimizer {name},
+                     groups {fields}, trainer, scale, seed, batch_size, lr, init_from, shared_stages.
                      `name` is that of the file in conf/, or module:name for code from outside this package.
     config_digest    of `training`
     data             name, source, digest, images, shape, factors, factor_sizes, notices
@@ -18,9 +18,9 @@
     precision        of the arithmetic, such as "32-true"
     device           "cpu", or the name of the accelerator
     threads          of torch on the CPU
-    peak_memory_mb   of the main process, or of the accelerator where one is used
+    peak_memory_mb   of the main process since it started, or of CUDA during the run where that is used
     images_per_second   over the whole training, evaluation included
-    timings          {train_seconds, evaluation_seconds, steps_per_second}; sessions of a resumed run add up
+    timings          {train_seconds, train_steps, steps_per_second, evaluation_seconds}, over all sessions
     stages           {stage_1: {step, pressure, scores, intervals, kl_per_latent, nmi, max1_nmi, max2_nmi, pictures}}
     history          {nmi: {step: {...}}, kl_decomposition: {step: {...}}}
     udr, thresholds  where they were computed

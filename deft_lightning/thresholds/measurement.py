@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds.crossing import check_rule, check_size
 from deft_lightning.training import config
+from deft_lightning.training.measures import Measures
 from deft_lightning.training.record import recorded, require_same_data
 
 
@@ -52,7 +52,7 @@ def measurement(
     rule = {"anneal_recorder": {key: settings[key] for key in ("limit", "window")}}
     training = config.training_part(cfg, choices.schedule) | counts | rule
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
-    with recorded(cfg, folder, training, choices.method(cfg.method), whole), _stopping_on_signals(), _timed(folder):
+    with recorded(cfg, folder, training, choices.method(cfg.method), whole), _stopping_on_signals(), _measured(folder):
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
         dataset: FactorDataset = config.build(cfg, "data")
@@ -64,13 +64,13 @@ def measurement(
 
 
 @contextmanager
-def _timed(folder: Path) -> Iterator[None]:
-    """Add the seconds of this session to those of earlier sessions."""
-    begin, before = time.monotonic(), results.read(folder).get("timings", {}).get("train_seconds", 0.0)
+def _measured(folder: Path) -> Iterator[None]:
+    """Write how long the block takes and the memory it needs; earlier sessions add up."""
+    measures = Measures(folder)
     try:
         yield
     finally:
-        results.update(folder, timings={"train_seconds": round(before + time.monotonic() - begin, 1)})
+        measures.write()
 
 
 @contextmanager

@@ -87,6 +87,7 @@ def _process(function: Fit, container: Any, folder: Path, log_files: list[str], 
     """Run one of the processes: the first prints and writes files, the others do neither."""
     os.setpgrp()  # Ctrl-C reaches only the watching process, which passes it on once
     signal.signal(signal.SIGUSR2, lambda number, frame: None)  # training sets its own handler
+    console.survive_closed_output()
     console.quieten()
     if is_main():
         file_handlers = [logging.FileHandler(path) for path in log_files]

@@ -13,11 +13,12 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from deft_lightning.common import results
-from deft_lightning.common.errors import DeftError, Incomplete
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import build, config, distributed, loggers, summary, warm_start
+from deft_lightning.training.callbacks.run_results import early_end
 from deft_lightning.training.record import recorded, require_same_data
 
 log = logging.getLogger(__name__)
@@ -116,8 +117,5 @@ def _fit_or_finish(trainer: pl.Trainer, module: DEFT, data: pl.LightningDataModu
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             callback.on_train_start(trainer, module)
             callback.on_train_end(trainer, module)
-    if trainer.global_step < module.timeline.length:
-        raise Incomplete(
-            f"the trainer stopped at step {trainer.global_step:,} of {module.timeline.length:,}, at a limit such as "
-            "trainer.max_time or because of a callback: continue with resume=true and a higher limit, or none."
-        )
+    if end := early_end(trainer, module):
+        raise end

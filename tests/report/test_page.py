@@ -249,6 +249,7 @@ addEventListener("load", () => {
 </script>"""
 
 
+@pytest.mark.acceptance
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1400, 500])
 def test_the_page_in_a_browser(page: Path, study: Study, tmp_path: Path, width: int) -> None:

@@ -122,7 +122,7 @@ def _check_weights(module: pl.LightningModule) -> None:
         if not bool(torch.isfinite(parameter).all()):
             raise Diverged(
                 f"{name} holds NaN or infinite values at step {module.global_step:,}: the run has stopped, "
-                "checkpoints/last.ckpt is from before; lower lr, or look at the data."
+                "checkpoints/last.ckpt is from an earlier step; lower lr, or look at the data."
             )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from deft_lightning.common import results
-from deft_lightning.evaluation.codes import latent_labels
+from deft_lightning.evaluation.codes import MIN_KL, latent_labels
 from deft_lightning.model.module import DEFT
 from deft_lightning.training.callbacks import figures
 from deft_lightning.training.callbacks.base import figures_folder, log_image, save_figure
@@ -18,9 +18,9 @@ from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapsho
 class Traversals(EvaluationPart):
     """Draws traversals and reconstructions at every stage end.
 
-    Traversals have one row for each latent, in order of KL. In a row the latent takes `columns` values from -span to
-    span, and the others keep the code of one image. The row is labelled with the latent's factor of highest NMI, unless
-    the latent passes no information. `examples` images are shown above their reconstructions.
+    Traversals have one row for each latent that passes information, in order of KL. In a row the latent takes
+    `columns` values from -span to span, and the others keep the code of one image. The row is labelled with the
+    latent's factor of highest NMI, unless that is low. `examples` images are shown above their reconstructions.
     """
 
     def __init__(self, columns: int = 9, span: float = 2.0, examples: int = 10) -> None:
@@ -31,9 +31,10 @@ class Traversals(EvaluationPart):
         assert snapshot.stage is not None
         encoding, folder = snapshot.encoding, snapshot.folder
         order = np.argsort(-encoding.kl)  # most informative latent first
+        order = order[: max(1, int((encoding.kl >= MIN_KL).sum()))]
         labels = latent_labels(encoding, snapshot.data.dataset.factor_names, snapshot.bins)
         rows = [f"z{j}  {encoding.kl[j]:.2f} nats  {labels[j]}".rstrip() for j in order]
-        images = self._traverse(snapshot.module, torch.as_tensor(encoding.codes[0]), order)  # [D, columns, C, H, W]
+        images = self._traverse(snapshot.module, torch.as_tensor(encoding.codes[0]), order)  # [rows, columns, C, H, W]
         name = f"stage_{snapshot.stage + 1}"
         title = f"stage {snapshot.stage + 1}, step {snapshot.step:,}"
         traversals = save_figure(figures.traversal_grid(images, rows, self.span, title), folder, f"traversals_{name}")
@@ -49,10 +50,10 @@ class Traversals(EvaluationPart):
     @torch.no_grad()
     def _traverse(self, module: DEFT, code: torch.Tensor, order: np.ndarray) -> np.ndarray:
         values = torch.linspace(-self.span, self.span, self.columns)
-        latents = code.repeat(len(order), self.columns, 1)  # [D, columns, D]
+        latents = code.repeat(len(order), self.columns, 1)  # [rows, columns, D]
         for row, latent in enumerate(order):
             latents[row, :, latent] = values
-        images = module.decode(latents.flatten(0, 1).to(module.device))  # [D * columns, C, H, W]
+        images = module.decode(latents.flatten(0, 1).to(module.device))  # [rows * columns, C, H, W]
         return images.unflatten(0, (len(order), self.columns)).cpu().numpy()
 
     @torch.no_grad()
