@@ -78,8 +78,8 @@ def test_loss_of_a_vae_by_hand() -> None:
             r"the schedule has 4 stages and groups.latents has 2 groups",
         ),
         (
-            lambda: DEFT(Groups([10]), Constant(pressure=1, epochs=1), BetaVAE(), image_shape=(1, 32, 32)),
-            r"images of 32 x 32 do not fit",
+            lambda: DEFT(Groups([10]), Constant(pressure=1, epochs=1), BetaVAE(), image_shape=(1, 48, 48)),
+            r"images of 48 x 48 do not fit the networks, which take sizes of 32, 64, 128",
         ),
     ],
 )

@@ -68,6 +68,27 @@ def test_sample_has_the_moments_of_the_posterior() -> None:
 
 
 def test_more_groups_than_channels_is_one_sentence() -> None:
-    for refuse in (lambda: Burgess().check(33), lambda: Burgess().encoders((1, 64, 64), [1] * 33)):
+    for refuse in (lambda: Burgess().check(33, 64), lambda: Burgess().encoders((1, 64, 64), [1] * 33)):
         with pytest.raises(DeftError, match=r"33 groups, more than the 32 channels"):
             refuse()
+
+
+@pytest.mark.parametrize("networks", [Burgess(), Locatello()])
+@pytest.mark.parametrize(("size", "layers"), [(32, 3), (64, 4), (128, 5)])
+def test_other_sizes_have_a_layer_more_or_less_beside_the_image(networks, size: int, layers: int) -> None:
+    shape = (3, size, size)
+    encoder, decoder = networks.encoders(shape, [2, 2]), networks.decoder(shape, 4)
+    images = torch.rand(2, *shape)
+    assert encoder(images).mean.shape == (2, 4)
+    assert decoder(torch.zeros(2, 4)).shape == (2, *shape)
+    widths = [layer.weight.shape[0] for layer in encoder.groups[0].convolutions]
+    assert len(widths) == len(decoder.deconvolutions) == layers
+    assert widths[-3:] == [c // 2 for c in networks.encoder_channels[-3:]]  # beside the latents nothing changes
+    assert [layer.weight.shape[0] for layer in decoder.deconvolutions][:3] == list(networks.decoder_channels[:3])
+
+
+def test_images_that_are_not_square_or_of_another_size_are_one_sentence() -> None:
+    with pytest.raises(DeftError, match="images of 64 x 32 do not fit the networks: crop or resize them to a square"):
+        Burgess().encoders((1, 64, 32), [2])
+    with pytest.raises(DeftError, match=r"images of 48 x 48 do not fit .* 32, 64, 128: resize them"):
+        Burgess().decoder((1, 48, 48), 2)

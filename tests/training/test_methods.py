@@ -37,7 +37,7 @@ def _train(folder: Path, *overrides: str) -> Outcome:
     ["beta_vae", "annealed_vae", "factor_vae", "dip_vae_i", "dip_vae_ii", "beta_tcvae", "deft", "deft_tc"],
 )
 def test_every_method_learns_on_dsprites(experiment: str, dsprites_root: Path, tmp_path: Path) -> None:
-    """With as many steps as at smoke scale: all parts are finite, and images are reconstructed better than by chance."""
+    """With the steps of smoke scale: all parts are finite, and images are reconstructed better than by chance."""
     short = [f"data.root={dsprites_root}", "scale=smoke", "batch_size=16", "trainer=cpu", "logger=csv"]
     if experiment.startswith("deft"):
         short.append("scale.fraction=0.000125")  # an epoch has four times as many steps as with a batch of 64

@@ -34,6 +34,6 @@ def check_finite(module: DEFT) -> None:
     stage = module.timeline.at(step - 1)
     raise Diverged(
         f"the loss is {float(loss)} at step {step:,} in stage {stage.index + 1} "
-        f"({module.schedule.quantity} {stage.pressure:g}): the run has stopped, checkpoints/last.ckpt is from an earlier "
-        "step; lower lr, or look at the data."
+        f"({module.schedule.quantity} {stage.pressure:g}): the run has stopped, checkpoints/last.ckpt is from an "
+        "earlier step; lower lr, or look at the data."
     )

@@ -25,11 +25,11 @@ ADAPTIVE = (
     "schedule=adaptive",
     "schedule.epochs=[2,2,2,2]",
     "schedule.pressures=[1,1,1,1]",  # low pressures and a high learning rate: the KL changes from the start
-    "lr=2e-3",
+    "lr=1e-2",
     "schedule.min_epochs=0.9",
     "schedule.window=4",
     "schedule.patience=1",
-    "schedule.tolerance=0.1",
+    "schedule.tolerance=0.2",
 )
 
 

@@ -16,6 +16,7 @@ from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_traine
 
 KL = np.array([0.1, 3.0, 0.0, 0.5, 2.0, 0.2, 0.3, 0.01, 0.02, 0.03])  # nats
 ORDER = [1, 4, 3, 6, 5, 0, 9, 8, 7, 2]
+LIVE = ORDER[:-1]  # without the latent that passes no information
 
 
 class Drawn:
@@ -86,10 +87,10 @@ def _draw(folder: Path, encoding: Encoding, monkeypatch: pytest.MonkeyPatch, **o
 def test_rows_are_in_order_of_kl_and_only_their_latent_moves(tmp_path, encoding, drawn, monkeypatch) -> None:
     _draw(tmp_path, encoding, monkeypatch, columns=5, span=3.0)
     images, rows, span, title = drawn.grid
-    assert [int(row.split()[0][1:]) for row in rows] == ORDER
-    assert (images.shape, span, title) == ((10, 5, 1, 64, 64), 3.0, "stage 1, step 3")
+    assert [int(row.split()[0][1:]) for row in rows] == LIVE
+    assert (images.shape, span, title) == ((len(LIVE), 5, 1, 64, 64), 3.0, "stage 1, step 3")
     latents = images[:, :, 0, :10, 0] * 8 - 4  # [row, column, latent]
-    for row, latent in enumerate(ORDER):
+    for row, latent in enumerate(LIVE):
         expected = np.tile(encoding.codes[0], (5, 1))
         expected[:, latent] = [-3, -1.5, 0, 1.5, 3]
         np.testing.assert_allclose(latents[row], expected, atol=1e-5)
@@ -99,17 +100,21 @@ def test_labels_name_the_factor_of_highest_nmi(tmp_path, encoding, drawn, monkey
     _draw(tmp_path, encoding, monkeypatch, columns=5)
     assert drawn.grid[1][:2] == ["z1  3.00 nats  posX 1.00", "z4  2.00 nats  scale 1.00"]
     assert drawn.labels[:2] == ["z1 posX 1.00", "z4 scale 1.00"]
-    assert [label.split()[0] for label in drawn.labels] == [f"z{j}" for j in ORDER]
+    assert [label.split()[0] for label in drawn.labels] == [f"z{j}" for j in LIVE]
 
 
-def test_a_latent_that_passes_no_information_has_no_label(tmp_path, encoding, drawn, monkeypatch) -> None:
+def test_a_latent_that_passes_no_information_has_no_row_and_no_label(tmp_path, encoding, drawn, monkeypatch) -> None:
     """Latent 2 is scale, but its KL is 0."""
     _draw(tmp_path, encoding, monkeypatch, columns=5)
-    assert drawn.grid[1][-1] == "z2  0.00 nats"
-    assert drawn.labels[-1] == "z2"
+    assert not any(label.startswith("z2 ") for label in [*drawn.grid[1], *drawn.labels])
     names = ("shape", "scale", "posX", "posY")
     assert latent_labels(encoding._replace(kl=np.full(10, 0.02)), names, 20)[2] == "scale 1.00"
     assert latent_labels(encoding._replace(kl=np.full(10, 0.009)), names, 20) == [""] * 10
+
+
+def test_a_collapsed_model_has_one_row(tmp_path, encoding, drawn, monkeypatch) -> None:
+    _draw(tmp_path, encoding._replace(kl=np.linspace(0, 0.009, 10)), monkeypatch, columns=5)
+    assert drawn.grid[1] == ["z9  0.01 nats"]
 
 
 def test_a_latent_that_matches_no_factor_has_no_label(encoding: Encoding) -> None:
