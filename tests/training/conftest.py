@@ -16,12 +16,13 @@ from tests.conftest import MakeOnce
 from tests.helpers import PLAIN, compose_run, send_signal
 
 Copy = Callable[[Path], Path]
+FEW_COLUMNS = "callbacks.traversals.columns=3"  # animations of more take most of the time of a short run
 
 
 @pytest.fixture(scope="session")
 def finished(make_once: MakeOnce) -> Path:
     """A finished run with all callbacks."""
-    return make_once("finished", lambda folder: run.train(*compose_run(folder)))
+    return make_once("finished", lambda folder: run.train(*compose_run(folder, FEW_COLUMNS)))
 
 
 @pytest.fixture(scope="session")

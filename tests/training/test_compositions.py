@@ -66,6 +66,16 @@ def _jobs(*overrides: str) -> list[list[str]]:
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
+def _seeds(jobs: list[list[str]]) -> dict[tuple[str, ...], list[int]]:
+    """The seeds of jobs that differ in nothing else, by their other overrides."""
+    seeds: dict[tuple[str, ...], list[int]] = {}
+    for job in jobs:
+        (seed,) = (override for override in job if override.startswith("seed="))
+        others = tuple(override for override in job if override != seed)
+        seeds.setdefault(others, []).append(int(seed.removeprefix("seed=")))
+    return seeds
+
+
 @pytest.mark.parametrize(("experiment", "data"), product(METHODS, DATA))
 def test_every_method_composes_with_every_data_set(experiment: str, data: str) -> None:
     cfg = _compose(f"+experiment={experiment}", f"data={data}")
@@ -170,9 +180,10 @@ def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
         composed = [_compose(*job) for job in ours]
         assert [OmegaConf.select(cfg, field) for cfg in composed] == values
         assert {cfg.name for cfg in composed} == {"baselines"}  # one W&B group, one folder
-        networks = {(type(config.build_choices(cfg).networks), cfg.lr) for cfg in composed}
-        assert networks == {(Locatello, 1e-4)}  # as in the study
-        assert {_label(cfg) for cfg in composed} == {METHODS[experiment]}
+        choices = [config.build_choices(cfg) for cfg in composed]
+        assert {type(choice.networks) for choice in choices} == {Locatello}  # as in the study
+        assert {cfg.lr for cfg in composed} == {1e-4}
+        assert {choice.method().label for choice in choices} == {METHODS[experiment]}
 
 
 @pytest.mark.parametrize(
@@ -187,15 +198,20 @@ def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
     ],
 )
 def test_multirun_of_a_figure_makes_all_its_runs(experiment: str, methods: dict[str, int], seeds: int) -> None:
-    composed = [_compose(*job) for job in _jobs(f"+experiment={experiment}")]
-    assert Counter(map(_label, composed)) == methods
-    assert {cfg.seed for cfg in composed} == set(range(seeds))
-    assert {cfg.name for cfg in composed} == {experiment}
-    assert {cfg.data["_target_"].rpartition(".")[2] for cfg in composed} == {"DSprites"}
+    counts: Counter[str] = Counter()
+    for overrides, its_seeds in _seeds(_jobs(f"+experiment={experiment}")).items():
+        cfg = _compose(*overrides, f"seed={its_seeds[-1]}")
+        counts[_label(cfg)] += len(its_seeds)
+        assert its_seeds == list(range(seeds))
+        assert cfg.seed == seeds - 1
+        assert cfg.name == experiment
+        assert cfg.data["_target_"].rpartition(".")[2] == "DSprites"
+    assert counts == methods
 
 
 def test_the_methods_of_figure_13_train_equally_long() -> None:
-    composed = [_compose(*job) for job in _jobs("+experiment=fig13_deft_tc")]
+    composed = [_compose(*overrides) for overrides in _seeds(_jobs("+experiment=fig13_deft_tc"))]
+    assert len(composed) == 3
     assert {config.build_choices(cfg).schedule.timeline(11_520).length for cfg in composed} == {264_960}
 
 

@@ -18,12 +18,12 @@ STAGES = {"scream_dsprites": 2}  # the others have 4
 
 
 def _train_and_check(experiment: str, root: Path, folder: Path, *overrides: str) -> None:
-    """Train as many steps as smoke scale has, of 16 images each."""
+    """Train as many steps as smoke scale has, of 8 images each."""
     base = (
         f"+experiment={experiment}",
         "scale=smoke",
-        "scale.fraction=0.000125",
-        "batch_size=16",
+        "scale.fraction=0.0000625",
+        "batch_size=8",
         f"data.root={root}",
         "trainer=cpu",
         "logger=csv",
@@ -51,7 +51,7 @@ def test_smallnorb_runs_on_a_part_of_its_images(make_once: MakeOnce, tmp_path: P
     """1,620 of the 48,600 images: all categories and lightings, every other azimuth, fewer instances and elevations."""
     names = ("category", "instance", "elevation", "azimuth", "lighting")
     monkeypatch.setattr(SmallNORB, "space", FactorSpace(names, (5, 2, 3, 9, 6), nuisance=("instance",)))
-    steps = "scale.fraction=0.00375"  # with 101 steps an epoch
+    steps = "scale.fraction=0.0019"  # with 202 steps an epoch
     _train_and_check("smallnorb", tmp_path, tmp_path / "run", steps)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from deft_lightning.training import run, summary_picture
 from tests.helpers import UNLABELLED, compose_run
+from tests.training.conftest import FEW_COLUMNS
 
 METRICS = """\
 step,stage,pressure,train/reconstruction,train/kl,score/mig
@@ -167,9 +168,9 @@ def test_a_capacity_from_zero_is_drawn_on_a_linear_axis(folder: Path, figure: li
 @pytest.mark.parametrize(
     "overrides",
     [
-        UNLABELLED,
+        (*UNLABELLED, FEW_COLUMNS),
         ("~callbacks.traversals",),
-        ("groups=single", "schedule=capacity", "objective=annealed_vae", "schedule.epochs=0.5"),
+        ("groups=single", "schedule=capacity", "objective=annealed_vae", "schedule.epochs=0.5", FEW_COLUMNS),
     ],
     ids=["unlabelled", "no_traversals", "capacity"],
 )

@@ -26,6 +26,7 @@ from deft_lightning.training.callbacks import (
     evaluation,
 )
 from tests.helpers import BARE, TinySprites, compose_run, plain_trainer, tiny_module
+from tests.training.conftest import FEW_COLUMNS
 
 
 class Look(EvaluationPart):
@@ -137,7 +138,7 @@ def test_callbacks_are_sorted_by_phase_and_parts_share_one_evaluation() -> None:
 
 
 def test_the_order_of_callbacks_in_the_configuration_does_not_matter(finished: Path, tmp_path: Path) -> None:
-    cfg, folder = compose_run(tmp_path / "run")
+    cfg, folder = compose_run(tmp_path / "run", FEW_COLUMNS)
     cfg.callbacks = OmegaConf.create(dict(reversed(list(cfg.callbacks.items()))))
     outcome, expected = run.train(cfg, folder), results.read(finished)
     for key in ("stages", "history", "boundaries", "steps", "status"):
