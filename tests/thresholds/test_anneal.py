@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -144,8 +145,19 @@ def test_one_image_has_no_threshold(tmp_path: Path) -> None:
         anneal(tmp_path / "run", "data._target_=tests.helpers.OneImage", "batch_size=1")
 
 
-def test_records_are_averaged_over_processes_once_for_each_step() -> None:
-    """Read in blocks and between them, each step passes `finish_block` once, also when the records are resumed."""
+# Slow: two processes that import torch and Lightning.
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_two_processes_record_the_averages_of_the_whole_batch(finished: Path, tmp_path: Path) -> None:
+    anneal(tmp_path / "run", "trainer=ddp", "trainer.accelerator=cpu")
+    ours, theirs = _thresholds(tmp_path / "run"), _thresholds(finished)
+    assert ours["threshold"] == theirs["threshold"]
+    for column, values in theirs["curves"][0].items():
+        np.testing.assert_allclose(ours["curves"][0][column], values, rtol=1e-4, atol=1e-5)
+
+
+def test_every_record_passes_finish_block_once() -> None:
+    """Whether it is read at the end of a block or before, and also after the records are resumed."""
     error, kl = torch.rand(250), torch.rand(250, 3)
     first = loss_log.LossLog(finish_block=lambda block: block * 2)
     for step in range(130):
