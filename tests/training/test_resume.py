@@ -82,6 +82,7 @@ def test_every_signal_at_every_place_stops_after_the_step(
     step: int, number: signal.Signals, uninterrupted: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
+    signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)  # nohup ignores it
     handlers = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(Interrupted, match=f"stopped by {number.name} at step {step + 1}: resume=true"):
         run.train(*compose_run(folder, *PLAIN, *send_signal(step, number)))
