@@ -35,7 +35,7 @@ def _module(seed: int, **options) -> DEFT:
         seed=seed,
         steps_per_epoch=1,
     )
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if name.endswith("bias"):
