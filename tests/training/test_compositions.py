@@ -172,6 +172,7 @@ def test_capacity_rises_to_its_end() -> None:
     assert short.at(5_000).pressure == pytest.approx(25)
 
 
+@pytest.mark.slow  # composes 36 configurations
 def test_the_baselines_are_six_methods_six_values_fifty_seeds() -> None:
     jobs = _jobs("+sweep=baselines", "data=color_dsprites")
     assert len(jobs) == len({tuple(job) for job in jobs}) == 6 * 6 * 50
@@ -220,6 +221,7 @@ def test_a_variant_of_deft_is_named_after_it() -> None:
     assert _label(_compose("+experiment=deft", *variant)) == "DEFT, frozen, Adam reset"
 
 
+@pytest.mark.slow  # composes 28 configurations
 def test_the_paper_sweep_is_seven_methods_on_four_data_sets_ten_times() -> None:
     jobs = _jobs("+sweep=paper")
     folders = {job_folder("paper", 0, job, []) for job in jobs}

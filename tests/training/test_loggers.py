@@ -104,6 +104,8 @@ def test_a_full_disk_does_not_take_the_rows_that_were_there(resumed: bool, tmp_p
 
 # --- Weights & Biases ---
 
+of_runs = pytest.mark.slow  # two sessions with pictures, each with a W&B process
+
 
 @pytest.fixture(scope="module")
 def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[OfflineRun], list[Any]]:
@@ -130,18 +132,21 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Offli
     return folder, [OfflineRun(path) for path in (*first, second)], after
 
 
+@of_runs
 def test_wandb_is_finished_however_the_run_ends(sessions) -> None:
     _, (stopped, resumed), after = sessions
     assert after == [None, None]
     assert (stopped.exit_code, resumed.exit_code) == (1, 0)  # W&B shows the first as failed
 
 
+@of_runs
 def test_a_resumed_run_is_the_same_wandb_run(sessions) -> None:
     folder, (stopped, resumed), _ = sessions
     assert stopped.run.run_id == resumed.run.run_id == results.read(folder)["run_id"]
     assert resumed.run.resume
 
 
+@of_runs
 def test_wandb_has_every_number_at_its_step(sessions) -> None:
     _, (stopped, resumed), _ = sessions
     for key in ("train/loss", "train/reconstruction", "train/kl", *(f"train/kl/{latent}" for latent in LATENTS)):
@@ -161,6 +166,7 @@ def test_wandb_has_every_number_at_its_step(sessions) -> None:
     assert resumed.column("learning_rate/group_2") == pytest.approx({5: 5e-4, 6: 5e-5, 9: 5e-5})
 
 
+@of_runs
 def test_wandb_and_results_agree_and_the_loss_is_the_sum_of_its_parts(sessions) -> None:
     folder, (stopped, resumed), _ = sessions
     stages = results.read(folder)["stages"].values()
@@ -175,6 +181,7 @@ def test_wandb_and_results_agree_and_the_loss_is_the_sum_of_its_parts(sessions) 
             assert row["train/loss"] == pytest.approx(total, rel=1e-5)
 
 
+@of_runs
 def test_wandb_has_the_pictures(sessions) -> None:
     _, (stopped, resumed), _ = sessions
     for key in ("nmi/matrix", "traversals", "reconstructions"):
@@ -187,6 +194,7 @@ def test_wandb_has_the_pictures(sessions) -> None:
                 assert stored.read_bytes().startswith(b"\x89PNG")
 
 
+@of_runs
 def test_wandb_has_the_configuration_the_group_and_the_tags(sessions) -> None:
     folder, both, _ = sessions
     for session in both:

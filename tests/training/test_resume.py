@@ -23,6 +23,8 @@ from tests.conftest import MakeOnce
 from tests.helpers import BARE, PLAIN, TINY, compose_run, send_signal
 from tests.training.conftest import Copy
 
+pytestmark = pytest.mark.slow  # together: some 40 short trainings
+
 REPOSITORY = Path(__file__).parents[2]
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -65,7 +67,11 @@ def test_stopped_and_resumed_equals_uninterrupted(stopped: Path, uninterrupted: 
     folder = copy(stopped)
     run.train(*compose_run(folder, *PLAIN, "resume=true"))
     _assert_equal_to_the_bit(folder, uninterrupted)
-    assert results.read(folder)["run_id"] == interrupted["run_id"]
+    outcome = results.read(folder)
+    assert outcome["run_id"] == interrupted["run_id"]
+    assert outcome["timings"]["train_steps"] == 48  # both sessions
+    assert outcome["timings"]["train_seconds"] > interrupted["timings"]["train_seconds"]
+    assert outcome["peak_memory_mb"] >= interrupted["peak_memory_mb"]
     assert _losses(folder) == _losses(uninterrupted)  # metrics.csv has every row once
 
 
@@ -114,7 +120,9 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(uninterrupted: Path, tmp_
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert results.read(folder)["status"] == "running"  # there was no time to write anything else
+    outcome = results.read(folder)
+    assert outcome["status"] == "running"  # there was no time to write anything else
+    assert (outcome["steps"], outcome["timings"]["train_steps"]) == (12, 12)  # as measured at the end of stage 1
     assert _last(folder)["global_step"] == 15
     run.train(*compose_run(folder, *PLAIN, "resume=true"))
     _assert_equal_to_the_bit(folder, uninterrupted)

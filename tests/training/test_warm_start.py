@@ -14,6 +14,8 @@ from deft_lightning.training import run
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, compose_run
 
+pytestmark = pytest.mark.slow  # together: some ten short trainings
+
 TWO_STAGES = (
     "groups=deft2",
     "schedule.epochs=[1,1]",

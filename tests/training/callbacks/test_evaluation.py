@@ -137,6 +137,7 @@ def test_callbacks_are_sorted_by_phase_and_parts_share_one_evaluation() -> None:
         assert {type(part) for part in one.parts} == {NMIMatrix, KLDecomposition, Scores, Traversals}
 
 
+@pytest.mark.slow  # two runs with all pictures
 def test_the_order_of_callbacks_in_the_configuration_does_not_matter(finished: Path, tmp_path: Path) -> None:
     cfg, folder = compose_run(tmp_path / "run", FEW_COLUMNS)
     cfg.callbacks = OmegaConf.create(dict(reversed(list(cfg.callbacks.items()))))
