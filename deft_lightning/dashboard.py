@@ -18,7 +18,7 @@ import requests
 
 from deft_lightning.common.console import run_command
 from deft_lightning.common.errors import DeftError
-from deft_lightning.training import loggers
+from deft_lightning.training import wandb_server
 from deft_lightning.training.logged_keys import KEYS, LoggedKey
 
 NAME = "DEFT study"
@@ -95,9 +95,9 @@ def create(entity: str, project: str) -> str:
     """
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise DeftError("wandb-workspaces is not installed: pip install 'deft-lightning[dashboard]'.")
-    if not loggers.has_api_key():
+    if not wandb_server.has_api_key():
         raise DeftError("no W&B API key is configured: run wandb login, or set WANDB_API_KEY.")
-    server = loggers.wandb_server()
+    server = wandb_server.server()
     try:
         requests.get(server, timeout=10)  # wandb itself retries for minutes and does not say why
     except requests.RequestException as error:

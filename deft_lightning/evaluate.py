@@ -10,210 +10,50 @@ import argparse
 import glob
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deft_lightning.common import console, results, subnormals
+from deft_lightning.common import results
 from deft_lightning.common.conf import config_folder
+from deft_lightning.common.console import run_command
 from deft_lightning.common.errors import DeftError
-from deft_lightning.common.results import Status
-from deft_lightning.data.base import FactorDataset
-from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.evaluation import scores as scoring
-from deft_lightning.evaluation.codes import encode
-from deft_lightning.metrics import udr
-from deft_lightning.model.module import DEFT
-from deft_lightning.training import build, config, run_folder
-from deft_lightning.training.record import require_same_data
 
-
-class Representation(NamedTuple):
-    """Mean codes [N, D] of images that are the same for all runs, and the KL per latent [D] in nats."""
-
-    codes: NDArray[Any]
-    kl: NDArray[Any]
-
-
-FIXED = ("num_points", "num_test", "bins")
-"""Settings of the evaluation sample; new scores must use the run's own."""
-
-
-def evaluate(
-    folder: Path,
-    settings: scoring.Settings,
-    device: str = "cpu",
-    dataset: FactorDataset | None = None,
-    set_by_user: Sequence[str] = (),
-) -> Evaluated:
-    """Add the scores that `settings` names and results.json of `folder` does not have, on the run's evaluation sample.
-
-    `dataset` saves loading the data again. `set_by_user` are the fields of `settings` that the user has set; those of
-    `FIXED` must have the values of the run. Raises `DeftError` when the folder holds no finished run, when its
-    checkpoint is damaged, or when the images are not those it was trained on.
-    """
-    previous = results.read(folder)
-    if previous.get("status") != Status.FINISHED:
-        state = f"is {previous['status']}" if previous.get("status") else "holds no results.json"
-        raise DeftError(f"{folder} {state}: only finished runs can be scored again.")
-    stages = {name: stage for name, stage in previous.get("stages", {}).items() if "scores" in stage}
-    if not stages:
-        raise DeftError(f"{folder} has no scores of any stage to add to: it was trained without callbacks.scores.")
-    cfg = _configuration(folder)
-    settings = _with_recorded_sample(folder, settings, set_by_user, config.to_plain(cfg, "metrics"))
-    module, data = build.trained_module_and_data(cfg, run_folder.last_checkpoint(folder), dataset)
-    require_same_data(folder, data.dataset)
-    module.to(device)
-    data.dataset.to(device)
-    last = list(stages)[-1]
-    stage = stages[last]
-    missing = [
-        name
-        for name in settings.names
-        if not set(scoring.score_names(name)) <= set(stage["scores"])
-        or (settings.bootstrap and not set(scoring.score_names(name)) <= set(stage.get("intervals", {})))
-    ]
-    added: dict[str, Any] = {}
-    if missing:
-        encoding = encode(module, data, scoring.sample_tables(data, settings)[0])
-        added = _absent(scoring.score(missing, settings, encoding, module, data).record(), stage)
-    if added:
-        results.update(folder, stages={last: added})
-    return Evaluated(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)
-
-
-class Evaluated(NamedTuple):
-    """The outcome of `evaluate`: names of the scores that were added, the representation for UDR, and the data set."""
-
-    added: list[str]
-    representation: Representation
-    dataset: FactorDataset
-
-
-def _common_points(module: DEFT, data: FactorDataModule, settings: scoring.Settings) -> Representation:
-    """The codes of images that do not depend on the seed of the run."""
-    count = min(settings.num_points, len(data.dataset))
-    encoding = encode(module, data, data.sample(count, seed=settings.seed), seed=settings.seed)
-    return Representation(encoding.codes, encoding.kl)
-
-
-def _with_recorded_sample(
-    folder: Path, settings: scoring.Settings, set_by_user: Sequence[str], recorded: dict[str, Any]
-) -> scoring.Settings:
-    for field in FIXED:
-        if field in set_by_user and getattr(settings, field) != recorded[field]:
-            raise DeftError(
-                f"metrics.{field} is {getattr(settings, field)}, and {folder} was scored with {recorded[field]}: leave "
-                "it out, so that all scores of the run are computed in the same way."
-            )
-    return replace(settings, **{field: recorded[field] for field in FIXED})
-
-
-def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """The part of `new` that is not in `old`, to any depth."""
-    part = {}
-    for key, value in new.items():
-        if isinstance(value, dict):
-            inner = _absent(value, old.get(key, {}))
-            if inner:
-                part[key] = inner
-        elif key not in old:
-            part[key] = value
-    return part
-
-
-def _configuration(folder: Path) -> DictConfig:
-    path = folder / run_folder.CONFIG
-    try:
-        cfg = OmegaConf.load(path)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise DeftError(f"{path} cannot be read: restore it from a copy of the run.") from error
-    if not isinstance(cfg, DictConfig) or (lacking := [key for key in config.TRAINING_KEYS if key not in cfg]):
-        what = f"lacks {lacking[0]}" if isinstance(cfg, DictConfig) else "is no configuration"
-        raise DeftError(f"{path} {what}: restore it from a copy of the run.")
-    return cfg
-
-
-def add_udr(runs: dict[Path, Representation]) -> list[Path]:
-    """Write the UDR (Duan et al. 2020) of every run among those that differ from it only in their seed.
-
-    Returns the runs that got one. UDR is a score of a run within a set of runs, so it replaces that of an earlier set.
-    """
-    peers: dict[str, list[Path]] = defaultdict(list)
-    for folder in runs:
-        training = results.read(folder).get("training", {}) | {"seed": None}
-        peers[results.digest(training)].append(folder)
-    scored = []
-    for folders in peers.values():
-        if len(folders) < 2:
-            continue
-        try:
-            agreement = udr([runs[folder].codes for folder in folders], [runs[folder].kl for folder in folders])
-        except DeftError as error:  # codes that are not finite
-            console.print_error(f"no UDR of {', '.join(map(str, folders))}: {error}")
-            continue
-        for folder, value in zip(folders, np.asarray(agreement.scores), strict=True):
-            results.update(folder, udr={"score": float(value), "method": agreement.method, "runs": len(folders)})
-            scored.append(folder)
-    return scored
+if TYPE_CHECKING:
+    from deft_lightning.evaluation.scores import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, 1 when a run could not be scored."""
     parser = argparse.ArgumentParser(prog="python -m deft_lightning.evaluate", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="run folder | metrics=full | metrics.field=value")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="of torch (default: cuda where there is one, else cpu)")
     options = parser.parse_args(arguments)
     overrides = [word for word in options.runs if re.match(r"metrics(\.\w+)?=", word)]
     patterns = [word for word in options.runs if word not in overrides]
-    return console.run_command(lambda: _evaluate_all(patterns, overrides, options.device))
+    return run_command(lambda: _evaluate(patterns, overrides, options.device))
 
 
-def _evaluate_all(patterns: list[str], overrides: list[str], device: str) -> int:
+def _evaluate(patterns: list[str], overrides: list[str], device: str | None) -> int:
+    import torch  # noqa: PLC0415  # --help imports no torch
+
+    from deft_lightning.training import rescore  # noqa: PLC0415
+
     settings = _settings(overrides)
-    folders = _folders(patterns)
-    _check_device(device)
     set_by_user = [override.partition("=")[0].removeprefix("metrics.") for override in overrides]
-    representations: dict[Path, Representation] = {}
-    datasets: dict[str, FactorDataset] = {}
-    failed = 0
-    with console.new_progress(unit="runs") as bar, subnormals.flushed():
-        for folder in bar.track(folders, description="Scoring"):
-            try:
-                digest = results.digest(config.to_plain(_configuration(folder), "data"))
-                outcome = evaluate(folder, settings, device, datasets.get(digest), set_by_user)
-            except DeftError as error:
-                failed += 1
-                console.print_error(error)
-                continue
-            datasets = {digest: outcome.dataset}  # one at a time: a data set takes hundreds of megabytes
-            representations[folder] = outcome.representation
-            print(f"{folder}: {', '.join(outcome.added) or 'nothing to add'}")
-    for folder in add_udr(representations):
-        print(f"{folder}: UDR {results.read(folder)['udr']['score']:.3f}")
-    return int(failed > 0)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return int(rescore.rescore_all(_folders(patterns), settings, device, set_by_user) > 0)
 
 
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # unknown, or absent here
-        raise DeftError(f"--device is {device}: use cpu, or a device that torch finds here.") from error
-
-
-def _settings(overrides: list[str]) -> scoring.Settings:
+def _settings(overrides: list[str]) -> Settings:
     """The `metrics` part of the configuration, metrics=full unless another is chosen."""
+    from deft_lightning.evaluation.scores import Settings  # noqa: PLC0415
+    from deft_lightning.training import config  # noqa: PLC0415
+
     chosen = any(override.startswith("metrics=") for override in overrides)
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
@@ -222,7 +62,7 @@ def _settings(overrides: list[str]) -> scoring.Settings:
         reason = str(error).splitlines()[0]
         raise DeftError(f"{' '.join(overrides)} cannot be used ({reason}): use metrics=fast, paper or full.") from error
     config.check_metrics(cfg)
-    return scoring.Settings(**config.to_plain(cfg, "metrics"))
+    return Settings(**config.to_plain(cfg, "metrics"))
 
 
 def _folders(patterns: list[str]) -> list[Path]:

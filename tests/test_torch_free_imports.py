@@ -19,17 +19,25 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch)
 """
-HELP = """
+COMMANDS = ("deft_lightning", "deft_lightning.evaluate", "deft_lightning.dashboard", "deft_lightning.report")
+
+
+def _help(module: str) -> str:
+    return f"""
 import runpy
-sys.argv = ["deft_lightning", "--help"]
-runpy.run_module("deft_lightning", run_name="__main__")
+sys.argv = [{module!r}, "--help"]
+runpy.run_module({module!r}, run_name="__main__")
 """
 
 
 @pytest.mark.parametrize(
     "code",
-    ["import deft_lightning.launch.cli", HELP, "import deft_lightning.report.build"],
-    ids=["cli", "help", "report"],
+    [
+        "import deft_lightning.launch.cli",
+        "import deft_lightning.report.build",
+        *map(_help, COMMANDS),
+    ],
+    ids=["cli", "report", *(f"{command} --help" for command in COMMANDS)],
 )
 def test_torch_is_not_imported(code: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", NO_TORCH + code]

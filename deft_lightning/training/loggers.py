@@ -13,9 +13,9 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
-from requests.utils import get_netrc_auth
 
 from deft_lightning.common import files
+from deft_lightning.training import wandb_server
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def make_loggers(
     from wandb import Error as WandbError  # noqa: PLC0415  # optional, and slow to import
     from wandb import Settings  # noqa: PLC0415
 
-    offline = wandb_is_offline()
+    offline = wandb_server.is_offline()
     if offline:
         log.info("W&B: no API key found, logging offline; `wandb sync %s/wandb/offline-run-*` uploads the run.", folder)
 
@@ -113,39 +113,6 @@ def make_loggers(
         except WandbError as error:
             log.warning("W&B cannot be reached (%s): logging offline.", str(error).splitlines()[0])
     return [*loggers, start("offline")]
-
-
-def wandb_is_offline() -> bool:
-    """Whether W&B runs offline: as WANDB_MODE says, or else if no API key is configured."""
-    mode = os.environ.get("WANDB_MODE")
-    return mode != "online" if mode else not has_api_key()
-
-
-def has_api_key() -> bool:
-    """Whether an API key for the W&B server is configured; contacts no server."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    # `wandb login` writes the key to ~/.netrc under the server's address; older versions used the second address.
-    # wandb's own look-up contacts the server, which takes minutes without a network.
-    servers = [wandb_server()] if os.environ.get("WANDB_BASE_URL") else [wandb_server(), "https://api.wandb.ai"]
-    return any(get_netrc_auth(server) is not None for server in servers)
-
-
-def wandb_server() -> str:
-    """The address of the W&B server in use."""
-    from wandb import Settings  # noqa: PLC0415  # optional, and slow to import
-
-    return os.environ.get("WANDB_BASE_URL") or Settings().base_url
-
-
-def finish_wandb(failed: bool) -> None:
-    """Close the W&B run, if there is one; called whenever a run ends."""
-    if importlib.util.find_spec("wandb") is None:
-        return
-    import wandb  # noqa: PLC0415  # optional, and slow to import
-
-    if wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
 
 
 def _rows_until(path: Path, first_step: int) -> list[dict[str, Any]]:

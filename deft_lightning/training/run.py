@@ -17,7 +17,7 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.model.module import DEFT
-from deft_lightning.training import build, config, distributed, loggers, summary, warm_start
+from deft_lightning.training import build, config, distributed, loggers, summary, wandb_server, warm_start
 from deft_lightning.training.callbacks.run_results import early_end
 from deft_lightning.training.record import recorded, require_same_data
 
@@ -78,7 +78,7 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
         _fit_or_finish(trainer, module, data, start)
         failed = False
     finally:
-        loggers.finish_wandb(failed)
+        wandb_server.finish(failed)
 
 
 def _check_start(module: DEFT, dataset: FactorDataset, folder: Path, start: Start) -> None:

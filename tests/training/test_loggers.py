@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
-from deft_lightning.training import config, loggers, run
+from deft_lightning.training import config, loggers, run, wandb_server
 from deft_lightning.training.loggers import ResumableCSVLogger
 from tests.helpers import compose_run, send_signal
 from tests.offline_run import OfflineRun, without_wandb
@@ -232,10 +232,10 @@ def test_an_api_key_decides_unless_the_mode_is_given(environment, netrc, offline
         monkeypatch.setenv(name, value)
     # no server is asked
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("asked a server"))
-    assert loggers.wandb_is_offline() == offline
+    assert wandb_server.is_offline() == offline
 
 
 def test_logger_csv_touches_no_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loggers, "wandb_is_offline", lambda: pytest.fail("asked for W&B"))
+    monkeypatch.setattr(wandb_server, "is_offline", lambda: pytest.fail("asked for W&B"))
     (only,) = loggers.make_loggers(tmp_path, None, "name", "id", {}, 0)
     assert isinstance(only, ResumableCSVLogger)
