@@ -28,7 +28,7 @@ run: $(SETUP) ## Train DEFT on Color dSprites at quick scale, on the CPU; scores
 test: $(SETUP) ## Run all tests but the acceptance tests, in two processes
 	$(PYTEST) --durations=15
 
-test-fast: $(SETUP) ## Run the tests that take no more than a few seconds each, in under a minute
+test-fast: $(SETUP) ## Run the tests that train nothing and start no processes, in under a minute
 	$(PYTEST) -m "not slow and not acceptance"
 
 acceptance: $(SETUP) ## Run what is slow by nature: the browser, the Python code of the docs

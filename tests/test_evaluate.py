@@ -19,6 +19,8 @@ from deft_lightning.training import build, rescore, run
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, UNLABELLED, compose_run
 
+pytestmark = pytest.mark.slow  # trains runs
+
 QUICK = ("metrics=full", "metrics.votes=[40,20]")
 
 
@@ -39,7 +41,6 @@ def copies(runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs, tmp_path / "runs"))
 
 
-@pytest.mark.slow  # every score of two runs, DCI with its reference estimator
 def test_scores_are_added_and_what_was_there_stays(copies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = results.read(copies / "seed0")
     assert evaluate.main([str(copies / "*"), *QUICK, "--device", "cpu"]) == 0

@@ -30,6 +30,7 @@ runpy.run_module({module!r}, run_name="__main__")
 """
 
 
+@pytest.mark.slow  # a process each
 @pytest.mark.parametrize(
     "code",
     [

@@ -42,6 +42,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow  # composes every command of the docs
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command.place)
 def test_command(command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     makefile = (ROOT / "Makefile").read_text()

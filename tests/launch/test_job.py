@@ -13,6 +13,8 @@ from deft_lightning.common.results import Status
 from deft_lightning.launch import cli
 from tests.launch.running import command, sweep
 
+pytestmark = pytest.mark.slow  # trains runs
+
 ends: dict[int, BaseException] = {}
 """What the task raises, by the seed of the job."""
 trained: list[tuple[int, bool]] = []

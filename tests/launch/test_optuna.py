@@ -17,6 +17,8 @@ from deft_lightning.launch import cli
 from deft_lightning.launch.sweep import SweepFolder, jobs
 from tests.launch.running import sweep
 
+pytestmark = pytest.mark.slow  # trains runs
+
 pytest.importorskip("optuna", reason="pip install 'deft-lightning[optuna]'")
 
 SEARCH = ("+experiment=beta_vae", "hydra/sweeper=optuna", "sweep.score=mig", "hydra.sweeper.n_trials=30",

@@ -15,6 +15,8 @@ from deft_lightning.launch.sweep import job_folder, jobs, lock, report
 from deft_lightning.model.checkpoint import read_checkpoint
 from tests.launch.running import QUICK, fault, sweep
 
+pytestmark = pytest.mark.slow  # trains runs
+
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:

@@ -35,6 +35,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow  # scikit-learn's gradient boosting
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_the_reference_on_a_small_table(case: str) -> None:
     codes, factors, codes_test, factors_test = (part[:500] for part in points(case))
@@ -53,6 +54,7 @@ def test_agrees_with_the_reference(case: str) -> None:
         assert getattr(result, name) == pytest.approx(value, abs=0.02), name
 
 
+@pytest.mark.slow  # scikit-learn's gradient boosting
 @pytest.mark.parametrize("case", CASES)
 def test_the_fast_estimator_is_close(case: str) -> None:
     result, expected = dci(*points(case), estimator="fast"), reference(case)["dci"]

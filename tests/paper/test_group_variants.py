@@ -13,6 +13,8 @@ from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups, Piecewise
 from deft_lightning.model.module import scale_gradients
 from tests.helpers import TinySprites, plain_trainer
 
+pytestmark = pytest.mark.slow  # trains runs
+
 GAMMA = 0.1
 
 

@@ -228,6 +228,7 @@ def test_plates_are_saved_the_same_every_time(study: Study, tmp_path: Path) -> N
 JUNK: list[Any] = [None, "x", -1, [], [None], {}, {"x": None}, float("nan")]
 
 
+@pytest.mark.slow  # draws hundreds of figures
 @pytest.mark.parametrize("junk", JUNK, ids=repr)
 def test_no_junk_in_a_record_stops_the_plates(tmp_path: Path, junk: Any) -> None:
     """Every top-level field, and the fields of a stage and of the history, replaced in turn."""

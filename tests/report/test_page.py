@@ -25,6 +25,8 @@ from deft_lightning.report.study import Study
 from tests.report import factory
 from tests.report.test_study import scored
 
+pytestmark = pytest.mark.slow  # builds whole reports
+
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )

@@ -21,6 +21,8 @@ from deft_lightning.training import run
 from tests.helpers import UNLABELLED, compose_run
 from tests.training.test_resume import _send
 
+pytestmark = pytest.mark.slow  # trains runs
+
 ANNEAL = (
     "+experiment=color_dsprites",  # the anneal test replaces its four groups and its pressures
     *UNLABELLED,
@@ -146,7 +148,6 @@ def test_one_image_has_no_threshold(tmp_path: Path) -> None:
 
 
 # Slow: two processes that import torch and Lightning.
-@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 def test_two_processes_record_the_averages_of_the_whole_batch(finished: Path, tmp_path: Path) -> None:
     anneal(tmp_path / "run", "trainer=ddp", "trainer.accelerator=cpu")

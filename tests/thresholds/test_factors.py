@@ -21,6 +21,8 @@ from deft_lightning.thresholds.subsets import Subset, varying
 from tests.helpers import UNLABELLED, TinySprites, compose_run
 from tests.thresholds.test_anneal import ANNEAL
 
+pytestmark = pytest.mark.slow  # trains runs
+
 TINY_FACTORS = (
     *ANNEAL,
     "data._target_=tests.helpers.TinySprites",

@@ -16,6 +16,8 @@ from deft_lightning.thresholds.populations import anneal
 from deft_lightning.thresholds.subsets import Subset
 from tests.helpers import TinySprites, plain_trainer
 
+pytestmark = pytest.mark.slow  # trains runs
+
 SEEDS = (3, 11, 40)
 STEPS = 12
 

@@ -19,13 +19,14 @@ from tests.helpers import PLAIN, TwoSquares, compose_run, correlation_eigenvalue
 from tests.thresholds.test_anneal import ANNEAL
 from tests.training.test_resume import _send
 
+pytestmark = pytest.mark.slow  # trains runs
+
 
 def proposal(folder: Path, *overrides: str) -> dict:
     return propose.propose(*compose_run(folder, *overrides, base=ANNEAL, config="thresholds_propose"))
 
 
 # Slow: three anneal tests of 1,000 steps; in much fewer the small square is learnt too late.
-@pytest.mark.slow
 def test_trained_on_two_squares_of_very_different_size_it_separates_them(tmp_path: Path) -> None:
     """In every seed the latent that opens first, above the first pressure, is the large square's.
 

@@ -15,6 +15,8 @@ from deft_lightning.common.errors import Interrupted
 from deft_lightning.training import run
 from tests.helpers import BARE, TinySprites, compose_run, send_signal
 
+pytestmark = pytest.mark.slow  # trains runs
+
 OVERRIDES = (
     "data=custom",
     "batch_size=8",

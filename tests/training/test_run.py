@@ -19,6 +19,8 @@ from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.training import build, run
 from tests.helpers import BARE, compose_run
 
+pytestmark = pytest.mark.slow  # trains runs
+
 SHORT = (*BARE, "schedule.epochs=[0.1,0.1,0.1,0.1]")
 
 

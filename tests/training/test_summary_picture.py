@@ -15,6 +15,8 @@ from deft_lightning.training import run, summary_picture
 from tests.helpers import UNLABELLED, compose_run
 from tests.training.conftest import FEW_COLUMNS
 
+pytestmark = pytest.mark.slow  # trains runs
+
 METRICS = """\
 step,stage,pressure,train/reconstruction,train/kl,score/mig
 0,1,70,,,
@@ -165,7 +167,6 @@ def test_a_capacity_from_zero_is_drawn_on_a_linear_axis(folder: Path, figure: li
     assert other.get_yscale() == "linear"
 
 
-@pytest.mark.slow  # runs with pictures
 @pytest.mark.parametrize(
     "overrides",
     [

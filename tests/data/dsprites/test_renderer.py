@@ -17,6 +17,7 @@ def images(shape: int, scale: int, orientation: int) -> np.ndarray:
     return renderer.unpack(renderer.render(shape, scale, orientation)).reshape(32, 32, 64, 64)
 
 
+@pytest.mark.slow  # thousands of images
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the published samples are not part of the project")
 @pytest.mark.parametrize(
     ("shape", "count", "exact", "iou"), [(0, 86, 86, 1.0), (1, 71, 67, 0.99950), (2, 201, 199, 0.99991)]

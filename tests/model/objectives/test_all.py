@@ -110,6 +110,7 @@ def test_bad_arguments_are_one_sentence(kind: Callable[..., Objective], argument
     assert str(caught.value) == sentence
 
 
+@pytest.mark.slow  # compiles
 @every_objective
 def test_is_traced_as_one_graph_once(name: str) -> None:
     compare_compiled(name, "aot_eager")
@@ -137,6 +138,7 @@ def compare_compiled(name: str, backend: str) -> None:
     assert counter.frame_count == 1  # neither a new pressure nor an update of the discriminator compiles again
 
 
+@pytest.mark.slow  # processes that import torch
 @pytest.mark.skipif(not distributed.is_available(), reason="needs torch.distributed")
 def test_two_processes_learn_what_one_learns_from_the_whole_batch(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(one_process, (2, tmp_path), nprocs=2)

@@ -19,6 +19,8 @@ from deft_lightning.training.callbacks import AdaptiveStages
 from tests.helpers import PLAIN, TinySprites, compose_run, plain_trainer, tiny_module
 from tests.training.test_resume import _send
 
+pytestmark = pytest.mark.slow  # trains runs
+
 
 def feed(timeline: AdaptiveTimeline, kl: list[float], begin: int = 0, window: list[float] | None = None) -> list[int]:
     """The steps at which stages end when the KL after step t is kl[t - 1 - begin].

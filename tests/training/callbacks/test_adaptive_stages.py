@@ -20,6 +20,8 @@ from deft_lightning.training.callbacks import AdaptiveStages
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, TinySprites, compose_run, plain_trainer, send_signal, tiny_module
 
+pytestmark = pytest.mark.slow  # trains runs
+
 ADAPTIVE = (
     *BARE,
     "schedule=adaptive",
@@ -51,7 +53,6 @@ def test_the_ends_depend_on_the_kl(every_step: Path) -> None:
     assert any(12 < length < 24 for length in lengths)
 
 
-@pytest.mark.slow  # with the next test: six short trainings
 @pytest.mark.parametrize("every", [7, 50])
 def test_stages_end_at_the_same_steps_however_often_numbers_are_logged(
     every: int, every_step: Path, tmp_path: Path
@@ -64,7 +65,6 @@ def test_stages_end_at_the_same_steps_however_often_numbers_are_logged(
     assert all(torch.equal(value, expected[name]) for name, value in _weights(tmp_path / "run").items())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 21])  # inside a window of the first stage and of the second
 def test_stopped_and_resumed_equals_uninterrupted(step: int, every_step: Path, tmp_path: Path) -> None:
     """The sum over the unfinished window is in the checkpoint."""

@@ -20,6 +20,8 @@ from deft_lightning.training.callbacks.checkpoints import link_or_copy
 from deft_lightning.training.loggers import ResumableCSVLogger
 from tests.helpers import Signal, TinySprites, Weights, plain_trainer, tiny_module
 
+pytestmark = pytest.mark.slow  # trains runs
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

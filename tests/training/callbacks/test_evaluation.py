@@ -28,6 +28,8 @@ from deft_lightning.training.callbacks import (
 from tests.helpers import BARE, TinySprites, compose_run, plain_trainer, tiny_module
 from tests.training.conftest import FEW_COLUMNS
 
+pytestmark = pytest.mark.slow  # trains runs
+
 
 class Look(EvaluationPart):
     """Keeps its snapshots; due at `steps`, or at the end of every stage where that is None."""
@@ -137,7 +139,6 @@ def test_callbacks_are_sorted_by_phase_and_parts_share_one_evaluation() -> None:
         assert {type(part) for part in one.parts} == {NMIMatrix, KLDecomposition, Scores, Traversals}
 
 
-@pytest.mark.slow  # two runs with all pictures
 def test_the_order_of_callbacks_in_the_configuration_does_not_matter(finished: Path, tmp_path: Path) -> None:
     cfg, folder = compose_run(tmp_path / "run", FEW_COLUMNS)
     cfg.callbacks = OmegaConf.create(dict(reversed(list(cfg.callbacks.items()))))

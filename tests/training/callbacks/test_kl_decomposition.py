@@ -12,6 +12,8 @@ from deft_lightning.common import results
 from deft_lightning.training.callbacks import Evaluation, KLDecomposition
 from tests.helpers import Recorder, TinySprites, plain_trainer, tiny_module
 
+pytestmark = pytest.mark.slow  # trains runs
+
 
 def test_due_at_stage_ends_and_optionally_at_every_epoch(tmp_path: Path) -> None:
     schedule = Piecewise([2, 1, 1, 1], [70, 30, 12, 1])

@@ -17,6 +17,8 @@ from deft_lightning.training.callbacks import Evaluation, NMIMatrix, figures
 from deft_lightning.training.callbacks.base import scaled_epoch
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 
+pytestmark = pytest.mark.slow  # trains runs
+
 FACTORS = ("shape", "scale", "posX", "posY")
 
 

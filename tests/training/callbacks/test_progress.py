@@ -17,6 +17,8 @@ from deft_lightning.training.callbacks import RunProgress, progress
 from deft_lightning.training.callbacks.progress import duration
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
+pytestmark = pytest.mark.slow  # trains runs
+
 
 class Look(pl.Callback):
     """The bar's task at the start of the fit and after every step."""

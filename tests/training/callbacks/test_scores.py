@@ -16,6 +16,8 @@ from deft_lightning.metrics import max_nmi, mig, nmi
 from deft_lightning.training.callbacks import Evaluation, Scores
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, Weights, plain_trainer, tiny_module
 
+pytestmark = pytest.mark.slow  # trains runs
+
 
 def _colour_data(seed: int = 0) -> FactorDataModule:
     return FactorDataModule(TinySprites(3), batch_size=32, seed=seed)

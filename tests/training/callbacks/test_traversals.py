@@ -14,6 +14,8 @@ from deft_lightning.evaluation.codes import Encoding, latent_labels
 from deft_lightning.training.callbacks import Evaluation, Traversals, evaluation, figures
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 
+pytestmark = pytest.mark.slow  # trains runs
+
 KL = np.array([0.1, 3.0, 0.0, 0.5, 2.0, 0.2, 0.3, 0.01, 0.02, 0.03])  # nats
 ORDER = [1, 4, 3, 6, 5, 0, 9, 8, 7, 2]
 LIVE = ORDER[:-1]  # without the latent that passes no information
