@@ -1,9 +1,15 @@
-"""Images as one picture: from arrays in [0, 1] to pixels."""
+"""Pictures: images in [0, 1] as pixels, and what figures of training share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = NDArray[np.float32]
 GAP = 3
@@ -25,3 +31,9 @@ def rgb(image: Array) -> NDArray[np.uint8]:
     """[C, H, W] in [0, 1] to [H, W, 3] uint8; one channel becomes grey."""
     pixels = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0))
+
+
+def mark_stages(axes: Axes, boundaries: Sequence[int]) -> None:
+    """Draw a thin line at the end of every stage except the last."""
+    for step in boundaries[:-1]:
+        axes.axvline(step, color="0.7", linewidth=0.8, linestyle=(0, (4, 3)))

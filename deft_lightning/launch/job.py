@@ -37,7 +37,7 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated
 class Job:
     """Error handling around a task: a `DeftError` becomes one line.
 
-    In a sweep the failure of a job is also recorded in its results.json, and the other jobs go on.
+    In a sweep the failure of a job is also recorded in its results.json, and the other jobs continue.
     """
 
     def __init__(self, task: Task) -> None:

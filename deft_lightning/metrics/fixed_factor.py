@@ -53,7 +53,7 @@ def draw_batches(sizes: Sequence[int], count: int, batch_size: int, seed: Seed) 
 def draw_pairs(sizes: Sequence[int], count: int, batch_size: int, seed: Seed) -> tuple[IntArray, IntArray]:
     """Draw batches of pairs of points that share one factor, from the grid of all factor values.
 
-    As `draw_batches`, but the value of the shared factor is drawn anew for each pair.
+    As `draw_batches`, but the value of the shared factor is drawn again for each pair.
 
     Returns:
         Factor values [count, batch_size, 2, K], and the shared factor of each batch [count].
@@ -103,7 +103,7 @@ def batches_of_rows(factors: Any, count: int, batch_size: int, seed: Seed) -> tu
 def pairs_of_rows(factors: Any, count: int, batch_size: int, seed: Seed) -> tuple[IntArray, IntArray]:
     """Draw batches of pairs of table rows that share one factor.
 
-    As `batches_of_rows`, but the value of the shared factor is drawn anew for each pair. The rows of a pair
+    As `batches_of_rows`, but the value of the shared factor is drawn again for each pair. The rows of a pair
     differ.
 
     Returns:

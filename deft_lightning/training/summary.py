@@ -39,7 +39,7 @@ def start(
     table.add_row("device", f"{trainer.strategy.root_device}, {trainer.world_size} process(es)")
     table.add_row("folder", str(folder))
     if first_step:
-        table.add_row("resumed", f"at step {first_step:,} of {module.timeline.boundaries[-1]:,}")
+        table.add_row("continues", f"at step {first_step:,} of {module.timeline.boundaries[-1]:,}")
     stages = new_table("stage", module.schedule.quantity, "steps", "ends at", "active group")
     begin = 0
     for index, end in enumerate(module.timeline.boundaries):

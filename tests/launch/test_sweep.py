@@ -132,12 +132,12 @@ def test_a_folder_depends_on_the_identifying_overrides_alone() -> None:
     assert folder != job_folder("dsprites", 3, other, ["experiment", "groups.gamma", "seed"])
 
 
-def test_the_trunk_of_a_sweep_lands_inside_it() -> None:
+def test_shared_stages_of_a_sweep_land_inside_it() -> None:
     branches = ("groups=deft2", "schedule.epochs=[0.1,0.1]", "schedule.pressures=[70,30]")
-    trunk = "+shared_stages={stages:1,gamma:0.1,folder:'multirun_outputs/${sweep.name}/trunk/seed${seed}'}"
-    status, _, outcomes = sweep(*QUICK, *branches, trunk, "groups.gamma=0,1", "sweep.name=mine")
+    shared = "+shared_stages={stages:1,gamma:0.1,folder:'multirun_outputs/${sweep.name}/shared/seed${seed}'}"
+    status, _, outcomes = sweep(*QUICK, *branches, shared, "groups.gamma=0,1", "sweep.name=mine")
     assert (status, len(outcomes)) == (0, 2)
-    assert Path("multirun_outputs/mine/trunk/seed0/checkpoints/stage_1.ckpt").is_file()
+    assert Path("multirun_outputs/mine/shared/seed0/checkpoints/stage_1.ckpt").is_file()
     assert all(list(job["stages"]) == ["stage_2"] for job in outcomes.values())
 
 

@@ -170,8 +170,8 @@ def test_diverged_runs_are_listed_apart_from_failed_ones(tmp_path: Path) -> None
 
 def test_branches_of_the_gamma_study_and_anneal_tests_are_no_distribution(tmp_path: Path) -> None:
     anneal_test = factory.result(seed=3, stages={})
-    branch, trunk = (scored(0.9, seed=1, name=name) for name in ("fig5_gamma", "fig5_gamma_shared_stages"))
-    study = study_of(tmp_path, scored(0.3), branch, trunk, anneal_test)
+    branch, shared = (scored(0.9, seed=1, name=name) for name in ("fig5_gamma", "fig5_gamma_shared_stages"))
+    study = study_of(tmp_path, scored(0.3), branch, shared, anneal_test)
     assert study.compared["mig"].tolist() == [0.3]
 
 

@@ -18,8 +18,7 @@ from deft_lightning.common.errors import Interrupted
 from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds import crossing, loss_log, record
 from deft_lightning.training import run
-from tests.helpers import UNLABELLED, compose_run
-from tests.training.test_resume import _send
+from tests.helpers import UNLABELLED, compose_run, send_signal
 
 pytestmark = pytest.mark.slow  # trains runs
 
@@ -97,7 +96,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
 ) -> None:
     monkeypatch.setattr(loss_log, "BLOCK", 17)
     with pytest.raises(Interrupted):
-        anneal(tmp_path / "run", *_send(step, signal.SIGTERM))
+        anneal(tmp_path / "run", *send_signal(step, signal.SIGTERM))
     anneal(tmp_path / "run", "resume=true")
     assert _thresholds(tmp_path / "run") == _thresholds(finished)
 

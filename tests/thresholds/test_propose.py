@@ -15,9 +15,8 @@ from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.thresholds import Auto, propose, record, summary
 from deft_lightning.training import build, run
-from tests.helpers import PLAIN, TwoSquares, compose_run, correlation_eigenvalues
+from tests.helpers import PLAIN, TwoSquares, compose_run, correlation_eigenvalues, send_signal
 from tests.thresholds.test_anneal import ANNEAL
-from tests.training.test_resume import _send
 
 pytestmark = pytest.mark.slow  # trains runs
 
@@ -113,7 +112,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     def stopping(cfg, folder: Path):
         begun.append((cfg.seed, cfg.resume))
         if begun == [(0, False), (1, False)]:
-            for key, value in (override.removeprefix("+").split("=") for override in _send(4, signal.SIGTERM)):
+            for key, value in (override.removeprefix("+").split("=") for override in send_signal(4, signal.SIGTERM)):
                 OmegaConf.update(cfg, key, int(value) if value.isdigit() else value, force_add=True)
         return train(cfg, folder)
 
@@ -151,7 +150,7 @@ def test_a_run_under_a_proposed_schedule(finished: Path, tmp_path: Path) -> None
     """It has the stages of the file, not those of the experiment, and is not resumed with those of another file."""
     source = _write(tmp_path, finished)
     with pytest.raises(Interrupted):
-        _auto(tmp_path / "run", source, *_send(17, signal.SIGTERM))
+        _auto(tmp_path / "run", source, *send_signal(17, signal.SIGTERM))
     original = source.read_text()
     _write(tmp_path, finished, proposal={"epochs": [1, 2, 1], "pressures": [50, 10, 1]})
     with pytest.raises(DeftError, match=r"schedule.pressures: \[50, 20, 1\] -> \[50, 10, 1\]"):

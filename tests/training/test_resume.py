@@ -28,8 +28,6 @@ pytestmark = pytest.mark.slow  # together: some 40 short trainings
 REPOSITORY = Path(__file__).parents[2]
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-_send = send_signal
-
 
 def _last(folder: Path) -> dict:
     return read_checkpoint(folder / "checkpoints" / "last.ckpt")

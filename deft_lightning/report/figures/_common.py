@@ -98,12 +98,6 @@ def title(label: str) -> str:
     return "\n".join([name, *textwrap.wrap(bracket.strip() + details, 22)])
 
 
-def mark_stages(axes: Axes, boundaries: Any) -> None:
-    """A thin line at the end of every stage except the last."""
-    for step in (boundaries if isinstance(boundaries, list) else [])[:-1]:
-        axes.axvline(step, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
-
-
 def step_axis(ax: Axes) -> None:
     """Label the x axis as optimiser steps, 10000 as 10k."""
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deft_lightning.common.checks import is_number
+from deft_lightning.common.pictures import mark_stages
 from deft_lightning.report import paper
-from deft_lightning.report.figures._common import QUIET, WIDTH, Plate, file_name, mark_stages, row_of_axes, step_axis
+from deft_lightning.report.figures._common import QUIET, WIDTH, Plate, file_name, row_of_axes, step_axis
 from deft_lightning.report.loading import Record, numbers
 from deft_lightning.report.study import Study
 
@@ -97,7 +98,7 @@ def _leakage(run: Record) -> Figure:
         points = [(step, row[key]) for step, row in rows if is_number(row.get(key))]
         ax.plot([p[0] for p in points], [p[1] for p in points], color=colour, marker=".", markersize=4, clip_on=False)
         ax.set_title(title)
-        mark_stages(ax, run.value("boundaries"))
+        _mark_stages(ax, run)
     edges = np.concatenate([[max(0, 2 * steps[0] - steps[1])], steps])
     for ax, key, title in zip(axes[:, 1], ("max1", "max2"), ("max-1 NMI", "max-2 NMI"), strict=True):
         maps = [numbers(row.get(key)) for _, row in rows]
@@ -115,11 +116,16 @@ def _leakage(run: Record) -> Figure:
     return figure
 
 
+def _mark_stages(ax: Axes, run: Record) -> None:
+    boundaries = run.value("boundaries")
+    mark_stages(ax, boundaries if isinstance(boundaries, list) else [])
+
+
 def _first_latent(run: Record) -> Figure:
     figure, (ax,) = row_of_axes(1, 2.5, width=4.8)
     rows = _nmi(run, "first_latent")
     _lines(ax, rows, [numbers(row["first_latent"]) for _, row in rows])
-    mark_stages(ax, run.value("boundaries"))
+    _mark_stages(ax, run)
     ax.set(ylim=(0, 1), ylabel="$I_n(z_0; v_k)$")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -131,7 +137,7 @@ def _decomposition(runs: dict[str, Record]) -> Figure:
         rows = run.history("kl_decomposition")
         parts = [numbers(row) for _, row in rows]
         _lines(ax, rows, [{n: p[n.lower()] for n in ("MI", "TC", "DWKL", "KL") if n.lower() in p} for p in parts])
-        mark_stages(ax, run.value("boundaries"))
+        _mark_stages(ax, run)
         ax.set_title(paper.shown(method))
     axes[0].set_ylabel("nats")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

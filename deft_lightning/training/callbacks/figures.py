@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from deft_lightning.common.pictures import GAP, Array, mosaic, rgb
+from deft_lightning.common.pictures import GAP, Array, mark_stages, mosaic, rgb
 
 DPI = 120
 PNG = {"compress_level": 4}  # twice as fast as the default, and files are hardly larger
@@ -71,12 +71,6 @@ def draw_nmi_over_training(axes: Axes, history: Mapping[str, Mapping[str, Any]],
     axes.set(xlabel="step", ylabel="NMI", ylim=(0, 1), title="max-1 (solid) and max-2 (dotted) NMI of every factor")
     axes.title.set_fontsize(9)
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-
-
-def mark_stages(axes: Axes, boundaries: Sequence[int]) -> None:
-    """Draw thin lines where stages end, except at the end of the training."""
-    for boundary in boundaries[:-1]:
-        axes.axvline(boundary, color="0.7", lw=0.8, ls="--")
 
 
 def as_image(figure: Figure) -> Image.Image:

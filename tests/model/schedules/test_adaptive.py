@@ -1,25 +1,11 @@
-"""Stages that end when the KL of their group has settled: the rule by hand, and runs stopped in the middle."""
+"""Stages that end when the KL of their group has settled: the rule by hand."""
 
 from __future__ import annotations
 
-import shutil
-import signal
-from pathlib import Path
-
 import pytest
-import pytorch_lightning as pl
 
-from deft_lightning import DeftError, FactorDataModule
-from deft_lightning.common import results
-from deft_lightning.common.errors import Interrupted
-from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning import DeftError
 from deft_lightning.model.schedules.adaptive import Adaptive, AdaptiveTimeline
-from deft_lightning.training import run
-from deft_lightning.training.callbacks import AdaptiveStages
-from tests.helpers import PLAIN, TinySprites, compose_run, plain_trainer, tiny_module
-from tests.training.test_resume import _send
-
-pytestmark = pytest.mark.slow  # trains runs
 
 
 def feed(timeline: AdaptiveTimeline, kl: list[float], begin: int = 0, window: list[float] | None = None) -> list[int]:
@@ -117,83 +103,3 @@ def test_after_the_last_stage_nothing_ends() -> None:
 def test_bad_arguments_are_one_sentence(options: dict, sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence):
         adaptive(**options)
-
-
-ADAPTIVE = (
-    *PLAIN,
-    "schedule=adaptive",  # keeps the pressures of the experiment
-    "schedule.epochs=[2,1,1,1]",
-    "schedule.min_epochs=0.25",
-    "schedule.window=4",
-    "schedule.patience=1",
-    "schedule.tolerance=1000",  # anything has settled after two windows
-    "trainer.log_every_n_steps=2",
-)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "uninterrupted"
-    run.train(*compose_run(folder, *ADAPTIVE))
-    return folder
-
-
-def test_training_ends_with_the_last_stage(uninterrupted: Path) -> None:
-    record = results.read(uninterrupted)
-    assert (record["status"], record["steps"], record["boundaries"]) == ("finished", 32, [8, 16, 24, 32])
-    assert [stage["step"] for stage in record["stages"].values()] == [8, 16, 24, 32]
-    assert [stage["pressure"] for stage in record["stages"].values()] == [160, 105, 30, 1]
-    for index in range(4):
-        path = uninterrupted / "checkpoints" / f"stage_{index + 1}.ckpt"
-        assert read_checkpoint(path)["global_step"] == 8 * (index + 1)
-
-
-@pytest.mark.parametrize("step", [5, 12, 15])  # in a window, between two, the last step of a stage
-def test_stopped_and_resumed_equals_uninterrupted_however_often_is_logged(
-    step: int, uninterrupted: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    seldom = (*ADAPTIVE, "trainer.log_every_n_steps=50")  # never, in windows of 4 steps
-    with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *seldom, *_send(step, signal.SIGTERM)))
-    run.train(*compose_run(folder, *seldom, "resume=true"))
-    ours, theirs = (read_checkpoint(place / "checkpoints" / "last.ckpt") for place in (folder, uninterrupted))
-    assert ours["global_step"] == theirs["global_step"] == 32
-    for name, value in theirs["state_dict"].items():
-        assert ours["state_dict"][name].equal(value), name
-    assert results.read(folder)["stages"] == results.read(uninterrupted)["stages"]
-    assert results.read(folder)["boundaries"] == [8, 16, 24, 32]
-
-
-def test_a_run_killed_after_its_last_stage_takes_no_more_steps_when_resumed(
-    uninterrupted: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(uninterrupted, folder)
-    results.update(folder, status="running")
-    run.train(*compose_run(folder, *ADAPTIVE, "resume=true"))
-    ours, theirs = results.read(folder), results.read(uninterrupted)
-    for key in ("status", "steps", "stages", "boundaries"):
-        assert ours[key] == theirs[key], key
-
-
-class KeepKL(pl.Callback):
-    """The KL of each latent before every update, [D] nats a step."""
-
-    def __init__(self) -> None:
-        self.rows: list[list[float]] = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.rows.append(pl_module.last_loss.parts["kl/latent"].tolist())
-
-
-def test_a_window_has_the_mean_kl_of_the_active_group_over_all_its_steps(tmp_path: Path) -> None:
-    """Without any logging. A stage is 12 steps, four windows; tolerance 0, so that none ends early."""
-    schedule = Adaptive([1, 1], [4, 1], min_epochs=0, window=3, patience=1, tolerance=0)
-    module, keep = tiny_module(schedule=schedule, steps_per_epoch=12), KeepKL()
-    trainer = plain_trainer(tmp_path, keep, AdaptiveStages(), max_steps=21)  # one window before the end
-    trainer.fit(module, FactorDataModule(TinySprites(), batch_size=8))
-    rows = keep.rows[12:21]  # the second stage, in which the second group, of three latents, is active
-    kl = [sum(row[3:6]) for row in rows]
-    assert module.timeline.state["ends"] == [12]
-    assert module.timeline.state["means"] == pytest.approx([sum(kl[i : i + 3]) / 3 for i in (0, 3, 6)], rel=1e-5)

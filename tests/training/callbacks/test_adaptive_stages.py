@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_stopped_and_resumed_equals_uninterrupted(step: int, every_step: Path, t
         assert ours[key] == theirs[key], key
     expected = _weights(every_step)
     assert all(torch.equal(value, expected[name]) for name, value in _weights(folder).items())
+
+
+def test_every_stage_is_scored_and_kept_at_the_end_that_it_had(every_step: Path) -> None:
+    record = results.read(every_step)
+    ends = record["boundaries"]
+    assert (record["status"], record["steps"]) == ("finished", ends[-1])
+    assert [stage["step"] for stage in record["stages"].values()] == ends
+    for index, end in enumerate(ends):
+        assert read_checkpoint(every_step / "checkpoints" / f"stage_{index + 1}.ckpt")["global_step"] == end
+
+
+def test_a_run_killed_after_its_last_stage_takes_no_more_steps_when_resumed(every_step: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(every_step, tmp_path / "run"))
+    results.update(folder, status="running")
+    run.train(*compose_run(folder, *ADAPTIVE, "resume=true"))
+    ours, theirs = results.read(folder), results.read(every_step)
+    for key in ("status", "steps", "stages", "boundaries"):
+        assert ours[key] == theirs[key], key
 
 
 class Keep(pl.Callback):
