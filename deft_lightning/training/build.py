@@ -58,11 +58,12 @@ def load_weights(module: DEFT, checkpoint: Path) -> None:
         ) from error
 
 
-def trainer(cfg: DictConfig, folder: Path, loggers: list[Any], max_steps: int) -> pl.Trainer:
-    """The trainer of `cfg`, which writes to `folder` and stops after `max_steps`."""
+def trainer(cfg: DictConfig, folder: Path, loggers: list[Any], max_steps: int, precision: str) -> pl.Trainer:
+    """The trainer of `cfg`, which writes to `folder` and stops after `max_steps`; `precision` is never "auto"."""
     return config.build(
         cfg,
         "trainer",
+        precision=precision,
         default_root_dir=str(folder),
         callbacks=callbacks(cfg),
         logger=loggers,

@@ -30,6 +30,9 @@ TRAINING_KEYS = (*CHOICES, "scale", "seed", "batch_size", "lr", "init_from", "sh
 TRAINER_KEYS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "deterministic")
 """Options of the trainer that decide the weights as well."""
 
+AUTO_PRECISION = "auto"
+"""`trainer.precision` where the machine decides it, see `training.precision`."""
+
 IMAGE_SIZE = 64
 """Of every data set that has no field for it."""
 
@@ -85,6 +88,8 @@ def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
     part["data"].pop("root", None)
     part["schedule"] = schedule.record(part["schedule"])
     part["trainer"] = {key: cfg.trainer[key] for key in TRAINER_KEYS if key in cfg.trainer}
+    if part["trainer"].get("precision") == AUTO_PRECISION:
+        del part["trainer"]["precision"]  # what it comes to is a matter of the machine, not of the method
     return part
 
 

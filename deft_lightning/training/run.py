@@ -17,7 +17,7 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.model.module import DEFT
-from deft_lightning.training import build, config, distributed, loggers, summary, wandb_server, warm_start
+from deft_lightning.training import build, config, distributed, loggers, precision, summary, wandb_server, warm_start
 from deft_lightning.training.callbacks.run_results import early_end
 from deft_lightning.training.record import recorded, require_same_data
 
@@ -73,7 +73,10 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
             boundaries = list(module.timeline.boundaries)
             results.update(folder, data=data.dataset.description, boundaries=boundaries)
             run_loggers = _loggers(cfg, folder, choices, data.dataset, start)
-        trainer = build.trainer(cfg, folder, run_loggers, module.timeline.length)
+        recorded_precision = results.read(folder).get("precision") if start.resumed else None
+        asked = cfg.trainer.get("precision", config.AUTO_PRECISION)
+        resolved = precision.resolve(asked, cfg.trainer.get("accelerator", "auto"), recorded_precision)
+        trainer = build.trainer(cfg, folder, run_loggers, module.timeline.length, resolved)
         summary.start(cfg, module, data.dataset, trainer, folder, start.first_step)
         _fit_or_finish(trainer, module, data, start)
         failed = False
