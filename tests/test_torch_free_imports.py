@@ -19,7 +19,7 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch)
 """
-COMMANDS = (
+COMMANDS = tuple(f"deft_lightning{part}" for part in ("", ".dashboard", ".evaluate", ".export", ".report"))
     "deft_lightning",
     "deft_lightning.evaluate",
     "deft_lightning.export",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -146,7 +147,7 @@ def _read_onnx(path: Path) -> Program:
 
 
 def _read_torch(path: Path) -> Program:
-    module = torch.export.load(path).module()
+    module = torch.export.load(io.BytesIO(path.read_bytes())).module()  # a path must end in .pt2
 
     def run(values: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
