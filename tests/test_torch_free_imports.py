@@ -20,12 +20,6 @@ class NoTorch:
 sys.meta_path.insert(0, NoTorch)
 """
 COMMANDS = tuple(f"deft_lightning{part}" for part in ("", ".dashboard", ".evaluate", ".export", ".report"))
-    "deft_lightning",
-    "deft_lightning.evaluate",
-    "deft_lightning.export",
-    "deft_lightning.dashboard",
-    "deft_lightning.report",
-)
 
 
 def _help(module: str) -> str:

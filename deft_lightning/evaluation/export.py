@@ -90,7 +90,9 @@ def export(
             if kind == "onnx":
                 _write_onnx(program, written[name], inputs, outputs, _metadata(model, name, about))
             else:
-                torch.export.save(program, written[name], extra_files={"about.json": json.dumps(about)})
+                buffer = io.BytesIO()  # a path would have to end in .pt2
+                torch.export.save(program, buffer, extra_files={"about.json": json.dumps(about)})
+                written[name].write_bytes(buffer.getvalue())
         read = _read_onnx if kind == "onnx" else _read_torch
         differences = _compare(model, images, read(encoder), read(decoder))
         if not max(differences) <= TOLERANCE:
@@ -147,7 +149,7 @@ def _read_onnx(path: Path) -> Program:
 
 
 def _read_torch(path: Path) -> Program:
-    module = torch.export.load(io.BytesIO(path.read_bytes())).module()  # a path must end in .pt2
+    module = torch.export.load(io.BytesIO(path.read_bytes())).module()
 
     def run(values: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
