@@ -24,6 +24,8 @@ _HOMES = {
     "Groups": "model.groups",
     "Locatello": "model.networks",
     "Piecewise": "model.schedules.base",
+    "load_model": "training.load",
+    "load_run": "training.load",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # one list
 

@@ -15,7 +15,7 @@ from deft_lightning.common import results
 from deft_lightning.evaluation import scores as scoring
 from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import dci, irs, mig, udr
-from deft_lightning.training import build, rescore, run
+from deft_lightning.training import build, rescore, run, run_folder
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, UNLABELLED, compose_run
 
@@ -66,7 +66,7 @@ def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
     """The metric functions give the same scores for the model of the checkpoint."""
     settings = scoring.Settings(num_points=96, num_test=500, each_stage=["mig"], at_end=["irs", "dci"])
     rescore.rescore(copies / "seed1", settings, "cpu", None)
-    cfg = rescore.configuration(copies / "seed1")
+    cfg = run_folder.read_config(copies / "seed1")
     module, data = build.trained_module_and_data(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
     train, test = (encode(module, data, rows) for rows in scoring.sample_tables(data, settings))
     scores = results.read(copies / "seed1")["stages"]["stage_4"]["scores"]
@@ -81,7 +81,7 @@ def test_udr_is_that_of_the_runs_on_the_same_images(copies: Path) -> None:
     codes, kl = [], []
     for seed in (0, 1):
         folder = copies / f"seed{seed}"
-        cfg = rescore.configuration(folder)
+        cfg = run_folder.read_config(folder)
         module, data = build.trained_module_and_data(cfg, folder / "checkpoints" / "last.ckpt")
         encoding = encode(module, data, data.sample(96, seed=0), seed=0)
         codes.append(encoding.codes)

@@ -18,6 +18,7 @@ class Stream(IntEnum):
     EVALUATION = 4  # the fixed sample that scores are computed on
     OBJECTIVE = 5  # permutations and the like inside an objective
     SUBSET = 6  # the image that a subset is drawn around, and the seed of its anneal test
+    VALIDATION = 7  # the reparameterisation noise of validation
 
 
 def derive_seed(seed: int, stream: Stream, *position: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,13 +45,11 @@ class Encoding(NamedTuple):
         return posterior.kl().sum(dim=1).numpy()
 
 
-@torch.no_grad()
 def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | None = None) -> Encoding:
     """Encode the images at `indices` [N]. `seed` is that of their nuisances, by default the seed of `data`."""
     parts = []
     for images in data.evaluation_images(indices, seed=seed):
-        posterior = module.encode(images.to(module.device, memory_format=torch.channels_last))
-        parts.append(Posterior(*(x.float().cpu() for x in posterior)))
+        parts.append(Posterior(*(x.cpu() for x in module.encode(images))))
     posterior = Posterior(*(torch.cat(x) for x in zip(*parts, strict=True)))
     factors = data.dataset.factors(indices)
     return Encoding(
@@ -75,6 +74,25 @@ def reconstruction_errors(module: DEFT, data: FactorDataModule, encoding: Encodi
     return torch.cat(errors).numpy()
 
 
+def encoded_factors(
+    nmi_matrix: NDArray[np.float64], kl: NDArray[np.float64], names: Sequence[str]
+) -> list[tuple[str, float]]:
+    """The factor of highest NMI of every latent, and that NMI, [D]; ("", 0) for a latent that encodes none.
+
+    These are latents with less KL than `MIN_KL`, or whose highest NMI is below `MIN_NMI`.
+
+    Args:
+        nmi_matrix: [D, K].
+        kl: of every latent, [D] in nats.
+        names: of the factors, [K].
+    """
+    best = nmi_matrix.argmax(axis=1)
+    return [
+        (names[k], float(row[k])) if information >= MIN_KL and row[k] >= MIN_NMI else ("", 0.0)
+        for row, k, information in zip(nmi_matrix, best, kl, strict=True)
+    ]
+
+
 def latent_labels(encoding: Encoding, names: tuple[str, ...], bins: int) -> list[str]:
     """Label every latent, [D], with the factor of highest NMI and its value, such as "posX 0.83".
 
@@ -89,8 +107,4 @@ def latent_labels(encoding: Encoding, names: tuple[str, ...], bins: int) -> list
     if encoding.factors is None or not factor_entropy(encoding.factors).any():
         return [""] * len(encoding.kl)
     matrix = nmi(encoding.codes, encoding.factors, bins)  # [D, K]
-    best = matrix.argmax(axis=1)
-    return [
-        f"{names[k]} {row[k]:.2f}" if kl >= MIN_KL and row[k] >= MIN_NMI else ""
-        for row, k, kl in zip(matrix, best, encoding.kl, strict=True)
-    ]
+    return [f"{name} {value:.2f}" if name else "" for name, value in encoded_factors(matrix, encoding.kl, names)]

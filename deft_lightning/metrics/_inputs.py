@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deft_lightning.common.binning import binned, is_continuous, notice
 from deft_lightning.common.errors import DeftError
 
 FloatArray = NDArray[np.float64]
@@ -30,6 +32,7 @@ def as_codes(codes: Any) -> FloatArray:
 def as_factors(factors: Any, count: int) -> IntArray:
     """Convert factors to int64 [N, K] and number the values of each column from 0.
 
+    A column of floats with many different values is continuous: it is binned, with a warning, see `common.binning`.
     Raises `DeftError` if they are not a matrix of `count` rows, or contain NaN or infinite values.
     """
     array = np.asarray(as_numpy(factors))
@@ -40,7 +43,15 @@ def as_factors(factors: Any, count: int) -> IntArray:
         )
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise DeftError("factors contain NaN or infinite values: remove those points.")
-    return np.stack([_ranks(column) for column in np.ascontiguousarray(array.T)]).T
+    return np.stack([_classes(column, k) for k, column in enumerate(np.ascontiguousarray(array.T))]).T
+
+
+def _classes(column: NDArray[Any], place: int) -> IntArray:
+    """Number the values of a column from 0, or its bins where it is continuous."""
+    if is_continuous(column):
+        warnings.warn(notice(str(place), column), stacklevel=1)  # this line, so that it is shown once
+        column = binned(column)
+    return _ranks(column)
 
 
 def _ranks(column: NDArray[Any]) -> IntArray:

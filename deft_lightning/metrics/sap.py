@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,10 @@ def sap(codes: Any, factors: Any, codes_test: Any, factors_test: Any, continuous
         >>> print(sap(twice, factors, twice, factors, continuous=True))
         SAP 0.000
     """
-    split = as_split(codes, factors, codes_test, factors_test)
+    with warnings.catch_warnings():
+        if continuous:
+            warnings.simplefilter("ignore")  # the factors are used as they are, not in bins
+        split = as_split(codes, factors, codes_test, factors_test)
     kept = varied(split.factors)
     matrix = _squared_correlation(split.codes, _as_numbers(factors)) if continuous else _accuracy(split, kept)
     gaps = top_two_gap(matrix)[kept]

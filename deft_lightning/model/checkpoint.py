@@ -1,4 +1,4 @@
-"""Checkpoint files: the key that marks those of this package, and how they are read."""
+"""Checkpoint files: what marks those of this package, and how they are read."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from deft_lightning.common.errors import DeftError
 
 CHECKPOINT_KEY = "deft_lightning"
-"""Marks a checkpoint as one of this package."""
+"""Marks a checkpoint as one of this package; holds the description of its model."""
+SCHEMA_VERSION = 1
+"""Of that description."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -33,3 +36,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise DeftError(f"the checkpoint {path} was not written by deft_lightning: use one from a run of this package.")
     return checkpoint
+
+
+def require_description(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The description of the model in `checkpoint`; raises `DeftError` for one of another version of the package."""
+    description = checkpoint[CHECKPOINT_KEY]
+    version = description.get("schema_version") if isinstance(description, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DeftError(
+            f"the checkpoint {path} describes its model in version {version} and this package reads version "
+            f"{SCHEMA_VERSION}: load it with the version of deft_lightning that wrote it."
+        )
+    return description
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load the weights of the checkpoint at `path`; raises `DeftError` when it is damaged or of another model."""
+    try:
+        module.load_state_dict(read_checkpoint(path)["state_dict"])
+    except (KeyError, RuntimeError) as error:
+        raise DeftError(
+            f"the checkpoint {path} is of another model than the configuration: give one with the same groups, "
+            "networks, objective and image shape."
+        ) from error

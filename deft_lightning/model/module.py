@@ -9,10 +9,11 @@ import importlib.util
 import logging
 import shutil
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as pl
 import torch
@@ -22,15 +23,29 @@ from torch.optim import Optimizer
 
 from deft_lightning.common import memory
 from deft_lightning.common.seeding import Stream, derive_seed, generator
-from deft_lightning.model.checkpoint import CHECKPOINT_KEY
+from deft_lightning.model import description
+from deft_lightning.model.checkpoint import (
+    CHECKPOINT_KEY,
+    SCHEMA_VERSION,
+    load_weights,
+    read_checkpoint,
+    require_description,
+)
 from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
+from deft_lightning.model.inference import Inference, name_latents
 from deft_lightning.model.networks import Burgess, Networks, Posterior, initialise
 from deft_lightning.model.noise import PosteriorNoise
 from deft_lightning.model.objectives import Loss, Objective
 from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
 
 log = logging.getLogger(__name__)
+
+PARTS: dict[str, type] = {"groups": Groups, "schedule": Schedule, "objective": Objective, "networks": Networks}
+"""The parts of a model that are described in its checkpoints, by the name of their argument."""
+
+# A data module without validation images is the usual one here.
+warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no `val_dataloader`")
 
 
 class Output(NamedTuple):
@@ -47,7 +62,7 @@ class Output(NamedTuple):
     logits: Tensor
 
 
-class DEFT(pl.LightningModule):
+class DEFT(Inference):
     """A VAE with several encoder groups: the active group learns at `lr`, every other group at gamma x `lr`.
 
     A training batch is images, float32 [B, C, H, W] in [0, 1]. The stage, its pressure and the learning rates are
@@ -102,8 +117,10 @@ class DEFT(pl.LightningModule):
         if groups.inactive == "prior":
             # A buffer is saved with the weights, so that a model loaded from a checkpoint encodes as it did before.
             self.register_buffer("latent_mask", torch.tensor(groups.latent_mask_at(0), dtype=torch.float32))  # [D]
+        self.latent_names = name_latents([], sum(groups.latents))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
+        self._trained_steps = 0  # of a model from a checkpoint
         self._objective_loss: Callable[..., Loss] | None = None
         self.sample: Tensor  # [B, D] of the latest loss, detached, for `objective.update`
         self._noise = PosteriorNoise(seed, sum(groups.latents))
@@ -114,21 +131,20 @@ class DEFT(pl.LightningModule):
 
         Under mixed precision the networks compute in half precision, everything between and after them in single.
         """
-        posterior = self.encode(images)
+        posterior = self.infer(images)
         sample = posterior.mean if noise is None else posterior.sample(noise)
         return Output(posterior, sample, _full(self.decoder(sample)))
 
-    def encode(self, images: Tensor) -> Posterior:
-        """The posterior of `images` [B, C, H, W], mean and log variance [B, D]."""
+    def infer(self, images: Tensor) -> Posterior:
+        """The posterior of a batch `images` [B, C, H, W], mean and log variance [B, D], with gradients.
+
+        `encode` is for everything but training.
+        """
         posterior = Posterior(*map(_full, self.encoder(images)))
         if self.groups.inactive != "prior":
             return posterior
         # Groups whose stage has not begun have the prior: mean 0 and log variance 0.
         return Posterior(posterior.mean * self.latent_mask, posterior.log_variance * self.latent_mask)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """The mean images of `latents` [B, D], as [B, C, H, W] in [0, 1]."""
-        return torch.sigmoid(self.decoder(latents))
 
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
         """The loss of the objective for `images` [B, C, H, W] in [0, 1], `noise` [B, D] and a scalar `pressure`."""
@@ -171,7 +187,7 @@ class DEFT(pl.LightningModule):
     @property
     def stage(self) -> Stage:
         """The stage and pressure of the next training step."""
-        return self.timeline.at(self.global_step)
+        return self.timeline.at(max(self.global_step, self._trained_steps))
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """A callback that every fit needs, whoever calls it."""
@@ -179,6 +195,7 @@ class DEFT(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Keep freed memory: otherwise every step on a CPU pays page faults for its activations."""
+        self._trained_steps = 0  # the schedule follows the trainer's steps
         if self.device.type == "cpu":
             memory.retain_freed()
 
@@ -206,6 +223,19 @@ class DEFT(pl.LightningModule):
             self.log_dict({f"train/{name}": value for name, value in _scalars(self.last_loss.parts)}, sync_dist=True)
         return loss.total
 
+    def validation_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> None:
+        """Log the parts of the loss of a batch under the pressure of the latest step, for `Trainer.validate`."""
+        images = (batch if isinstance(batch, Tensor) else batch[0]).contiguous(memory_format=torch.channels_last)
+        random = generator(self.seed, Stream.VALIDATION, batch_idx, self.global_rank)
+        noise = torch.randn(len(images), sum(self.groups.latents), generator=random).to(images.device)
+        posterior, sample, logits = self(images, noise)
+        steps = max(self.global_step, self._trained_steps)
+        pressure = torch.tensor(float(self.timeline.at(max(0, steps - 1)).pressure), device=images.device)
+        loss = self.objective.loss(images, logits, posterior, sample, pressure)
+        parts = {"loss": loss.total, **dict(_scalars(loss.parts))}
+        values = {f"validation/{name}": value for name, value in parts.items()}
+        self.log_dict(values, on_epoch=True, batch_size=len(images), sync_dist=True)
+
     def configure_optimizers(self) -> Optimizer:
         """Adam with one parameter group for every encoder group, in order, and one for the decoder."""
         parameters = [
@@ -215,12 +245,47 @@ class DEFT(pl.LightningModule):
         return torch.optim.Adam(parameters, lr=self.lr, fused=self.device.type in ("cpu", "cuda"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Mark the checkpoint as one of this package, with what is needed to rebuild the networks."""
+        """Keep all that `load_from_checkpoint` needs, as plain values."""
+        parts = (self.groups, self.schedule.without_files(), self.objective, self.networks)
         checkpoint[CHECKPOINT_KEY] = {
-            "latents": list(self.groups.latents),
-            "networks": type(self.networks).__name__,
-            "image_shape": list(self.image_shape),
+            "schema_version": SCHEMA_VERSION,
+            "parts": {name: description.describe(part) for name, part in zip(PARTS, parts, strict=True)},
+            "options": {
+                "image_shape": list(self.image_shape),
+                "lr": self.lr,
+                "seed": self.seed,
+                "steps_per_epoch": self.steps_per_epoch,
+            },
+            "dataset_size": self.objective.dataset_size,
         }
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = None, *, trust: bool = False, **parts: Any
+    ) -> Self:
+        """The model of a checkpoint, as it was saved by a run or by `Trainer.fit`.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: the device of the model; the CPU by default.
+            trust: whether to import classes from outside this package that the file names.
+            parts: arguments of the constructor to use instead of those in the file, such as `objective`.
+
+        Raises:
+            DeftError: for a missing or damaged file, one of another version, and classes that are not trusted.
+        """
+        path = Path(checkpoint_path)
+        checkpoint = read_checkpoint(path)
+        saved = require_description(checkpoint, path)
+        for name, base in PARTS.items():
+            if name not in parts:
+                parts[name] = description.build(saved["parts"][name], name, base, trust)
+        options = saved["options"] | {"image_shape": tuple(saved["options"]["image_shape"])}
+        model = cls(**{**options, **parts})
+        load_weights(model, path)
+        model.objective.dataset_size = saved["dataset_size"]
+        model._trained_steps = int(checkpoint["global_step"])
+        return model if map_location is None else model.to(map_location)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """With `groups.gamma_on` "gradient", scale the gradients of the inactive groups before Adam uses them."""

@@ -33,6 +33,9 @@ class Auto(Schedule):
     def stages(self) -> int:
         return self._piecewise.stages
 
+    def without_files(self) -> Piecewise:
+        return self._piecewise
+
     def timeline(self, steps_per_epoch: int) -> Timeline:
         return self._piecewise.timeline(steps_per_epoch)
 

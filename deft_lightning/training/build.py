@@ -8,10 +8,9 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.model.checkpoint import load_weights
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import config, distributed
 from deft_lightning.training.callbacks import DEFTCallback, Evaluation, EvaluationPart
@@ -45,17 +44,6 @@ def trained_module_and_data(
     module, data = module_and_data(cfg, config.build_choices(cfg), dataset)
     load_weights(module, checkpoint)
     return module.eval(), data
-
-
-def load_weights(module: DEFT, checkpoint: Path) -> None:
-    """Load the weights of `checkpoint`; raises `DeftError` when it is damaged or of another model."""
-    try:
-        module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
-    except (KeyError, RuntimeError) as error:
-        raise DeftError(
-            f"the checkpoint {checkpoint} is of another model than the configuration: give one with the same groups, "
-            "networks, objective and image shape."
-        ) from error
 
 
 def trainer(cfg: DictConfig, folder: Path, loggers: list[Any], max_steps: int, precision: str) -> pl.Trainer:

@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.common import console, results, subnormals
 from deft_lightning.common.errors import DeftError
@@ -51,7 +48,7 @@ def rescore_all(folders: Sequence[Path], settings: scoring.Settings, device: str
     with console.new_progress(unit="runs") as bar, subnormals.flushed():
         for folder in bar.track(folders, description="Scoring"):
             try:
-                digest = results.digest(config.to_plain(configuration(folder), "data"))
+                digest = results.digest(config.to_plain(run_folder.read_config(folder), "data"))
                 outcome = rescore(folder, settings, device, datasets.get(digest), set_by_user)
             except DeftError as error:
                 failed += 1
@@ -92,7 +89,7 @@ def rescore(
     stages = {name: stage for name, stage in previous.get("stages", {}).items() if "scores" in stage}
     if not stages:
         raise DeftError(f"{folder} has no scores of any stage to add to: it was trained without callbacks.scores.")
-    cfg = configuration(folder)
+    cfg = run_folder.read_config(folder)
     settings = _with_recorded_sample(folder, settings, set_by_user, config.to_plain(cfg, "metrics"))
     module, data = build.trained_module_and_data(cfg, run_folder.last_checkpoint(folder), dataset)
     require_same_data(folder, data.dataset)
@@ -153,19 +150,6 @@ def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
         elif key not in old:
             part[key] = value
     return part
-
-
-def configuration(folder: Path) -> DictConfig:
-    """The configuration of a run, as its folder holds it. Raises `DeftError` when the file is damaged."""
-    path = folder / run_folder.CONFIG
-    try:
-        cfg = OmegaConf.load(path)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise DeftError(f"{path} cannot be read: restore it from a copy of the run.") from error
-    if not isinstance(cfg, DictConfig) or (lacking := [key for key in config.TRAINING_KEYS if key not in cfg]):
-        what = f"lacks {lacking[0]}" if isinstance(cfg, DictConfig) else "is no configuration"
-        raise DeftError(f"{path} {what}: restore it from a copy of the run.")
-    return cfg
 
 
 def add_udr(runs: dict[Path, Representation]) -> list[Path]:

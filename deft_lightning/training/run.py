@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from deft_lightning.common import results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.model.checkpoint import read_checkpoint
+from deft_lightning.model.checkpoint import load_weights, read_checkpoint
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import build, config, distributed, loggers, precision, summary, wandb_server, warm_start
 from deft_lightning.training.callbacks.run_results import early_end
@@ -88,7 +88,7 @@ def _check_start(module: DEFT, dataset: FactorDataset, folder: Path, start: Star
     """Check the data and the checkpoint that the session begins with, before anything is written."""
     if start.checkpoint is None:
         return
-    build.load_weights(module, start.checkpoint)
+    load_weights(module, start.checkpoint)
     if start.resumed:
         require_same_data(folder, dataset)
         return

@@ -9,12 +9,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.common import files, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
-from deft_lightning.training.config import differences
+from deft_lightning.training.config import TRAINING_KEYS, differences
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,19 @@ def write_config(folder: Path, cfg: Any) -> None:
         raise DeftError(
             f"the run folder {folder} cannot be written ({error}): choose another with hydra.run.dir=<folder>."
         ) from error
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The configuration of a run, as its folder holds it. Raises `DeftError` when the file is damaged."""
+    path = folder / CONFIG
+    try:
+        cfg = OmegaConf.load(path)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise DeftError(f"{path} cannot be read: restore it from a copy of the run.") from error
+    if not isinstance(cfg, DictConfig) or (lacking := [key for key in TRAINING_KEYS if key not in cfg]):
+        what = f"lacks {lacking[0]}" if isinstance(cfg, DictConfig) else "is no configuration"
+        raise DeftError(f"{path} {what}: restore it from a copy of the run.")
+    return cfg
 
 
 def remove_unused(folder: Path) -> None:

@@ -26,11 +26,13 @@ from omegaconf import OmegaConf, open_dict
 from deft_lightning.common.conf import config_folder
 from deft_lightning.data import cache, registry
 from deft_lightning.launch import job  # noqa: F401  # registers the resolvers of conf/
-from deft_lightning.training import config
+from deft_lightning.training import config, run
 from tests.docs.pages import PAGES, ROOT, Command, blocks, commands
+from tests.helpers import PLAIN, compose_run
 from tests.report import factory
 
 NEEDS = {"account", "cluster", "download"}
+RUN = "outputs/color_dsprites/example"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -140,9 +142,12 @@ def _first(override: Override) -> str:
     "page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))], ids=lambda page: page.name
 )
 def test_python_of_a_page(page: Path, elsewhere: Path, dsprites_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "default_root", lambda: dsprites_root)
+    if RUN in page.read_text():  # the pages' placeholder of a trained run
+        smoke = ("+experiment=color_dsprites", "scale=smoke", "trainer=cpu", "logger=csv", *PLAIN)
+        run.train(*compose_run(elsewhere / RUN, base=smoke))
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     monkeypatch.setattr(pl, "Trainer", partial(pl.Trainer, limit_train_batches=1, **quiet))  # a step an epoch
-    monkeypatch.setattr(cache, "default_root", lambda: dsprites_root)
     namespace: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page):
         if block.language == "python":

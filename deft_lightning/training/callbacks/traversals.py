@@ -47,21 +47,19 @@ class Traversals(EvaluationPart):
         relative = {key: path.relative_to(folder).as_posix() for key, path in pictures.items()}
         results.update(folder, stages={name: {"pictures": relative}})
 
-    @torch.no_grad()
     def _traverse(self, module: DEFT, code: torch.Tensor, order: np.ndarray) -> np.ndarray:
         values = torch.linspace(-self.span, self.span, self.columns)
         latents = code.repeat(len(order), self.columns, 1)  # [rows, columns, D]
         for row, latent in enumerate(order):
             latents[row, :, latent] = values
-        images = module.decode(latents.flatten(0, 1).to(module.device))  # [rows * columns, C, H, W]
-        return images.unflatten(0, (len(order), self.columns)).cpu().numpy()
+        images = module.decode(latents.flatten(0, 1))  # [rows * columns, C, H, W]
+        return images.unflatten(0, (len(order), self.columns)).numpy()
 
-    @torch.no_grad()
     def _reconstruct(self, snapshot: Snapshot, name: str, title: str) -> Path:
         module, data = snapshot.module, snapshot.data
         indices = snapshot.encoding.indices[: self.examples]
-        originals = next(iter(data.evaluation_images(indices))).to(module.device)
-        decoded = module.decode(module.encode(originals).mean)
+        originals = next(iter(data.evaluation_images(indices)))
+        decoded = module.reconstruct(originals)
         figure = figures.reconstruction_grid(originals.cpu().numpy(), decoded.cpu().numpy(), title)
         path = save_figure(figure, snapshot.folder, f"reconstructions_{name}")
         log_image(snapshot.trainer, "reconstructions", path)

@@ -1,0 +1,65 @@
+"""The trained model of a run folder, for use outside of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.evaluation.codes import encoded_factors
+from deft_lightning.model.inference import name_latents
+from deft_lightning.model.module import DEFT
+from deft_lightning.training import config, run_folder
+from deft_lightning.training.record import require_same_data
+
+
+def load_run(folder: str | Path, stage: int | None = None, trust: bool = False) -> tuple[DEFT, FactorDataModule]:
+    """The model of a run in eval mode, and the data module that it was trained on.
+
+    Arguments and errors are those of `load_model`; raises `DeftError` also where the images are not those of the
+    training.
+    """
+    model = load_model(folder, stage, trust)
+    cfg = run_folder.read_config(Path(folder))
+    if not trust and not str(cfg.data.get("_target_")).startswith("deft_lightning."):
+        raise DeftError(
+            f"the data of {folder} are {cfg.data.get('_target_')}, which is not part of deft_lightning: add trust=True "
+            "to import it, or use load_model, which needs no data."
+        )
+    data = FactorDataModule(config.build(cfg, "data"), cfg.batch_size, cfg.seed)
+    require_same_data(Path(folder), data.dataset)
+    return model, data
+
+
+def load_model(folder: str | Path, stage: int | None = None, trust: bool = False) -> DEFT:
+    """The model of a run in eval mode, with its `latent_names`; the data are not read.
+
+    Args:
+        folder: the run folder.
+        stage: at the end of which the weights are taken, from 1; the latest weights by default.
+        trust: whether to import classes from outside this package that the run uses.
+
+    Raises:
+        DeftError: where there is no run or no such stage, or as `DEFT.load_from_checkpoint` does.
+    """
+    folder = Path(folder)
+    record = results.read(folder)
+    if not record:
+        raise DeftError(f"there is no run in {folder}: give the folder that has its results.json.")
+    stages = record.get("stages", {})
+    path = run_folder.last_checkpoint(folder)
+    if stage is not None:
+        path = path.with_name(f"stage_{stage}.ckpt")
+        if not path.exists():
+            ends = ", ".join(sorted(file.stem.removeprefix("stage_") for file in path.parent.glob("stage_*.ckpt")))
+            raise DeftError(f"there is no stage {stage} in {folder}: it has {ends or 'none'}.")
+    model = DEFT.load_from_checkpoint(path, trust=trust)
+    measured = stages.get(f"stage_{stage or len(stages)}", {})
+    if "nmi" in measured:
+        matrix, kl = np.array(measured["nmi"]), np.array(measured["kl_per_latent"])
+        factors = encoded_factors(matrix, kl, record["data"]["factors"])
+        model.latent_names = name_latents([name for name, _ in factors], len(kl))
+    return model.eval()
