@@ -52,7 +52,7 @@ def rescore_all(folders: Sequence[Path], settings: scoring.Settings, device: str
                 outcome = rescore(folder, settings, device, datasets.get(digest), set_by_user)
             except DeftError as error:
                 failed += 1
-                console.print_error(error)
+                console.print_error(error if str(folder) in str(error) else f"{folder}: {error}")
                 continue
             datasets = {digest: outcome.dataset}  # one at a time: a data set takes hundreds of megabytes
             representations[folder] = outcome.representation
