@@ -19,7 +19,13 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch)
 """
-COMMANDS = ("deft_lightning", "deft_lightning.evaluate", "deft_lightning.dashboard", "deft_lightning.report")
+COMMANDS = (
+    "deft_lightning",
+    "deft_lightning.evaluate",
+    "deft_lightning.encode",
+    "deft_lightning.dashboard",
+    "deft_lightning.report",
+)
 
 
 def _help(module: str) -> str:

@@ -14,7 +14,7 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache
 from deft_lightning.data.base import StoredImages
 from deft_lightning.data.custom import labels as custom_labels
-from deft_lightning.data.custom.images import Images, open_images
+from deft_lightning.data.custom.images import Images, changes, open_images
 from deft_lightning.data.custom.pixels import colour
 from deft_lightning.data.progress import progress_bar
 
@@ -69,17 +69,16 @@ class CustomImages(StoredImages):
         if table is not None:
             contents["factors"] = table.values[np.argsort(places)]  # in the order of the images
         self.digest = cache.digest(contents)[:16]
-        self.notices = (*images.notices, *(table.notices if table is not None else ()), *self._conversions(images))
+        self.notices = (
+            *images.notices,
+            *(table.notices if table is not None else ()),
+            *changes(images, self.shape),
+            *self._use(images),
+        )
 
-    def _conversions(self, images: Images) -> tuple[str, ...]:
-        """Notices about the images, what this data set changes in them, and how it uses their labels."""
-        channels, side, _ = self.shape
+    def _use(self, images: Images) -> tuple[str, ...]:
+        """Notices about what there is to learn from the images and their labels."""
         notices = []
-        if images.size != (side, side):
-            size = "different sizes" if images.size is None else f"{images.size[0]} x {images.size[1]}"
-            notices.append(f"{images.path}: images of {size} are resized to {side} x {side}.")
-        if images.channels != channels:
-            notices.append(f"{images.path}: images are converted to {'grey' if channels == 1 else 'RGB'}.")
         if self._names and self.space is None:
             notices.append(
                 f"{images.path}: the labels are not a full grid, so scores that hold a factor fixed draw from the "

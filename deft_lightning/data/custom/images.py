@@ -39,6 +39,18 @@ class Images(Protocol):
         """All images in order, uint8 [B, *shape], shape (C, S, S) with C 1 or 3; B is some hundred, never all."""
 
 
+def changes(images: Images, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    """Notices about what turns the images into images of `shape` (C, S, S)."""
+    channels, side, _ = shape
+    notices = []
+    if images.size != (side, side):
+        size = "different sizes" if images.size is None else f"{images.size[0]} x {images.size[1]}"
+        notices.append(f"{images.path}: images of {size} are resized to {side} x {side}.")
+    if images.channels != channels:
+        notices.append(f"{images.path}: images are converted to {'grey' if channels == 1 else 'RGB'}.")
+    return tuple(notices)
+
+
 def open_images(
     field: str, path: str | os.PathLike[str] | None, background: Colour, with_labels: bool = False
 ) -> Images:
