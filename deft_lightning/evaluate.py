@@ -2,6 +2,9 @@
 
 Missing scores are added to the last stage; scores that results.json has already are kept. Runs that differ only in
 their seed also get their UDR, a score for choosing a model without labels.
+
+`python -m deft_lightning.evaluate codes.csv --factors labels.csv metrics=full`: score codes that any model computed,
+and write a results.json that the report takes as a method of its own.
 """
 
 from __future__ import annotations
@@ -29,12 +32,25 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, 1 when a run could not be scored."""
-    parser = argparse.ArgumentParser(prog="python -m deft_lightning.evaluate", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="run folder | metrics=full | metrics.field=value")
-    parser.add_argument("--device", help="of torch (default: cuda where there is one, else cpu)")
-    options = parser.parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m deft_lightning.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = "run folder | codes.csv, .npz or .h5 | metrics=full | metrics.field=value"
+    parser.add_argument("runs", nargs="+", metavar=what)
+    parser.add_argument("--device", help="of torch, for runs (default: cuda where there is one, else cpu)")
+    codes = parser.add_argument_group("for codes from a file")
+    codes.add_argument("--factors", help="a .csv, .npz, .npy or .h5 file, or names of columns of the codes: a,b,c")
+    codes.add_argument("--method", help="name in tables and figures (default: that of the file)")
+    codes.add_argument("--data", default="codes", help="name of the data set (default: codes)")
+    codes.add_argument("--seed", type=int, default=0, help="of the model (default: 0)")
+    codes.add_argument("--out", type=Path, help="folder of results.json (default: outputs/codes/<name of the file>)")
+    options = parser.parse_intermixed_args(arguments)
     overrides = [word for word in options.runs if re.match(r"metrics(\.\w+)?=", word)]
     patterns = [word for word in options.runs if word not in overrides]
+    if any(word.endswith((".csv", ".npz", ".h5")) for word in patterns):
+        return run_command(lambda: _evaluate_codes(patterns, overrides, options))
     return run_command(lambda: _evaluate(patterns, overrides, options.device))
 
 
@@ -46,6 +62,26 @@ def _evaluate(patterns: list[str], overrides: list[str], device: str | None) -> 
     settings = _settings(overrides)
     set_by_user = [override.partition("=")[0].removeprefix("metrics.") for override in overrides]
     return int(rescore.rescore_all(_folders(patterns), settings, devices.choose(device), set_by_user) > 0)
+
+
+def _evaluate_codes(words: list[str], overrides: list[str], options: argparse.Namespace) -> int:
+    from deft_lightning.evaluation.external import score_file  # noqa: PLC0415
+
+    path = Path(words[0])
+    if len(words) > 1:
+        raise DeftError(f"{words[1]} is one file or folder too many beside {path}: score files of codes one by one.")
+    if not options.factors:
+        raise DeftError(f"--factors is missing: give a file of factors, or names of columns of {path}.")
+    folder = options.out or Path("outputs", "codes", path.stem)
+    about = {"method": options.method or path.stem, "data": options.data, "seed": options.seed}
+    scored, notices = score_file(path, options.factors, _settings(overrides), folder, **about)
+    for notice in notices:
+        print(notice)
+    for name, value in scored.scores.items():
+        low, high = scored.intervals.get(name, (None, None))
+        print(f"{name:24} {value:.3f}" + ("" if low is None else f"  [{low:.3f}, {high:.3f}]"))
+    print(folder / results.FILE)
+    return 0
 
 
 def _settings(overrides: list[str]) -> Settings:

@@ -17,7 +17,7 @@ from PIL import Image
 from deft_lightning import encode, load_model
 from deft_lightning.common import results
 from deft_lightning.data import CustomImages
-from deft_lightning.evaluation import code_files
+from deft_lightning.evaluation import code_files, tables
 from deft_lightning.training import run
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, compose_run
@@ -132,6 +132,21 @@ def test_codes_are_those_of_the_model_in_every_format(
         str(out),
     ]
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz", ".h5"])
+def test_codes_can_be_scored_with_labels_of_the_same_files(
+    trained: Path, few: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = [f"{number:02d}.png,{number % 7}" for number in reversed(range(70))]  # in another order than the images
+    labels.write_text("\n".join(["file,seventh", *rows]))
+    assert _encode(trained, few, tmp_path / f"codes{ending}") == 0
+    table = tables.read(tmp_path / f"codes{ending}", str(labels))
+    expected = load_model(trained).encode(_as_trained(few))
+    assert table.codes == pytest.approx(expected.mean.numpy(), abs=1e-5)
+    assert table.log_variance == pytest.approx(expected.log_variance.numpy(), abs=1e-5)
+    assert table.factors.tolist() == [[number % 7] for number in range(70)]
 
 
 def test_the_weights_of_a_stage_can_be_taken(trained: Path, few: Path, tmp_path: Path) -> None:

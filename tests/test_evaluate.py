@@ -14,6 +14,7 @@ from deft_lightning import DeftError, evaluate
 from deft_lightning.common import results
 from deft_lightning.evaluation import scores as scoring
 from deft_lightning.evaluation.codes import encode
+from deft_lightning.evaluation.sources import sample_tables
 from deft_lightning.metrics import dci, irs, mig, udr
 from deft_lightning.training import build, rescore, run, run_folder
 from tests.conftest import MakeOnce
@@ -68,7 +69,7 @@ def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
     rescore.rescore(copies / "seed1", settings, "cpu", None)
     cfg = run_folder.read_config(copies / "seed1")
     module, data = build.trained_module_and_data(cfg, copies / "seed1" / "checkpoints" / "last.ckpt")
-    train, test = (encode(module, data, rows) for rows in scoring.sample_tables(data, settings))
+    train, test = (encode(module, data, rows) for rows in sample_tables(data, settings))
     scores = results.read(copies / "seed1")["stages"]["stage_4"]["scores"]
     assert scores["irs"] == pytest.approx(irs(train.codes, train.factors).score)
     assert scores["mig"] == pytest.approx(mig(train.codes, train.factors).score)

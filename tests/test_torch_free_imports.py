@@ -19,13 +19,7 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch)
 """
-COMMANDS = (
-    "deft_lightning",
-    "deft_lightning.evaluate",
-    "deft_lightning.encode",
-    "deft_lightning.dashboard",
-    "deft_lightning.report",
-)
+COMMANDS = tuple(f"deft_lightning{part}" for part in ("", ".dashboard", ".encode", ".evaluate", ".export", ".report"))
 
 
 def _help(module: str) -> str:

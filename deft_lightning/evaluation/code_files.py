@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class CodeFile:
-    """What a file of codes holds; fields as above, `files` None where the images are no files."""
+    """What a file of codes holds, as above; `files` is None where the images are no files."""
 
     mean: NDArray[np.float32]
     log_variance: NDArray[np.float32]
@@ -89,6 +89,5 @@ WRITERS: dict[str, Callable[[Path, CodeFile], None]] = {
     ".csv": _write_csv,
     ".npz": _write_npz,
     ".h5": _write_hdf5,
-    ".hdf5": _write_hdf5,
 }
 """How codes are written, by the ending of the file."""

@@ -9,25 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from torch import Tensor
 
 from deft_lightning import metrics
 from deft_lightning.common import checks
 from deft_lightning.common.errors import DeftError
-from deft_lightning.common.seeding import Stream, generator
-from deft_lightning.data.datamodule import FactorDataModule
-from deft_lightning.evaluation.codes import Encoding, encode
-from deft_lightning.model.module import DEFT
 
 log = logging.getLogger(__name__)
-
-VOTE_SIZE = 64  # points, or pairs of points, in a batch with one factor fixed
 
 
 @dataclass(frozen=True)
@@ -177,43 +169,43 @@ class Scored:
         return {name: part for name, part in parts.items() if part}
 
 
-def sample_tables(data: FactorDataModule, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Indices of the images of the scored table and of the test table, which share none if the data have enough."""
-    count = len(data.dataset)
-    points = min(settings.num_points, count)
-    if points + settings.num_test <= count:
-        rows = data.sample(points + settings.num_test)  # its first rows are those of data.sample(points)
-        return rows[:points], rows[points:]
-    return data.sample(points), data.sample(min(settings.num_test, count), seed=data.seed + 1)
+class Source(Protocol):
+    """Where metrics find what they read besides the scored table."""
+
+    def test_table(self) -> tuple[Any, Any]:
+        """Codes and factors of other images, for metrics that test a predictor."""
+
+    def score_batches(self, name: str, settings: Settings) -> float:
+        """The FactorVAE or beta-VAE score, of batches in which one factor is fixed."""
 
 
-def score(names: Sequence[str], settings: Settings, encoding: Encoding, module: DEFT, data: FactorDataModule) -> Scored:
-    """Score `module` by the metrics `names`. Metrics that need labels are left out where the data have none.
+def score(names: Sequence[str], settings: Settings, codes: Any, factors: Any | None, source: Source) -> Scored:
+    """Score a table of codes by the metrics `names`. Those that need factors are left out where there are none.
 
     Args:
         names: keys of `TABLE_METRICS`, or names in `BATCH_METRICS`.
         settings: of the metrics.
-        encoding: the scored table, the first of `sample_tables`.
-        module: the model.
-        data: the images to encode for the test table and the batches.
+        codes: [N, D].
+        factors: [N, K] or None.
+        source: of other codes.
 
     Raises:
         DeftError: as the metrics do.
     """
     scored = Scored()
-    test: Encoding | None = None
+    test: tuple[Any, Any] | None = None
     for name in names:
         labelled = name in BATCH_METRICS or TABLE_METRICS[name].labelled
-        if labelled and encoding.factors is None:
+        if labelled and factors is None:
             continue
         if name in BATCH_METRICS:
-            _score_batches(name, settings, module, data, scored)
+            _score_batches(name, settings, source, scored)
             continue
         metric = TABLE_METRICS[name]
-        arrays: list[Any] = [encoding.codes, encoding.factors] if metric.labelled else [encoding.codes]
+        arrays: list[Any] = [codes, factors] if metric.labelled else [codes]
         if metric.split:
-            test = test or encode(module, data, sample_tables(data, settings)[1])
-            arrays += [test.codes, test.factors]
+            test = test or source.test_table()
+            arrays += test
         _score_table(name, metric, arrays, settings, scored)
     return scored
 
@@ -238,43 +230,14 @@ def _score_table(name: str, metric: Metric, arrays: list[Any], settings: Setting
             scored.intervals[score] = [float(intervals[attribute].low), float(intervals[attribute].high)]
 
 
-def _score_batches(name: str, settings: Settings, module: DEFT, data: FactorDataModule, scored: Scored) -> None:
-    """FactorVAE or beta-VAE score: on images drawn from the grid of factors, or from all images without a grid."""
-    train, evaluation = settings.votes
-    space = data.dataset.space
+def _score_batches(name: str, settings: Settings, source: Source, scored: Scored) -> None:
     try:
-        if space is not None:
-            encoder = _factor_encoder(module, data, settings.seed)
-            options = {"seed": settings.seed, "batch_size": VOTE_SIZE, "num_train": train, "num_eval": evaluation}
-            function = metrics.factor_vae_score if name == "factor_vae" else metrics.beta_vae_score
-            result: Any = function(encoder, space.factor_sizes, **options)
-        else:
-            table = encode(module, data, torch.arange(len(data.dataset)))
-            draw = metrics.batches_of_rows if name == "factor_vae" else metrics.pairs_of_rows
-            rows, fixed = draw(table.factors, train + evaluation, VOTE_SIZE, settings.seed)
-            codes = table.codes[rows]
-            if name == "factor_vae":
-                result = metrics.factor_vae_of_batches(codes, fixed, table.codes, train)
-            else:
-                result = metrics.beta_vae_of_batches(codes, fixed, train)
+        value = source.score_batches(name, settings)
     except DeftError as error:  # no factor of these labels can be fixed: keep the other scores
         log.info("%s is not scored: %s", name, error)
         return
-    scored.scores[name] = float(result.eval)
+    scored.scores[name] = value
     if settings.bootstrap:  # the score is a proportion of independent votes
-        interval = binomtest(round(result.eval * evaluation), evaluation).proportion_ci(method="wilson")
+        votes = settings.votes[1]
+        interval = binomtest(round(value * votes), votes).proportion_ci(method="wilson")
         scored.intervals[name] = [float(interval.low), float(interval.high)]
-
-
-def _factor_encoder(module: DEFT, data: FactorDataModule, seed: int) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
-    """A function from factor values [N, K] to mean codes [N, D], which draws new nuisances in every call."""
-    space = data.dataset.space
-    assert space is not None
-    nuisance = generator(seed, Stream.EVALUATION, 7)
-    calls = iter(range(2**31))
-
-    def encode_factors(values: NDArray[np.int64]) -> NDArray[Any]:
-        indices = space.indices(torch.as_tensor(values), nuisance)
-        return encode(module, data, indices, seed=seed + next(calls)).codes
-
-    return encode_factors

@@ -18,6 +18,7 @@ from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.evaluation import scores as scoring
 from deft_lightning.evaluation.codes import encode
+from deft_lightning.evaluation.sources import sample_tables, score_model
 from deft_lightning.metrics import udr
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import build, config, run_folder
@@ -96,8 +97,8 @@ def rescore(
     ]
     added: dict[str, Any] = {}
     if missing:
-        encoding = encode(module, data, scoring.sample_tables(data, settings)[0])
-        added = _absent(scoring.score(missing, settings, encoding, module, data).record(), stage)
+        encoding = encode(module, data, sample_tables(data, settings)[0])
+        added = _absent(score_model(missing, settings, encoding, module, data).record(), stage)
     if added:
         results.update(folder, stages={last: added})
     return Rescored(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)

@@ -90,12 +90,13 @@ class _Parsed(BaseException):
 
 def _parsed(monkeypatch: pytest.MonkeyPatch, program: str, arguments: list[str]) -> argparse.Namespace:
     """What a program, a module or a file, makes of its command line `arguments`, without running it."""
-    parse = argparse.ArgumentParser.parse_args
+    for name in ("parse_args", "parse_intermixed_args"):
+        parse = getattr(argparse.ArgumentParser, name)
 
-    def stop(*parser_and_arguments: Any, **options: Any) -> None:
-        raise _Parsed(parse(*parser_and_arguments, **options))
+        def stop(*parser_and_arguments: Any, parse: Any = parse) -> None:
+            raise _Parsed(parse(*parser_and_arguments))
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        monkeypatch.setattr(argparse.ArgumentParser, name, stop)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     file = program.endswith(".py")
     with pytest.raises(_Parsed) as ended:

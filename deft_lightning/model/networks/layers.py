@@ -31,16 +31,22 @@ ROWS = 64
 
 def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
     """relu(conv2d(x, weight, bias, stride=2, padding=1, groups=groups)), [B, C, H, W] to [B, c, H/2, W/2]."""
+    if torch.compiler.is_compiling():  # exported programs have plain operators
+        return F.relu(F.conv2d(x, weight, bias, stride=2, padding=1, groups=groups))
     return _ConvolutionReLU.apply(*_cast(x, weight, bias), False, groups)  # type: ignore[no-any-return]
 
 
 def transposed_convolution_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """relu(conv_transpose2d(x, weight, bias, stride=2, padding=1)), [B, C, H, W] to [B, c, 2H, 2W]."""
+    if torch.compiler.is_compiling():
+        return F.relu(F.conv_transpose2d(x, weight, bias, stride=2, padding=1))
     return _ConvolutionReLU.apply(*_cast(x, weight, bias), True, 1)  # type: ignore[no-any-return]
 
 
 def transposed_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """conv_transpose2d(x, weight, bias, stride=2, padding=1) for kernels of 4 x 4, [B, C, H, W] to [B, c, 2H, 2W]."""
+    if torch.compiler.is_compiling():
+        return F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
     return _TransposedConvolution.apply(*_cast(x, weight, bias))  # type: ignore[no-any-return]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from deft_lightning.common import results
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.evaluation.codes import MIN_KL, reconstruction_errors
-from deft_lightning.evaluation.scores import Settings, score
+from deft_lightning.evaluation.scores import Settings
+from deft_lightning.evaluation.sources import score_model
 from deft_lightning.metrics import max_nmi, nmi
 from deft_lightning.training.callbacks.base import log_numbers
 from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapshot
@@ -55,7 +56,7 @@ class Scores(EvaluationPart):
                 "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
             }
         names_now = settings.names if snapshot.is_last else settings.each_stage
-        scored = score(names_now, settings, encoding, module, data)
+        scored = score_model(names_now, settings, encoding, module, data)
         errors = reconstruction_errors(module, data, encoding)
         scored.add_means(settings, reconstruction=errors, kl=encoding.kl_of_images())
         log_numbers(snapshot.trainer, {f"score/{key}": value for key, value in scored.scores.items()})

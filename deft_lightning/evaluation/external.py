@@ -1,0 +1,87 @@
+"""Scores of codes that any program computed, written as the results of a run that the report can compare."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.common.method import Method
+from deft_lightning.common.results import Status
+from deft_lightning.evaluation import tables
+from deft_lightning.evaluation.scores import Scored, Settings
+from deft_lightning.evaluation.sources import score_codes
+from deft_lightning.metrics import max_nmi, nmi
+from deft_lightning.model.networks import Posterior
+
+STAGE = "stage_1"
+
+
+def score_file(
+    path: Path, factors: str, settings: Settings, folder: Path, *, method: str, data: str, seed: int
+) -> tuple[Scored, list[str]]:
+    """Score the codes in `path`, write results.json to `folder`, and return the scores and sentences for the user.
+
+    Args:
+        path: the codes, see `tables.read`.
+        factors: a file, or names of columns of the codes, see `tables.read`.
+        settings: of the metrics.
+        folder: where results.json is written; it may hold earlier scores of the same codes.
+        method: its name in tables and figures.
+        data: name of the data set.
+        seed: of the model.
+
+    Raises:
+        DeftError: as `tables.read` does, and when `folder` holds other results.
+    """
+    table = tables.read(path, factors)
+    training = {"codes": hashlib.sha256(path.read_bytes()).hexdigest()[:16], "method": method, "seed": seed}
+    digest = results.digest(training)
+    previous = results.read(folder)
+    if previous and previous.get("config_digest") != digest:
+        raise DeftError(f"{folder} holds the results of other codes or another run: choose another folder with --out.")
+    scored = score_codes(settings.names, settings, table.codes, table.factors)
+    without = ["reconstruction"]
+    record: dict[str, Any] = {"step": 0}
+    if table.log_variance is None:
+        without.append("kl")
+    else:
+        kl = Posterior(torch.as_tensor(table.codes), torch.as_tensor(table.log_variance)).kl().numpy()  # [N, D]
+        scored.add_means(settings, kl=kl.sum(axis=1))
+        record["kl_per_latent"] = kl.mean(axis=0).tolist()
+    matrix = nmi(table.codes, table.factors, settings.bins)  # [D, K]
+    names = table.factor_names
+    record |= {
+        "nmi": matrix.tolist(),
+        "max1_nmi": dict(zip(names, max_nmi(matrix, 1).tolist(), strict=True)),
+        "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    results.update(
+        folder,
+        status=Status.FINISHED,
+        reason=None,
+        name=method,
+        method=Method(method, name=method).record(),
+        seed=seed,
+        config_digest=digest,
+        command=" ".join(sys.argv),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        versions=results.versions(),
+        data={
+            "name": data,
+            "source": "codes",
+            "images": len(table.codes),
+            "factors": list(names),
+            "factor_sizes": [int(size) + 1 for size in table.factors.max(axis=0)],
+            "notices": list(table.notices),
+        },
+        stages={STAGE: record | scored.record()},
+    )
+    return scored, [*table.notices, f"Without the model there is no score of {' and '.join(without)}."]
