@@ -55,14 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(patterns: list[str], overrides: list[str], device: str | None) -> int:
-    import torch  # noqa: PLC0415  # --help imports no torch
-
+    # --help imports no torch
+    from deft_lightning.common import devices  # noqa: PLC0415
     from deft_lightning.training import rescore  # noqa: PLC0415
 
     settings = _settings(overrides)
     set_by_user = [override.partition("=")[0].removeprefix("metrics.") for override in overrides]
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return int(rescore.rescore_all(_folders(patterns), settings, device, set_by_user) > 0)
+    return int(rescore.rescore_all(_folders(patterns), settings, devices.choose(device), set_by_user) > 0)
 
 
 def _evaluate_codes(words: list[str], overrides: list[str], options: argparse.Namespace) -> int:

@@ -107,6 +107,11 @@ def _remove_scores(folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps(content))
 
 
+def _forget_class(folder: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("tests.helpers.TinySprites", "tests.helpers.Missing"))
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -114,6 +119,7 @@ def _remove_scores(folder: Path) -> None:
         (lambda folder: (folder / "config.yaml").write_text(""), "config.yaml lacks data"),
         (lambda folder: (folder / "config.yaml").unlink(), "config.yaml cannot be read"),
         (lambda folder: (folder / "results.json").write_text('{"status": "fini'), "results.json cannot be read"),
+        (_forget_class, "seed0: data cannot be built from the configuration"),
         (_remove_scores, "has no scores of any stage to add to"),
     ],
 )

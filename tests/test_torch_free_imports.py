@@ -19,7 +19,7 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch)
 """
-COMMANDS = tuple(f"deft_lightning{part}" for part in ("", ".dashboard", ".evaluate", ".export", ".report"))
+COMMANDS = tuple(f"deft_lightning{part}" for part in ("", ".dashboard", ".encode", ".evaluate", ".export", ".report"))
 
 
 def _help(module: str) -> str:

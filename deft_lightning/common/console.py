@@ -18,13 +18,21 @@ from deft_lightning.common.errors import DeftError
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command`; returns the exit status: its own, or 1 after a `DeftError`, which is printed as one line."""
+    """Run `command`; returns the exit status: its own, or 1 after an error of the user's, which is printed as one line.
+
+    That is a `DeftError`, or what the file system says of a file.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     survive_closed_output()
     try:
         return command() or 0
     except DeftError as error:
         print_error(error)
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print_error(f"{error.filename} cannot be used ({error.strerror or error}): look at its path and permissions.")
         return 1
     except KeyboardInterrupt:
         print_error("interrupted.")

@@ -76,7 +76,7 @@ def read(run_folder: str | Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DeftError(f"{path} cannot be read ({error}): restore it, or move the run folder away.") from error
     if not isinstance(content, dict):
         raise DeftError(f"{path} does not hold the results of a run: move the folder away.")

@@ -17,6 +17,8 @@ from deft_lightning.common.errors import DeftError
 SUFFIXES = (".csv", ".npz", ".h5")
 MEAN, LOG_VARIANCE, FILE = "mean ", "log_variance ", "file"
 """How the columns of a CSV file begin that `python -m deft_lightning.encode` writes."""
+FILES = "files"
+"""What an array of file names is called: `numpy.savez` takes none called "file"."""
 
 
 class Table(NamedTuple):
@@ -45,7 +47,7 @@ def read(path: Path, factors: str) -> Table:
             factors; or a .npz or .h5 file with the array "mean" or "codes" [N, D], and perhaps "log_variance" [N, D].
         factors: another such file, with one column a factor or the array "factors" or "labels" [N, K]; a .npy file; or
             names of columns, or of an array, of the file of codes, separated by commas. Where both files have a column
-            "file", rows are matched by it.
+            "file", or an array "files", rows are matched by it.
 
     Raises:
         DeftError: for files that are missing, damaged or do not fit each other.
@@ -83,13 +85,13 @@ def _content(path: Path) -> dict[str, NDArray[Any]]:
             return {str(name): frame[name].to_numpy() for name in frame}
         if suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+                return {_column(name): archive[name] for name in archive.files}
         if suffix == ".npy":
             return {"factors": np.load(path, allow_pickle=False)}
         if suffix == ".h5":
             with h5py.File(path) as file:
                 arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-                return {name: _strings(item[()]) for name, item in arrays.items()}
+                return {_column(name): _strings(item[()]) for name, item in arrays.items()}
     except FileNotFoundError as error:
         raise DeftError(f"there is no file {path}: give a .csv, .npz or .h5 file.") from error
     except Exception as error:  # pandas, numpy and h5py raise many types
@@ -97,6 +99,10 @@ def _content(path: Path) -> dict[str, NDArray[Any]]:
             f"{path} cannot be read as a {suffix} file: save it again; Python objects are not read."
         ) from error
     raise DeftError(f"{path} is no file of codes or factors: give a .csv, .npz or .h5 file.")
+
+
+def _column(name: str) -> str:
+    return FILE if name == FILES else name
 
 
 def _strings(array: Any) -> NDArray[Any]:

@@ -50,7 +50,7 @@ def _run(task: Task, config_name: str) -> None:
         raise DeftError(one_line(error)) from error
     except OSError as error:  # Hydra makes the run folder
         file = error.filename or "a file"
-        raise DeftError(f"{file} cannot be written ({error.strerror}): choose another folder.") from error
+        raise DeftError(f"{file} cannot be written ({error.strerror or error}): choose another folder.") from error
     except KeyboardInterrupt as error:
         option = "resume=true" if SweepFolder.current is None else "sweep.resume=true"
         raise DeftError(f"interrupted: {option} continues from the last checkpoint.") from error

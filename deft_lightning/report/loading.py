@@ -199,7 +199,7 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
     except DeftError as error:
         problems.append(str(error))
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path} cannot be read ({error}): restore it, or move it away.")
         return None
     if not isinstance(content, dict):

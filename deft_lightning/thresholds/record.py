@@ -64,7 +64,7 @@ def read(path: str | Path, kind: str, finished: bool = True) -> dict[str, Any]:
         raise DeftError(
             f"there is no {path}: give a thresholds.json that python -m deft_lightning.thresholds has written."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DeftError(f"{path} is damaged ({str(error).splitlines()[0]}): measure the thresholds again.") from error
     if not isinstance(content, dict) or content.get("kind") not in KINDS or not isinstance(content.get("data"), dict):
         raise DeftError(f"{path} is not a thresholds.json of deft_lightning: give one that it has written.")

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from deft_lightning.common import files
+from deft_lightning.common.errors import DeftError
 from deft_lightning.training import wandb_server
 
 log = logging.getLogger(__name__)
@@ -118,18 +119,22 @@ def make_loggers(
 def _rows_until(path: Path, first_step: int) -> list[dict[str, Any]]:
     """The rows of the first `first_step` steps.
 
-    Scores after the last of them have the same step number as losses of the next step, which are dropped.
+    Scores after the last of them have the same step number as losses of the next step, which are dropped. Raises
+    `DeftError` when the file is damaged.
     """
     if first_step == 0 or not path.is_file():
         return []
     kept = []
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            cells = {key: value for key, value in row.items() if key and value}
-            if "step" not in cells:  # incomplete, since the earlier session was killed
-                continue
-            step = int(float(cells["step"]))
-            of_next_step = any(key == "stage" or key.startswith("train/") for key in cells)
-            if step < first_step or (step == first_step and not of_next_step):
-                kept.append(cells)
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                cells = {key: value for key, value in row.items() if key and value}
+                if "step" not in cells:  # incomplete, since the earlier session was killed
+                    continue
+                step = int(float(cells["step"]))
+                of_next_step = any(key == "stage" or key.startswith("train/") for key in cells)
+                if step < first_step or (step == first_step and not of_next_step):
+                    kept.append(cells)
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        raise DeftError(f"{path} is damaged: restore it, or move it away to go on without its rows.") from error
     return kept

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from deft_lightning.common import console, results, subnormals
@@ -40,9 +39,8 @@ FIXED = ("num_points", "num_test", "bins")
 def rescore_all(folders: Sequence[Path], settings: scoring.Settings, device: str, set_by_user: Sequence[str]) -> int:
     """Rescore runs one after another and add their UDR; returns how many could not be scored, each told in a sentence.
 
-    Arguments are those of `rescore`. Raises `DeftError` for a device that is not here.
+    Arguments are those of `rescore`.
     """
-    _check_device(device)
     representations: dict[Path, Representation] = {}
     datasets: dict[str, FactorDataset] = {}
     failed = 0
@@ -53,7 +51,7 @@ def rescore_all(folders: Sequence[Path], settings: scoring.Settings, device: str
                 outcome = rescore(folder, settings, device, datasets.get(digest), set_by_user)
             except DeftError as error:
                 failed += 1
-                console.print_error(error)
+                console.print_error(error if str(folder) in str(error) else f"{folder}: {error}")
                 continue
             datasets = {digest: outcome.dataset}  # one at a time: a data set takes hundreds of megabytes
             representations[folder] = outcome.representation
@@ -61,13 +59,6 @@ def rescore_all(folders: Sequence[Path], settings: scoring.Settings, device: str
     for folder in add_udr(representations):
         print(f"{folder}: UDR {results.read(folder)['udr']['score']:.3f}")
     return failed
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # unknown, or absent here
-        raise DeftError(f"--device is {device}: use cpu, or a device that torch finds here.") from error
 
 
 def rescore(

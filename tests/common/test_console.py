@@ -29,6 +29,14 @@ def test_a_mistake_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr() == ("", "error: lr is -1: give a number above 0.\n")
 
 
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run_command(lambda: len((tmp_path / "missing").read_text())) == 1
+    sentence = f"{tmp_path / 'missing'} cannot be used (No such file or directory): look at its path and permissions."
+    assert capsys.readouterr() == ("", f"error: {sentence}\n")
+    with pytest.raises(OSError, match="a bug"):
+        console.run_command(lambda: _raise(OSError("a bug")))
+
+
 def test_ctrl_c_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert console.run_command(lambda: _raise(KeyboardInterrupt())) == 130
     output, errors = capsys.readouterr()

@@ -55,7 +55,12 @@ def test_mappings_are_merged_to_any_depth_and_everything_else_is_replaced(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"), [('{"status": ', "cannot be read"), ("[]", "does not hold the results")]
+    ("content", "sentence"),
+    [
+        ('{"status": ', "cannot be read"),
+        pytest.param("[" * 99_999, "cannot be read", id="too deep"),
+        ("[]", "does not hold the results"),
+    ],
 )
 def test_a_damaged_file_is_one_sentence_and_is_not_overwritten(tmp_path: Path, content: str, sentence: str) -> None:
     path = tmp_path / results.FILE

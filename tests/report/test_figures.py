@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,11 +189,14 @@ def test_the_best_run_is_shown_and_it_is_of_deft(study: Study) -> None:
 
 
 def test_a_missing_or_damaged_picture_is_reported(tmp_path: Path) -> None:
-    for damaged in (False, True):
-        study = study_of(tmp_path / str(damaged), factory.result())
-        if damaged:
+    start = b"\x89PNG\r\n\x1a\n"
+    header = b"IHDR" + struct.pack(">IIBBBBB", 99_999, 99_999, 8, 2, 0, 0, 0)  # more pixels than Pillow opens
+    huge = start + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    for number, damage in enumerate((None, start + b" cut short", huge)):
+        study = study_of(tmp_path / str(number), factory.result())
+        if damage is not None:
             (study.runs[0].folder / "figures").mkdir()
-            (study.runs[0].folder / "figures" / "traversals_stage_4.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+            (study.runs[0].folder / "figures" / "traversals_stage_4.png").write_bytes(damage)
         assert pictures.traversals(study) == []
         assert "traversals_stage_4.png" in study.problems[0]
 

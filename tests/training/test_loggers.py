@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from deft_lightning.common import results
-from deft_lightning.common.errors import Interrupted
+from deft_lightning.common.errors import DeftError, Interrupted
 from deft_lightning.training import config, loggers, run, wandb_server
 from deft_lightning.training.loggers import ResumableCSVLogger
 from tests.helpers import compose_run, send_signal
@@ -76,6 +76,14 @@ def test_a_row_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
     path.write_text(path.read_text().rstrip()[: -len(",2,4.0")])
     _log(tmp_path, 9, [(9, {"score/kl": 0.5})])
     assert [row["step"] for row in _rows(tmp_path)] == ["1", "9"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00rubbish\n" * 9, b"step,loss\nrubbish,1\n", b"step,loss\ninf,1\n"])
+def test_a_damaged_file_is_named_and_stays(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(DeftError, match=r"metrics\.csv is damaged: restore it, or move it away"):
+        _log(tmp_path, 9, [(9, {"score/kl": 0.5})])
+    assert (tmp_path / "metrics.csv").read_bytes() == content
 
 
 def test_a_run_from_the_start_begins_a_new_file(tmp_path: Path) -> None:

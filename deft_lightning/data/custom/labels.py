@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,50 +78,91 @@ def from_array(array: np.ndarray, names: Sequence[str] | None, count: int, where
 
 
 def from_file(path: Path, count: int, files: Sequence[str] | None) -> Labels:
-    """Labels of `count` images from a CSV file whose header names the factors, or from an `.npy` array [N] or [N, K].
+    """Labels of `count` images from a table whose header names the factors, or from an `.npy` array [N] or [N, K].
 
-    `files` are the paths of the images of a folder; a CSV file then has them in its first column, `file`, in any order.
-    Raises `DeftError` when the file is missing or damaged, or does not fit the images.
+    A table is CSV with commas, semicolons or tabs, as its header has them, or .tsv. `files` are the paths of the images
+    of a folder; a table then has them in its first column, `file`, in any order. Raises `DeftError` when the file is
+    missing or damaged, or does not fit the images.
     """
+    wanted = "give a .csv, .tsv or .npy file"
     if not path.is_file():
-        raise DeftError(f"data.labels is {path}, which is not a file: give a .csv or .npy file, or null.")
+        raise DeftError(f"data.labels is {path}, which is not a file: {wanted}, or null.")
     if path.suffix.lower() == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise DeftError(f"{path} is damaged or holds Python objects: save a plain array of labels.") from error
-        return from_array(array, None, count, str(path))
-    if path.suffix.lower() == ".csv":
-        return _from_csv(path, count, files)
-    raise DeftError(f"data.labels is {path}: give a .csv or .npy file.")
+        return from_array(_npy(path), None, count, str(path))
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _from_table(path, count, files)
+    raise DeftError(f"data.labels is {path}: {wanted}.")
 
 
-def _from_csv(path: Path, count: int, files: Sequence[str] | None) -> Labels:
-    header, rows = _csv_rows(path)
+def _npy(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+        if isinstance(array, np.ndarray):
+            return array
+        reason: Exception | None = None  # an .npz called .npy
+    except Exception as error:  # damage has no common type
+        reason = error
+    raise DeftError(f"{path} is damaged or holds Python objects: save a plain array of labels.") from reason
+
+
+def _from_table(path: Path, count: int, files: Sequence[str] | None) -> Labels:
+    (header, *rows), delimiter = _table(path)
     if files is not None:
         if header[0] != "file":
-            raise DeftError(f"{path} has {header[0]!r} as its first column: put file there, the paths of the images.")
+            raise DeftError(
+                f"{path} has {_short(header[0])} as its first column: put file there, the paths of the images."
+            )
         rows = _in_order(rows, files, path)
         header, rows = header[1:], [row[1:] for row in rows]
         if not header:
             raise DeftError(f"{path} has no factors: add a column for each after the first, file.")
     _check_length(len(rows), count, str(path))
-    columns = [_numbers_or_strings([row[place] for row in rows]) for place in range(len(header))]
+    # Spreadsheets that write semicolons write numbers with a decimal comma.
+    comma = delimiter == ";"
+    columns = [_numbers_or_strings([row[place] for row in rows], comma) for place in range(len(header))]
     return recode(columns, header, str(path))
 
 
-def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+def _table(path: Path) -> tuple[list[list[str]], str]:
+    """The rows of a table, of equal lengths, its header first; and what separates its columns."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
-        raise DeftError(f"{path} cannot be read as CSV ({error}): save it as UTF-8 text.") from error
+        text = path.read_bytes().decode("utf-8-sig")
+        if re.search(r"[\x00-\x08\x0e-\x1f]", text):
+            raise ValueError("it holds binary data")
+        delimiter = _delimiter(text, path)
+        rows = _rows(text, delimiter)
+    except (OSError, ValueError, csv.Error) as error:
+        reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise DeftError(f"{path} cannot be read as CSV ({reason}): save it as UTF-8 text.") from error
     if len(rows) < 2:
         raise DeftError(f"{path} is too short: give a line of factor names and then one line for each image.")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(rows[0]) or "" in row:
-            raise DeftError(f"{path} has {row} as row {number}: give a value in each of the {len(rows[0])} columns.")
-    return rows[0], rows[1:]
+            raise DeftError(
+                f"{path} has {_short(row)} as row {number}: give a value in each of the {len(rows[0])} columns."
+            )
+    return rows, delimiter
+
+
+def _rows(text: str, delimiter: str) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return [[cell.strip() for cell in row] for row in reader if row]
+
+
+def _delimiter(text: str, path: Path) -> str:
+    """What separates the columns: a tab in .tsv; in .csv what splits the header, and then all rows alike."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    columns = {}
+    for delimiter in ",;\t":
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        header = next((row for row in reader if row), [])
+        if len(header) > 1:  # outside quotes
+            columns[delimiter] = len(header)
+    if len(columns) > 1:  # such as the header file;position (x, y)
+        even = {sign: count for sign, count in columns.items() if all(len(row) == count for row in _rows(text, sign))}
+        columns = even or columns
+    return max(columns, key=lambda sign: columns[sign], default=",")
 
 
 def _in_order(rows: list[list[str]], files: Sequence[str], path: Path) -> list[list[str]]:
@@ -135,11 +179,20 @@ def _in_order(rows: list[list[str]], files: Sequence[str], path: Path) -> list[l
     return [named[file] for file in files]
 
 
-def _numbers_or_strings(cells: list[str]) -> np.ndarray:
-    try:
-        return np.array(cells, float)  # so that 10 comes after 9
-    except ValueError:
-        return np.array(cells)
+def _numbers_or_strings(cells: list[str], comma: bool) -> np.ndarray:
+    """Numbers, if all cells are (with `comma`, also as 0,5), so that 10 comes after 9; else the strings."""
+    with suppress(ValueError):
+        return np.array(cells, float)
+    if comma:
+        with suppress(ValueError):
+            return np.array([cell.replace(",", ".") for cell in cells], float)
+    return np.array(cells)
+
+
+def _short(value: object) -> str:
+    """At most a line of a value, for messages."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _check_length(rows: int, count: int, where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from deft_lightning.report import paper
 from deft_lightning.report.figures._common import Plate, file_name
@@ -37,7 +37,7 @@ def _picture(run: Record, problems: list[str]) -> Path | None:
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+    except Exception:  # what Pillow raises for damaged files has no common type
         problems.append(f"{path} is missing or damaged: Fig. 14 leaves out the traversals of the best run.")
         return None
     return path

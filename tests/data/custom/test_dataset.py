@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,13 +10,17 @@ from deft_lightning.data import CustomImages, registry
 from tests.data.custom.files import COUNT, GREY, GRID, pixels, write
 
 
+def _same(path: Path, count: int = COUNT) -> str:
+    return f"{path}: all {count} images are the same, so that there is nothing to learn from them."
+
+
 def test_other_sizes_are_resized_without_aliasing_and_a_notice_says_so(path):
     stripes = np.zeros((COUNT, 128, 256), np.uint8)
     stripes[:, :, ::2] = 200  # finer than 64 pixels can show: grey
     dataset = CustomImages(write(path, images=stripes))
     assert dataset.shape == (1, 64, 64)
     assert np.abs(pixels(dataset) - 100).max() <= 8
-    assert dataset.notices == (f"{path}: images of 256 x 128 are resized to 64 x 64.",)
+    assert dataset.notices == (f"{path}: images of 256 x 128 are resized to 64 x 64.", _same(path))
     assert CustomImages(path, image_size="32").shape == (1, 32, 32)  # a string, as from the command line
 
 
@@ -26,6 +32,18 @@ def test_channels_can_be_chosen(path):
     assert grey.notices == (f"{path}: images are converted to grey.",)
     write(path, images=GREY)
     assert np.array_equal(pixels(CustomImages(path, channels=3)), colour.transpose(0, 3, 1, 2))
+
+
+def test_images_that_are_all_the_same_are_told(path):
+    same = np.stack([GREY[3]] * 2000)
+    assert CustomImages(write(path, images=same)).notices == (_same(path, 2000),)
+    same[-1, 63, 63] += 1
+    assert CustomImages(write(path, images=same)).notices == ()
+
+
+def test_images_stored_column_by_column(path):
+    images = np.asfortranarray(np.random.default_rng(0).integers(0, 256, (COUNT, 64, 64, 3), np.uint8))
+    assert np.array_equal(pixels(CustomImages(write(path, images=images))), images.transpose(0, 3, 1, 2))
 
 
 def test_one_image_is_a_data_set(path):

@@ -7,7 +7,7 @@ import torch
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data import CustomImages
-from deft_lightning.data.custom import images as custom_images
+from deft_lightning.data.custom import arrays
 from tests.data.custom.files import COUNT, GREY, GRID, factors, folder, pixels, write
 
 
@@ -18,7 +18,7 @@ def test_without_labels_there_are_no_factors(path):
     assert dataset.factors(torch.arange(3)) is None
 
 
-@pytest.mark.parametrize("key", custom_images.LABEL_KEYS)
+@pytest.mark.parametrize("key", arrays.LABEL_KEYS)
 @pytest.mark.parametrize("codes", [GRID, GRID * 7 - 3, GRID * 0.25, np.array(["p", "q", "r"])[GRID]])
 def test_a_full_grid_in_any_order_becomes_the_space(path, key, codes):
     order = np.random.default_rng(0).permutation(COUNT)
@@ -99,6 +99,37 @@ def test_the_csv_of_a_folder_names_its_files_in_any_order(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("labels.csv", 'file,size,kind\na.png,9,"red, big"\nb.png,10,b\nc.png,10,c\n', ("size", "kind")),
+        ("labels.csv", "file;size;kind\r\na.png;9;red, big\r\nb.png;10;b\r\nc.png;10;c\r\n", ("size", "kind")),
+        (
+            "labels.csv",
+            '"file";"size";"x, y"\n"a.png";"9";"1, 2"\n"b.png";"10";"b"\n"c.png";"10";"c"\n',
+            ("size", "x, y"),
+        ),
+        ("labels.csv", "file;size;x, y\na.png;9;1\nb.png;10;2\nc.png;10;3\n", ("size", "x, y")),
+        ("labels.csv", "file;x,y,z;s\na.png;9;1\nb.png;10;2\nc.png;10;3\n", ("x,y,z", "s")),
+        ("labels.csv", "file,a;b;c,s\na.png,9,1\nb.png,10,2\nc.png,10,3\n", ("a;b;c", "s")),
+        ("labels.csv", "file\tsize\tkind\na.png\t9\ta, b\nb.png\t10\tb\nc.png\t10\tc;d\n", ("size", "kind")),
+        (
+            "labels.tsv",
+            "file\tsize\tkind;a,b;c,d\na.png\t9\ta, b\nb.png\t10\tb\nc.png\t10\tc\n",
+            ("size", "kind;a,b;c,d"),
+        ),
+        ("labels.csv", "file;size;part\na.png;9,5;1\nb.png;10,25;2\nc.png;10,25;3\n", ("size", "part")),
+    ],
+)
+def test_columns_may_be_separated_by_semicolons_and_tabs(tmp_path, name, text, names):
+    folder(tmp_path / "f", {"a.png": GREY[0], "b.png": GREY[1], "c.png": GREY[2]})
+    (tmp_path / name).write_text(text, newline="")
+    dataset = CustomImages(tmp_path / "f", labels=tmp_path / name)
+    assert dataset.factor_names == names
+    assert [row[0] for row in factors(dataset)] == [0, 1, 1]  # 9 before 10, and 9,5 before 10,25
+    assert len({row[1] for row in factors(dataset)}) == 3
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("size\n1\n2\n3\n", "'size' as its first column: put file there"),
@@ -112,7 +143,16 @@ def test_the_csv_of_a_folder_names_its_files_in_any_order(tmp_path):
         ("file,size,size\na.png,1,1\nb.png,2,1\nc.png,3,1\n", "distinct"),
         ("file,size\n", "is too short: .* one line for each image"),
         ("", "is too short: .* one line for each image"),
-        ("file,gr\udcf6\udcdfe\na.png,1\n", "cannot be read as CSV "),
+        (
+            "file,gr\udcf6\udcdfe\na.png,1\n",
+            r"cannot be read as CSV \(it is not text in UTF-8\): save it as UTF-8",
+        ),
+        ("\udc89PNG\r\n\x1a\n" + "\udcff" * 900, r"labels\.csv cannot be read as CSV \(it is not text in UTF-8\)"),
+        ("file\x00\x01\x02,size\n" * 9, r"labels\.csv cannot be read as CSV \(it holds binary data\)"),
+        ("rubbish" * 900, r"labels\.csv is too short"),
+        ("rubbish" * 900 + "\n1\n", r"labels\.csv has 'rubbish.{60,70}\.\.\. as its first column"),
+        ('file,size\na.png,"' + "1" * 200_000, r"labels\.csv cannot be read as CSV \(field larger than"),
+        ("file;size\na.png;1\nb.png\nc.png;3\n", "row 2: .* 2 columns"),
     ],
 )
 def test_a_wrong_csv_file_is_one_sentence(tmp_path, text, message):
@@ -128,11 +168,12 @@ def test_wrong_label_files_are_one_sentence(tmp_path):
     with pytest.raises(DeftError, match=r"data\.labels is .*labels\.csv, which is not a file"):
         CustomImages(path, labels=tmp_path / "labels.csv")
     (tmp_path / "labels.txt").touch()
-    with pytest.raises(DeftError, match=r"data\.labels is .*labels\.txt: give a \.csv or \.npy"):
+    with pytest.raises(DeftError, match=r"data\.labels is .*labels\.txt: give a \.csv, \.tsv or \.npy"):
         CustomImages(path, labels=tmp_path / "labels.txt")
-    (tmp_path / "labels.npy").write_bytes(b"\x93NUMPY\x01")
-    with pytest.raises(DeftError, match="damaged or holds Python objects"):
-        CustomImages(path, labels=tmp_path / "labels.npy")
+    for content in (b"\x93NUMPY\x01", b"", b"rubbish", path.read_bytes()):
+        (tmp_path / "labels.npy").write_bytes(content)
+        with pytest.raises(DeftError, match=r"labels\.npy is damaged or holds Python objects"):
+            CustomImages(path, labels=tmp_path / "labels.npy")
     (tmp_path / "labels.csv").write_text("a,b\n1,2\n2,2\n")
     with pytest.raises(DeftError, match="labels for 2 images: give labels for all 12"):
         CustomImages(path, labels=tmp_path / "labels.csv")
