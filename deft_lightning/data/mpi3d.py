@@ -137,8 +137,8 @@ def prepare(root: str | os.PathLike[str] | None = None) -> str:
     if not ready:
         files = ", ".join(f"{subset.file} ({subset.url})" for subset in SUBSETS.values())
         raise DeftError(
-            f"{folder} has no file of {_TITLE}, and up to 12.7 GB are not downloaded unasked: save one of these there: "
-            f"{files}."
+            f"{folder} has no file of {_TITLE}, and none is downloaded, since they have up to 12.7 GB: save one of "
+            f"these there: {files}."
         )
     return f"The published images of {_TITLE} are ready in {', '.join(ready)}."
 

@@ -176,10 +176,10 @@ def _field_names() -> list[str]:
 
 
 def _sentence(error: BaseException, key: str) -> DeftError:
-    """The innermost reason of a failed instantiation, as one sentence."""
+    """The reason of a failed instantiation, as one sentence: the outermost `DeftError`, else the innermost reason."""
     cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    while not isinstance(cause, DeftError) and cause.__cause__ is not None:
+        cause = cause.__cause__  # that of a DeftError is another library's, and does not name the file
     if isinstance(cause, DeftError):
         return cause
     reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__

@@ -82,6 +82,16 @@ def test_only_batches_move_to_another_device():
     assert dataset.to("cpu").images(torch.arange(6), torch.Generator()).sum() > 0  # it has kept its pixels
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_batch_on_a_gpu_has_the_pixels_of_the_map():
+    data = FactorDataModule(Mapped(), batch_size=8)
+    for step in range(50):  # batches one after the other reuse pinned memory
+        batch = Batch(torch.arange(8) + step % 32, step)
+        images = data.transfer_batch_to_device(batch, torch.device("cuda", 0), 0)
+        assert images.device.type == "cuda"
+        assert torch.equal(images.cpu(), Mapped().images(batch.indices, torch.Generator()))
+
+
 @pytest.mark.parametrize("dataset", [Mapped(), TinySprites(3)], ids=["on the host", "on the device"])
 def test_indices_stay_on_the_host_where_the_images_are(dataset, monkeypatch):
     seen = []

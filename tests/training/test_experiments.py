@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cars3d, mpi3d, shapes3d
 from deft_lightning.data.factors import FactorSpace
 from deft_lightning.data.smallnorb.dataset import SmallNORB
@@ -84,3 +86,17 @@ def _write_few_images(data: str, root: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_data_that_are_not_in_the_paper_run(data: str, tmp_path: Path, monkeypatch) -> None:
     _write_few_images(data, tmp_path, monkeypatch)
     _train_and_check(data, tmp_path, tmp_path / "run", "scale.fraction=0.5", source="published")
+
+
+@pytest.mark.parametrize(
+    ("data", "address"),
+    [
+        ("shapes3d", shapes3d.URL),
+        ("cars3d", cars3d.URL),
+        *((f"mpi3d data.subset={name}", subset.url) for name, subset in mpi3d.SUBSETS.items()),
+    ],
+)
+def test_a_run_without_the_published_file_is_one_sentence_with_its_address(data: str, address: str, tmp_path: Path):
+    base = (*f"+experiment={data}".split(), f"data.root={tmp_path}", "trainer=cpu", "logger=csv")
+    with pytest.raises(DeftError, match=rf"^{tmp_path}[\w/]* has no .*{re.escape(address)}"):
+        run.train(*compose_run(tmp_path / "run", *PLAIN, base=base))
