@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ class FactorDataset(ABC):
     """Digest of the stored images, in hex; a run is resumed only with the same. Empty where it is not known."""
     device: torch.device = torch.device("cpu")
     """The device of the data set's tensors and of the images it returns."""
+    on_host: bool = False
+    """Whether the images stay in host memory whatever `device` is, and only batches move to it."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -97,3 +100,31 @@ class StoredImages(FactorDataset):
         `indices` int64 [B] may be on any device.
         """
         return self._pixels[indices.to(self.device)].float().div_(255)
+
+
+class MappedImages(FactorDataset):
+    """A data set without nuisances whose images stay on disk, `_pixels` uint8 [N, H, W, C], memory-mapped.
+
+    The system keeps in memory what fits there of the images that were read; the data set itself takes next to none.
+    """
+
+    on_host = True
+    _pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return batches on `device`; the map stays where it is."""
+        self.device = torch.device(device)
+        return self
+
+    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Images, float32 [B, C, H, W] in [0, 1], channels last in memory, on `device`; `generator` is not used.
+
+        `indices` int64 [B] are best on the CPU, but may be on any device.
+        """
+        pixels = torch.from_numpy(self._pixels[indices.cpu().numpy()])  # [B, H, W, C]
+        if self.device.type == "cuda":  # from pinned memory the host need not wait until the device has copied
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)

@@ -2,7 +2,8 @@
 
 A cache is one HDF5 file of uncompressed arrays. Its attributes are `kind` (what it holds), `version` (of the code that
 made it), `digest` (BLAKE2b of all arrays) and `origin` (the source files it was made from, if any). A damaged,
-unfinished or outdated file is therefore noticed and rebuilt, and never used.
+unfinished or outdated file is therefore noticed and rebuilt, and never used. Arrays that are larger than memory are
+mapped instead of read: then all of that is checked except the digest.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class MissingDataError(DeftError):
 
 
 class Prepared(NamedTuple):
-    """The contents of a cache file: its arrays by name, and their digest in hex."""
+    """The contents of a cache file: its arrays by name, in memory or mapped, and their digest in hex."""
 
     arrays: dict[str, np.ndarray]
     digest: str
@@ -80,19 +81,22 @@ def load_or_build(
     kind: str,
     version: int,
     origin: str | None = None,
+    mapped: bool = False,
 ) -> Prepared:
     """The arrays in the cache file `path`; where it is missing or stale, `build` makes them and they are written first.
+
+    With `mapped` they stay on disk, and the system reads the parts of the file that are used.
 
     Several processes may call this at once: one builds, the others wait for it and read. A good file in a folder
     without write permission is read. Raises `DeftError` when the folder cannot be written or the disk is full; a
     half-written file never gets the name `path`.
     """
     with suppress(StaleCacheError, FileNotFoundError):
-        return read(path, kind=kind, version=version, origin=origin)
+        return read(path, kind=kind, version=version, origin=origin, mapped=mapped)
     with lock(path):
         try:
             # Another process may have finished meanwhile.
-            return read(path, kind=kind, version=version, origin=origin)
+            return read(path, kind=kind, version=version, origin=origin, mapped=mapped)
         except FileNotFoundError:
             pass
         except StaleCacheError as reason:
@@ -101,7 +105,7 @@ def load_or_build(
         memory.trim()  # what building took and freed
         # Read from the file: then at most one copy is in memory, and what is used has passed the checks.
         try:
-            return read(path, kind=kind, version=version, origin=origin)
+            return read(path, kind=kind, version=version, origin=origin, mapped=mapped)
         except (StaleCacheError, FileNotFoundError) as error:
             raise DeftError(
                 f"{path} does not hold what was just written to it: check the disk, or choose another folder with "
@@ -109,21 +113,24 @@ def load_or_build(
             ) from error
 
 
-def load(path: Path, *, kind: str, version: int, missing: str) -> Prepared:
-    """Read a cache file whose source files are gone, so that it cannot be rebuilt.
+def load(path: Path, *, kind: str, version: int, missing: str, mapped: bool = False) -> Prepared:
+    """Read a cache file whose source files are gone, so that it cannot be rebuilt; `mapped` as in `load_or_build`.
 
     Raises `MissingDataError` when it is missing or stale; `missing` is the sentence about what is missing.
     """
     try:
-        return read(path, kind=kind, version=version)
+        return read(path, kind=kind, version=version, mapped=mapped)
     except FileNotFoundError as error:
         raise MissingDataError(missing, damaged=False) from error
     except StaleCacheError as error:
         raise MissingDataError(f"{path} cannot be used ({error}), and {missing}", damaged=True) from error
 
 
-def read(path: Path, *, kind: str, version: int, origin: str | None = None) -> Prepared:
+def read(path: Path, *, kind: str, version: int, origin: str | None = None, mapped: bool = False) -> Prepared:
     """All arrays of a cache file, with their digest checked.
+
+    With `mapped` they are memory maps that cannot be written to. Their digest is then the one that the file names: to
+    compute it would read gigabytes at the start of every run. A file that was cut short is noticed all the same.
 
     Raises `FileNotFoundError` when it is missing, `StaleCacheError` when it is damaged, unfinished, of another kind or
     version or, unless `origin` is None, made from other files, and `DeftError` when it may not be read.
@@ -137,6 +144,10 @@ def read(path: Path, *, kind: str, version: int, origin: str | None = None) -> P
                 raise StaleCacheError(f"it holds {stored[0]} version {stored[1]}, not {kind} version {version}")
             if origin is not None and file.attrs.get("origin") != origin:
                 raise StaleCacheError("the files it was made from have changed")
+            if mapped:
+                return Prepared(
+                    {name: _map_array(path, dataset) for name, dataset in file.items()}, str(file.attrs["digest"])
+                )
             arrays = {name: _read_array(dataset) for name, dataset in file.items()}
             actual_digest = digest(arrays)
             if actual_digest != file.attrs["digest"]:
@@ -158,6 +169,11 @@ def _read_array(dataset: h5py.Dataset) -> np.ndarray:
     if array.size:
         dataset.read_direct(array)  # no second copy in memory
     return array
+
+
+def _map_array(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    # Raises where the file is too short, and where HDF5 stores the array in pieces or not at all (the offset is None).
+    return np.asarray(np.memmap(path, dataset.dtype, "r", int(dataset.id.get_offset()), dataset.shape))
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

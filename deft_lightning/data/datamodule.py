@@ -77,11 +77,18 @@ class FactorDataModule(pl.LightningDataModule):
         """Start the next fit at the position in the checkpoint."""
         self._restored = state_dict or None
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch, or make its images where they are on the host and the indices had better stay there too."""
+        if isinstance(batch, Batch) and self.dataset.on_host:
+            return self._images(batch, device)  # indices on a device would have to be waited for
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Images, float32 [B, C, H, W], of a `Batch` of indices; anything else is returned as it is."""
-        if not isinstance(batch, Batch):
-            return batch
-        device = batch.indices.device
+        return self._images(batch, batch.indices.device) if isinstance(batch, Batch) else batch
+
+    def _images(self, batch: Batch, device: torch.device) -> Tensor:
+        """This process's images of a global batch, on `device`."""
         if self.dataset.device != device:
             self.dataset.to(device)
         random = self._generators.setdefault(device, torch.Generator(device))

@@ -9,6 +9,7 @@ from typing import Any
 
 from deft_lightning.common import checks
 from deft_lightning.common.errors import DeftError
+from deft_lightning.data import cars3d, mpi3d, shapes3d
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.custom.dataset import CustomImages
 from deft_lightning.data.dsprites import published as published_dsprites
@@ -19,7 +20,17 @@ from deft_lightning.data.smallnorb.dataset import SmallNORB
 
 DATASETS: dict[str, Callable[..., FactorDataset]] = {
     dataset.name: dataset
-    for dataset in (DSprites, ColorDSprites, NoisyDSprites, scream.ScreamDSprites, SmallNORB, CustomImages)
+    for dataset in (
+        DSprites,
+        ColorDSprites,
+        NoisyDSprites,
+        scream.ScreamDSprites,
+        SmallNORB,
+        shapes3d.Shapes3D,
+        cars3d.Cars3D,
+        mpi3d.MPI3D,
+        CustomImages,
+    )
 }
 """The class of every data set by its name; conf/data has a file of the same name for each."""
 
@@ -27,6 +38,9 @@ DOWNLOADS: dict[str, Callable[[str | os.PathLike[str] | None], str]] = {
     "dsprites": published_dsprites.prepare,
     "scream": scream.prepare,
     "smallnorb": published_smallnorb.prepare,
+    "shapes3d": shapes3d.prepare,
+    "cars3d": cars3d.prepare,
+    "mpi3d": mpi3d.prepare,
 }
 """The functions that download and convert published files: data folder in, one sentence for the user out."""
 

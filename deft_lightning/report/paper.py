@@ -25,6 +25,12 @@ DATASETS = {
     "noisy_dsprites": "Noisy dSprites",
     "scream_dsprites": "Scream dSprites",
     "smallnorb": "SmallNORB",
+    "shapes3d": "3D Shapes",
+    "cars3d": "Cars3D",
+    "mpi3d_toy": "MPI3D toy",
+    "mpi3d_realistic": "MPI3D realistic",
+    "mpi3d_real": "MPI3D real",
+    "mpi3d_real_complex": "MPI3D real complex",
 }
 
 SCORES = {

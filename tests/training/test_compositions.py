@@ -20,7 +20,16 @@ from deft_lightning.model.networks import Locatello
 from deft_lightning.training import config
 from tests.helpers import compose_run
 
-DATA = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "smallnorb")
+DATA = (
+    "dsprites",
+    "color_dsprites",
+    "noisy_dsprites",
+    "scream_dsprites",
+    "smallnorb",
+    "shapes3d",
+    "cars3d",
+    "mpi3d",
+)
 METHODS = {
     "beta_vae": "beta-VAE",
     "annealed_vae": "AnnealedVAE",
@@ -97,6 +106,13 @@ def test_every_experiment_has_its_own_name(experiment: str) -> None:
 def test_deft_takes_its_stages_from_table_1(experiment: str, data: str) -> None:
     cfg = _compose(f"+experiment={experiment}", f"data={data}")
     assert (list(cfg.groups.latents), list(cfg.schedule.epochs), list(cfg.schedule.pressures)) == TABLE_1[data]
+
+
+@pytest.mark.parametrize("data", ["shapes3d", "cars3d", "mpi3d"])
+def test_data_that_the_paper_has_no_settings_for_take_those_of_dsprites(data: str) -> None:
+    cfg = _compose(f"+experiment={data}")
+    assert cfg.data == _compose("+experiment=deft", f"data={data}").data
+    assert (list(cfg.groups.latents), list(cfg.schedule.epochs), list(cfg.schedule.pressures)) == TABLE_1["dsprites"]
 
 
 @pytest.mark.parametrize("objective", ["factor_vae", "dip_vae_i", "dip_vae_ii", "beta_tcvae"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import zipfile
 from collections.abc import Iterator
@@ -19,8 +17,7 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache, download
 from deft_lightning.data.dsprites import renderer
 from deft_lightning.data.factors import FactorSpace
-
-log = logging.getLogger(__name__)
+from deft_lightning.data.published import AGAIN, ZippedArray, check_md5, fetch_unless_good, load_converted, readable
 
 STEM = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 MD5 = "b331c4447a651c44bf5e8ae09022e230"
@@ -33,7 +30,6 @@ URLS = (
 CACHE = "dsprites_published.h5"
 KIND, VERSION = "published dSprites", 1
 
-_AGAIN = "delete it and download it again"
 _BLOCK = 8192  # images unpacked at a time: 34 MB
 
 
@@ -44,18 +40,16 @@ def load(root: str | os.PathLike[str] | None) -> cache.Prepared:
     has neither or only damaged converted images, and `DeftError` when its file is not the published one.
     """
     folder = cache.resolve_root(root)
-    path = _published(folder)
-    if path is None:
-        missing = (
-            f"{folder} has no published dSprites file: run `python -m deft_lightning.data prepare dsprites`, or save "
-            f"{URLS[0]} there by hand."
-        )
-        return cache.load(folder / CACHE, kind=KIND, version=VERSION, missing=missing)
+    files = [path for end in ("hdf5", "npz") if (path := folder / f"{STEM}.{end}").exists()][:1]
+    missing = (
+        f"{folder} has no published dSprites file: run `python -m deft_lightning.data prepare dsprites`, or save "
+        f"{URLS[0]} there by hand."
+    )
 
-    def build() -> dict[str, cache.Blocks]:
-        return {"images": read(path, renderer.SPACE, MD5)}
+    def build() -> dict[str, np.ndarray | cache.Blocks]:
+        return {"images": read(files[0], renderer.SPACE, MD5)}
 
-    return cache.load_or_build(folder / CACHE, build, kind=KIND, version=VERSION, origin=cache.origin_of([path]))
+    return load_converted(folder / CACHE, files, build, kind=KIND, version=VERSION, missing=missing)
 
 
 def prepare(root: str | os.PathLike[str] | None) -> str:
@@ -64,54 +58,41 @@ def prepare(root: str | os.PathLike[str] | None) -> str:
     Raises `DeftError` when it cannot be downloaded, with its address and the path to save it to by hand.
     """
     folder = cache.resolve_root(root)
-    try:
-        load(root)
-    except DeftError as error:
-        if not isinstance(error, cache.MissingDataError) or error.damaged:
-            log.warning("dSprites is downloaded: %s", error)
-        download.fetch(URLS, folder / f"{STEM}.hdf5", f"md5:{MD5}")
-        load(root)
+    fetch_unless_good(
+        "dSprites", lambda: load(root), lambda: download.fetch(URLS, folder / f"{STEM}.hdf5", f"md5:{MD5}")
+    )
     return f"The published images of dSprites are ready in {folder / CACHE}."
-
-
-def _published(folder: Path) -> Path | None:
-    return next((path for end in ("hdf5", "npz") if (path := folder / f"{STEM}.{end}").exists()), None)
 
 
 def read(path: Path, space: FactorSpace = renderer.SPACE, md5: str | None = MD5) -> cache.Blocks:
     """Bit-packed images, uint8 [N, 512], of a published file whose latents are checked against `space`.
 
     The file is read a block at a time, since its images take 3 GB when unpacked. An HDF5 file must have the digest
-    `md5`; the images of an .npz must agree with the geometry of the sprites. Iterating over the blocks raises
-    `DeftError` when the file is damaged, has other shapes or types, has pixels that are not 0 or 1, or lists its images
-    in another order.
+    `md5`; the images of an .npz must agree with the geometry of the sprites. Raises `DeftError` when the digest is
+    another one, and iterating over the blocks raises it when the file is damaged, has other shapes or types, has pixels
+    that are not 0 or 1, or lists its images in another order.
     """
+    if path.suffix != ".npz":
+        check_md5(path, md5)
     shape = (len(space), renderer.BYTES)
-    return cache.Blocks(shape, np.dtype(np.uint8), _packed(path, space, md5), "Converting dSprites")
+    return cache.Blocks(shape, np.dtype(np.uint8), _packed(path, space), "Converting dSprites")
 
 
-def _packed(path: Path, space: FactorSpace, md5: str | None) -> Iterator[np.ndarray]:
+def _packed(path: Path, space: FactorSpace) -> Iterator[np.ndarray]:
     is_zip = path.suffix == ".npz"
-    try:
-        if not is_zip and md5 is not None and (actual := _md5(path)) != md5:
-            raise DeftError(f"{path} is not the published file (md5 {actual} instead of {md5}): {_AGAIN}.")
-        with ExitStack() as stack:
-            images, classes, values = (_open_npz if is_zip else _open_hdf5)(path, stack, len(space))
-            _check_order(classes, values, path, space)
-            del classes, values
-            done = 0
-            for block in images:
-                if block.max() > 1:
-                    raise DeftError(f"{path} is not dSprites (it has pixels other than 0 and 1): {_AGAIN}.")
-                packed = np.packbits(block.reshape(len(block), -1), axis=1)
-                if is_zip and space is renderer.SPACE:
-                    check_geometry(packed, done, path)
-                yield packed
-                done += len(block)
-    except DeftError:
-        raise
-    except Exception as error:  # damage shows as OSError, BadZipFile, zlib.error, ValueError, KeyError, ...
-        raise DeftError(f"{path} is damaged, incomplete or not dSprites: {_AGAIN}.") from error
+    with readable(path, "dSprites"), ExitStack() as stack:
+        images, classes, values = (_open_npz if is_zip else _open_hdf5)(path, stack, len(space))
+        _check_order(classes, values, path, space)
+        del classes, values
+        done = 0
+        for block in images:
+            if block.max() > 1:
+                raise DeftError(f"{path} is not dSprites (it has pixels other than 0 and 1): {AGAIN}.")
+            packed = np.packbits(block.reshape(len(block), -1), axis=1)
+            if is_zip and space is renderer.SPACE:
+                check_geometry(packed, done, path)
+            yield packed
+            done += len(block)
 
 
 def check_geometry(packed: np.ndarray, start: int, path: Path) -> None:
@@ -127,12 +108,7 @@ def check_geometry(packed: np.ndarray, start: int, path: Path) -> None:
     ours = ours[: len(theirs)]
     common, covered = (np.unpackbits(bits).sum(dtype=int) for bits in (ours & theirs, ours | theirs))
     if common < 0.99 * covered:
-        raise DeftError(f"{path} is not dSprites (it has other images from number {start} on): {_AGAIN}.")
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        raise DeftError(f"{path} is not dSprites (it has other images from number {start} on): {AGAIN}.")
 
 
 class _Contents(NamedTuple):
@@ -157,31 +133,13 @@ def _open_npz(path: Path, stack: ExitStack, count: int) -> _Contents:
     archive = stack.enter_context(zipfile.ZipFile(path))
     with np.load(path, allow_pickle=False) as arrays:
         classes, values = arrays["latents_classes"], arrays["latents_values"]
-    stream = stack.enter_context(archive.open("imgs.npy"))
-    np.lib.format.read_magic(stream)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    _check_shapes(_Header(shape, dtype), classes, values, path, count)
-    if fortran:
-        raise DeftError(f"{path} is not the published file (its images are stored column by column): {_AGAIN}.")
-
-    def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, count, _BLOCK):
-            size = min(_BLOCK, count - start)
-            data = stream.read(size * 64 * 64)  # raises where the checksum of a damaged archive differs
-            yield np.frombuffer(data, np.uint8).reshape(size, 64, 64)
-
-    return _Contents(blocks(), classes, values)
-
-
-class _Header(NamedTuple):
-    """Shape and type of an array that has not been read."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    images = ZippedArray(archive, "imgs")
+    _check_shapes(images, classes, values, path, count)
+    return _Contents(images.blocks(_BLOCK), classes, values)
 
 
 def _check_shapes(
-    images: _Header | h5py.Dataset, classes: np.ndarray, values: np.ndarray, path: Path, count: int
+    images: ZippedArray | h5py.Dataset, classes: np.ndarray, values: np.ndarray, path: Path, count: int
 ) -> None:
     for name, array, shape, kinds, wanted in (
         ("images", images, (count, 64, 64), "u", "uint8"),
@@ -192,7 +150,7 @@ def _check_shapes(
         if tuple(array.shape) != shape or not fits:
             raise DeftError(
                 f"{path} is not dSprites (its {name} are {array.dtype} {list(array.shape)} instead of "
-                f"{wanted} {list(shape)}): {_AGAIN}."
+                f"{wanted} {list(shape)}): {AGAIN}."
             )
 
 
@@ -203,9 +161,9 @@ def _check_order(classes: np.ndarray, values: np.ndarray, path: Path, space: Fac
     """
     factors = space.factors(torch.arange(len(space))).numpy()
     if classes[:, 0].any() or not np.array_equal(classes[:, 1:], factors):
-        raise DeftError(f"{path} is not the published file (its images are in another order): {_AGAIN}.")
+        raise DeftError(f"{path} is not the published file (its images are in another order): {AGAIN}.")
     for size, of_class, value in zip((1, *space.sizes), classes.T, values.T, strict=True):
         levels = np.empty(size)
         levels[of_class] = value
         if not ((levels[1:] > levels[:-1]).all() and np.array_equal(levels[of_class], value)):
-            raise DeftError(f"{path} is damaged (its latent values do not agree with its latent classes): {_AGAIN}.")
+            raise DeftError(f"{path} is damaged (its latent values do not agree with its latent classes): {AGAIN}.")

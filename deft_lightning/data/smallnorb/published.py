@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache, download
 from deft_lightning.data.factors import FactorSpace
 from deft_lightning.data.progress import progress_bar
+from deft_lightning.data.published import fetch_unless_good
 from deft_lightning.data.smallnorb import matrices
 from deft_lightning.data.smallnorb.renderer import SPACE
-
-log = logging.getLogger(__name__)
 
 FOLDER = "smallnorb"
 """Folder of the published files in the data folder."""
@@ -76,16 +74,14 @@ def prepare(root: str | os.PathLike[str] | None = None, space: FactorSpace = SPA
     to save it to by hand, and when an unpacked one is not the published one.
     """
     folder = cache.resolve_root(root)
-    try:
-        load(root, space=space)
-    except DeftError as error:
-        if not isinstance(error, cache.MissingDataError) or error.damaged:
-            log.warning("SmallNORB is downloaded: %s", error)
+
+    def fetch() -> None:
         for name in NAMES:
             if not (folder / FOLDER / name).is_file():
                 packed = f"{name}.gz"  # a good one that is there is kept
                 download.fetch((URL + packed,), folder / FOLDER / packed, f"sha256:{SHA256[packed]}")
-        load(root, space=space)
+
+    fetch_unless_good("SmallNORB", lambda: load(root, space=space), fetch)
     return f"The published images of SmallNORB are ready in {_cache_file(folder, None)}."
 
 
