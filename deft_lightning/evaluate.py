@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     overrides = [word for word in options.runs if re.match(r"metrics(\.\w+)?=", word)]
     patterns = [word for word in options.runs if word not in overrides]
-    if any(word.endswith((".csv", ".npz", ".h5")) for word in patterns):
+    if any(word.endswith((".csv", ".tsv", ".npz", ".h5")) for word in patterns):
         return run_command(lambda: _evaluate_codes(patterns, overrides, options))
     return run_command(lambda: _evaluate(patterns, overrides, options.device))
 

@@ -1,4 +1,4 @@
-"""Codes and factors from files that any program may have written: .csv, .npz and .h5."""
+"""Codes and factors from files that any program may have written: tables of text, .npz and .h5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deft_lightning.common import binning
 from deft_lightning.common.errors import DeftError
 
-SUFFIXES = (".csv", ".npz", ".h5")
+SUFFIXES = (".csv", ".tsv", ".npz", ".h5")
 MEAN, LOG_VARIANCE, FILE = "mean ", "log_variance ", "file"
 """How the columns of a CSV file begin that `python -m deft_lightning.encode` writes."""
 FILES = "files"
@@ -43,8 +43,8 @@ def read(path: Path, factors: str) -> Table:
     """The table of the codes in the file `path` and of `factors`.
 
     Args:
-        path: a .csv file with a header, whose columns "mean ..." are the codes, or all columns of numbers that are not
-            factors; or a .npz or .h5 file with the array "mean" or "codes" [N, D], and perhaps "log_variance" [N, D].
+        path: a .csv or .tsv file with a header, whose columns "mean ..." are the codes, or all columns of numbers that
+            are not factors; or a .npz or .h5 file with the array "mean" or "codes" [N, D], and perhaps "log_variance" [N, D].
         factors: another such file, with one column a factor or the array "factors" or "labels" [N, K]; a .npy file; or
             names of columns, or of an array, of the file of codes, separated by commas. Where both files have a column
             "file", or an array "files", rows are matched by it.
@@ -79,9 +79,13 @@ def _content(path: Path) -> dict[str, NDArray[Any]]:
     """The columns of a CSV file, or the arrays of a .npz, .h5 or .npy file, by name."""
     suffix = path.suffix.lower()
     try:
-        if suffix == ".csv":
-            # comments that name the origin may stand above the header
-            frame = pd.read_csv(path, comment="#" if path.read_text(encoding="utf-8-sig").startswith("#") else None)
+        if suffix in (".csv", ".tsv"):
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            first = next(
+                row for row, line in enumerate(lines) if not line.startswith("#")
+            )  # the origin may stand above
+            separator = max(",;\t", key=lines[first].count)
+            frame = pd.read_csv(path, sep=separator, skiprows=first, decimal="," if separator == ";" else ".")
             return {str(name): frame[name].to_numpy() for name in frame}
         if suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
@@ -113,7 +117,7 @@ def _strings(array: Any) -> NDArray[Any]:
 def _codes(
     content: Mapping[str, NDArray[Any]], taken: list[str], path: Path
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".tsv"):
         names = [name for name in content if name.startswith(MEAN)]
         others = [*taken, FILE]
         names = names or [n for n in content if n not in others and not n.startswith(LOG_VARIANCE)]
@@ -155,7 +159,7 @@ def _named(content: Mapping[str, NDArray[Any]], names: list[str], path: Path) ->
 
 
 def _factors_of(content: Mapping[str, NDArray[Any]], path: Path, files: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".tsv"):
         columns = {name: column for name, column in content.items() if name != FILE}
     else:
         name = next((name for name in ("factors", "labels") if name in content), None)

@@ -77,6 +77,17 @@ def test_a_plain_csv_file_of_numbers_and_one_of_factors_in_another_order(tmp_pat
     assert table.factors.tolist() == FACTORS.tolist()
 
 
+@pytest.mark.parametrize(("separator", "decimal", "suffix"), [(";", ",", "csv"), ("\t", ".", "tsv"), (";", ".", "csv")])
+def test_tables_as_spreadsheets_write_them(separator: str, decimal: str, suffix: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(CODES, columns=["a", "b", "c"])
+    frame["shape"] = FACTORS[:, 0]
+    path = tmp_path / f"codes.{suffix}"
+    frame.to_csv(path, sep=separator, decimal=decimal, index=False)
+    table = tables.read(path, "shape")
+    np.testing.assert_allclose(table.codes, CODES)
+    assert table.factors[:, 0].tolist() == FACTORS[:, 0].tolist()
+
+
 def test_the_scores_are_those_of_the_metrics_and_the_report_compares_them(
     csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

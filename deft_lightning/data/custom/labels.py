@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deft_lightning.common import binning
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.factors import FactorSpace
 
@@ -37,21 +38,24 @@ class Labels:
 def recode(columns: Sequence[np.ndarray], names: Sequence[str], where: str) -> Labels:
     """Labels from K columns of numbers or strings [N]; the values of each are numbered in sorted order.
 
-    Columns with a single value are left out, with a notice. `where` is the file, for messages. Raises `DeftError` when
+    Columns of floats with many different values are continuous and binned, see `common.binning`, and columns with a
+    single value are left out, both with a notice. `where` is the file, for messages. Raises `DeftError` when
     names are empty or repeated, or when a value is missing.
     """
     if len(set(names)) != len(names) or "" in names:
         raise DeftError(f"{where} has the factor names {', '.join(names)}: give distinct names that are not empty.")
-    kept, constant = [], []
+    kept, notices = [], []
     for name, column in zip(names, columns, strict=True):
         if column.dtype.kind == "f" and not np.isfinite(column).all():
             raise DeftError(f"{where} has missing or infinite values of factor {name}: give every image a value.")
-        levels, codes = np.unique(column, return_inverse=True)
+        continuous = binning.is_continuous(column)
+        if continuous:
+            notices.append(f"{where}: {binning.notice(name, column)}")
+        levels, codes = np.unique(binning.binned(column) if continuous else column, return_inverse=True)
         if len(levels) > 1:
             kept.append((name, len(levels), codes.reshape(-1)))
         else:
-            constant.append(name)
-    notices = [f"{where}: factor {name} has a single value and is left out." for name in constant]
+            notices.append(f"{where}: factor {name} has a single value and is left out.")
     values = np.stack([codes for *_, codes in kept], axis=1) if kept else np.zeros((len(columns[0]), 0))
     return Labels(
         tuple(name for name, *_ in kept), tuple(size for _, size, _ in kept), values.astype(np.int64), tuple(notices)

@@ -8,6 +8,7 @@ import torch
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data import CustomImages
 from deft_lightning.data.custom import arrays
+from deft_lightning.data.custom.labels import recode
 from tests.data.custom.files import COUNT, GREY, GRID, factors, folder, pixels, write
 
 
@@ -51,6 +52,16 @@ def test_a_column_of_one_value_is_left_out(path):
     assert dataset.factor_names == ("factor_1", "factor_2", "factor_3")
     assert "factor_0" in dataset.notices[0]
     assert "a single value" in dataset.notices[0]
+
+
+def test_a_continuous_column_is_binned():
+    angle = np.linspace(0, 360, 240, endpoint=False) + 0.5
+    labels = recode([angle, np.arange(240) % 2], ["angle", "side"], "labels.csv")
+    assert labels.sizes == (20, 2)
+    assert labels.values[:, 0].tolist() == [i // 12 for i in range(240)]
+    assert labels.notices == (
+        "labels.csv: factor angle has 240 different values: it is taken as continuous, in 20 bins of equal width.",
+    )
 
 
 def test_a_single_factor_may_be_a_plain_row(path):
