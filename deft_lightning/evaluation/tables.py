@@ -44,7 +44,7 @@ def read(path: Path, factors: str) -> Table:
 
     Args:
         path: a .csv or .tsv file with a header, whose columns "mean ..." are the codes, or all columns of numbers that
-            are not factors; or a .npz or .h5 file with the array "mean" or "codes" [N, D], and perhaps "log_variance" [N, D].
+            are not factors; or a .npz or .h5 file with the array "mean" or "codes" [N, D], and perhaps "log_variance".
         factors: another such file, with one column a factor or the array "factors" or "labels" [N, K]; a .npy file; or
             names of columns, or of an array, of the file of codes, separated by commas. Where both files have a column
             "file", or an array "files", rows are matched by it.
