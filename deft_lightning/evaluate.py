@@ -66,16 +66,17 @@ def _settings(overrides: list[str]) -> Settings:
 
 
 def _folders(patterns: list[str]) -> list[Path]:
-    """Run folders that match a pattern or lie inside a folder that does."""
+    """Run folders that match a pattern or lie inside a folder that does; files, such as multirun.yaml, are skipped."""
     folders: dict[Path, None] = {}
     for pattern in patterns:
         matches = [Path(match) for match in sorted(glob.glob(pattern))]  # Path.glob takes no absolute patterns
         within = [path.parent for match in matches for path in sorted(match.rglob(results.FILE))]
-        if not within:
+        if not within and not any(match.is_file() for match in matches):
             raise DeftError(f"there is no run in {pattern}: give run folders, or the folder of a sweep.")
         folders |= dict.fromkeys(within)
     if not folders:
-        raise DeftError("no run folder is given: name some, as in outputs/color_dsprites/*.")
+        given = f"there is no run in {' '.join(patterns)}" if patterns else "no run folder is given"
+        raise DeftError(f"{given}: name some, as in outputs/color_dsprites/*.")
     return list(folders)
 
 
