@@ -24,6 +24,7 @@ _HOMES = {
     "Groups": "model.groups",
     "Locatello": "model.networks",
     "Piecewise": "model.schedules.base",
+    "retain_freed": "common.memory",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # one list
 

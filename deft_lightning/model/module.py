@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
-from deft_lightning.common import memory
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.model.checkpoint import CHECKPOINT_KEY
 from deft_lightning.model.flush import FlushSubnormals
@@ -176,11 +175,6 @@ class DEFT(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """A callback that every fit needs, whoever calls it."""
         return [FlushSubnormals()]
-
-    def on_fit_start(self) -> None:
-        """Keep freed memory: otherwise every step on a CPU pays page faults for its activations."""
-        if self.device.type == "cpu":
-            memory.retain_freed()
 
     def on_train_start(self) -> None:
         """Pass the number of training images to the objective."""
