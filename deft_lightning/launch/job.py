@@ -23,7 +23,7 @@ from deft_lightning.common.errors import DeftError, Interrupted
 from deft_lightning.common.results import Status
 from deft_lightning.launch import sweep
 from deft_lightning.launch.overrides import raw_overrides
-from deft_lightning.training import run_folder
+from deft_lightning.training import config, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Job:
                 )
             if any(key.startswith("+experiment") for key in hydra.sweeper.get("params") or {}):
                 raise DeftError(f"{cfg.name} is a sweep over experiments, not a single run: add --multirun.")
+            config.check_overrides(cfg, typed)
             self.task(cfg, folder)
         except DeftError as error:
             run_folder.remove_unused(folder)
@@ -92,6 +93,7 @@ class Job:
             if status is not None and status.final:
                 log.info("%s has %s: nothing is left to train.", folder.name, status)
             else:
+                config.check_overrides(cfg, raw_overrides(cfg.sweep.overrides))
                 cfg.resume = _prepare(folder, previous)
                 self.task(cfg, folder)
         except Interrupted as error:  # the signal was meant for the whole sweep
