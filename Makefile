@@ -50,7 +50,7 @@ benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 	$(BIN)/python benchmarks/thresholds_population.py
 
 sweep: $(SETUP) ## DEFT and a beta-VAE on Color dSprites, two seeds each at quick scale, two jobs at once; can be resumed
-	$(BIN)/python -m deft_lightning --multirun +sweep=small trainer=cpu hydra/launcher=joblib \
+	$(BIN)/python -m deft_lightning --multirun +sweep=small trainer=cpu hydra/launcher=processes \
 		sweep.name=small sweep.resume=$(if $(wildcard multirun_outputs/small/multirun.yaml),true,false)
 
 report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report/index.html, and open it

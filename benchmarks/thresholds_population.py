@@ -31,7 +31,7 @@ from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups
-from deft_lightning.common import console
+from deft_lightning.common import console, memory
 from deft_lightning.data import load
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.objectives import reconstruction
@@ -219,6 +219,8 @@ def main() -> None:
     parser.add_argument("--factors", nargs="*", help="the factors that vary (default: one of every size)")
     options = parser.parse_args()
     console.quieten()
+    if options.device == "cpu":
+        memory.retain_freed()  # as the commands do
     dataset = load(options.data)
     assert dataset.space is not None
     sizes = dict(zip(dataset.space.factor_sizes, dataset.space.factor_names, strict=True))  # a factor of every size

@@ -132,6 +132,7 @@ def serve(pipe: Connection, fields: tuple[str, ...], batches: Path, checkpoint: 
     console.quieten()
     images = torch.load(batches)  # [n, 64, 3, 64, 64]
     if name == "trainer":
+        memory.retain_freed()  # as a run from the command line does
         train(pipe)
         return
     network: nn.Module

@@ -26,6 +26,7 @@ _HOMES = {
     "Piecewise": "model.schedules.base",
     "load_model": "training.load",
     "load_run": "training.load",
+    "retain_freed": "common.memory",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605  # one list
 

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     overrides = [word for word in options.runs if re.match(r"metrics(\.\w+)?=", word)]
     patterns = [word for word in options.runs if word not in overrides]
-    if any(word.endswith((".csv", ".tsv", ".npz", ".h5")) for word in patterns):
+    # Without --factors, files among several words are those beside run folders, as a shell expands <folder>/*.
+    if options.factors or (len(patterns) == 1 and patterns[0].endswith((".csv", ".tsv", ".npz", ".h5"))):
         return run_command(lambda: _evaluate_codes(patterns, overrides, options))
     return run_command(lambda: _evaluate(patterns, overrides, options.device))
 
@@ -67,9 +68,9 @@ def _evaluate(patterns: list[str], overrides: list[str], device: str | None) -> 
 def _evaluate_codes(words: list[str], overrides: list[str], options: argparse.Namespace) -> int:
     from deft_lightning.evaluation.external import score_file  # noqa: PLC0415
 
+    if len(words) != 1:
+        raise DeftError(f"--factors is given with {len(words)} files or folders: give one file of codes.")
     path = Path(words[0])
-    if len(words) > 1:
-        raise DeftError(f"{words[1]} is one file or folder too many beside {path}: score files of codes one by one.")
     if not options.factors:
         raise DeftError(f"--factors is missing: give a file of factors, or names of columns of {path}.")
     folder = options.out or Path("outputs", "codes", path.stem)
@@ -101,16 +102,17 @@ def _settings(overrides: list[str]) -> Settings:
 
 
 def _folders(patterns: list[str]) -> list[Path]:
-    """Run folders that match a pattern or lie inside a folder that does."""
+    """Run folders that match a pattern or lie inside a folder that does; files, such as multirun.yaml, are skipped."""
     folders: dict[Path, None] = {}
     for pattern in patterns:
         matches = [Path(match) for match in sorted(glob.glob(pattern))]  # Path.glob takes no absolute patterns
         within = [path.parent for match in matches for path in sorted(match.rglob(results.FILE))]
-        if not within:
+        if not within and not any(match.is_file() for match in matches):
             raise DeftError(f"there is no run in {pattern}: give run folders, or the folder of a sweep.")
         folders |= dict.fromkeys(within)
     if not folders:
-        raise DeftError("no run folder is given: name some, as in outputs/color_dsprites/*.")
+        given = f"there is no run in {' '.join(patterns)}" if patterns else "no run folder is given"
+        raise DeftError(f"{given}: name some, as in outputs/color_dsprites/*.")
     return list(folders)
 
 

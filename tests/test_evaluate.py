@@ -63,6 +63,17 @@ def test_scores_are_added_and_what_was_there_stays(copies: Path, capsys: pytest.
     assert capsys.readouterr().out.count("nothing to add") == 2
 
 
+def test_files_beside_the_runs_of_a_sweep_are_skipped(copies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the shell expands multirun_outputs/<sweep>/*."""
+    plan = copies / "multirun.yaml"
+    plan.write_text("name: small\n")
+    expanded = [str(path) for path in sorted(copies.iterdir())]
+    assert evaluate.main([*expanded, "metrics=fast", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.count("nothing to add") == 2
+    assert evaluate.main([str(plan), "metrics=fast"]) == 1
+    assert f"there is no run in {plan}" in capsys.readouterr().err
+
+
 def test_the_scores_are_those_of_the_codes(copies: Path) -> None:
     """The metric functions give the same scores for the model of the checkpoint."""
     settings = scoring.Settings(num_points=96, num_test=500, each_stage=["mig"], at_end=["irs", "dci"])

@@ -47,7 +47,8 @@ def print_error(error: object) -> None:
 def quieten() -> None:
     """Silence Lightning's and torch's tips, device notes and warnings for developers."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        for logger in (name, f"{name}.utilities.rank_zero"):  # the import of Lightning sets the level of the first
+            logging.getLogger(logger).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
     warnings.filterwarnings("ignore", module="torch.*")

@@ -3,6 +3,12 @@
 The GNU C library returns large blocks to the system as soon as they are free, and the system zeroes every page of
 the next one. A step on a CPU allocates and frees all its activations, and a third of its time goes there
 (`python benchmarks/memory.py`, which also shows that the peak of memory is the same).
+
+Runs and measurements from the command line do so. A program that uses the package as a library decides for itself:
+
+    from deft_lightning import retain_freed
+
+    retain_freed()
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ VARIABLES = (
 def retain_freed() -> None:
     """Keep memory that is freed from now on; does nothing without glibc, or where one of `VARIABLES` is set.
 
+    The setting is that of the whole process and stays: glibc has no way to undo all of it. `trim` returns what is free.
     On other threads than the main one, blocks of more than 64 MiB are returned to the system all the same.
     """
     libc = _glibc()

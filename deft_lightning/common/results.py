@@ -33,6 +33,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from enum import StrEnum
@@ -103,13 +104,18 @@ def record_end(run_folder: str | Path, error: BaseException | str, **fields: Any
 
     `error` is the exception that ended it, or the reason of one that failed. `fields` are written with it.
     """
-    update(run_folder, status=_status_after(error), reason=reason_of(error), **fields)
+    membership = fields.get("sweep") or read(run_folder).get("sweep")
+    update(run_folder, status=_status_after(error), reason=reason_of(error, membership), **fields)
 
 
-def reason_of(error: BaseException | str) -> str:
-    """One sentence for an exception: its own where it is a `DeftError`, else with its type."""
+def reason_of(error: BaseException | str, sweep: Mapping[str, Any] | None = None) -> str:
+    """One sentence for an exception: its own where it is a `DeftError`, else with its type.
+
+    It tells the user of a single run how to resume; for a job, whose `sweep` is given, how to resume that.
+    """
     if isinstance(error, str | DeftError):
-        return str(error)
+        sentence = str(error)
+        return re.sub(r"(?<![\w.])resume=true", "sweep.resume=true", sentence) if sweep else sentence
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

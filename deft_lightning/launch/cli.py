@@ -36,7 +36,7 @@ def run_task(task: Task, config_name: str = "config") -> None:
         print_error(error)
         sys.exit(1)
     finally:
-        complete = SweepFolder.current is None or report(SweepFolder.current)
+        complete = SweepFolder.current is None or report(SweepFolder.current, SweepFolder.planned)
     if not complete:
         sys.exit(1)
 
@@ -46,6 +46,8 @@ def _run(task: Task, config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(Job(task))()
+    except DeftError:
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         raise DeftError(one_line(error)) from error
     except OSError as error:  # Hydra makes the run folder

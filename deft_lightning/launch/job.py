@@ -6,11 +6,11 @@ Launchers send a `Job` to other processes. Importing this module there registers
 from __future__ import annotations
 
 import logging
-import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from deft_lightning.common import console, results
 from deft_lightning.common.errors import DeftError, Interrupted
 from deft_lightning.common.results import Status
 from deft_lightning.launch import sweep
-from deft_lightning.training import run_folder
+from deft_lightning.launch.overrides import raw_overrides
+from deft_lightning.training import config, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +44,22 @@ class Job:
     def __init__(self, task: Task) -> None:
         self.task = task
 
+    def __reduce__(self) -> tuple[Callable[..., Job], tuple[str, str]]:
+        """Send the task by its name: a module that `python -m` runs is `__main__` here and not in other processes."""
+        module = self.task.__module__
+        if module == "__main__" and (spec := sys.modules[module].__spec__) is not None:
+            module = spec.name
+        return _job_of, (module, self.task.__qualname__)
+
     def __call__(self, cfg: DictConfig) -> float | None:
         """Run the task in the folder that Hydra made; returns the score `sweep.score` of a job, None without one."""
         console.survive_closed_output()  # launchers call jobs in processes of their own
         console.quieten()
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
+        typed = raw_overrides(hydra.overrides.task)
         if not OmegaConf.is_missing(hydra.job, "num"):
-            cfg.sweep.overrides = sweep.raw_overrides(hydra.overrides.task)
+            cfg.sweep.overrides = typed
             return self._unless_locked(cfg, folder)
         try:
             if cfg.sweep.resume is not False:
@@ -60,6 +69,7 @@ class Job:
                 )
             if any(key.startswith("+experiment") for key in hydra.sweeper.get("params") or {}):
                 raise DeftError(f"{cfg.name} is a sweep over experiments, not a single run: add --multirun.")
+            config.check_overrides(cfg, typed)
             self.task(cfg, folder)
         except DeftError as error:
             run_folder.remove_unused(folder)
@@ -83,21 +93,27 @@ class Job:
             if status is not None and status.final:
                 log.info("%s has %s: nothing is left to train.", folder.name, status)
             else:
+                config.check_overrides(cfg, raw_overrides(cfg.sweep.overrides))
                 cfg.resume = _prepare(folder, previous)
                 self.task(cfg, folder)
         except Interrupted as error:  # the signal was meant for the whole sweep
             if error.signal == signal.SIGUSR2:
                 signal.raise_signal(signal.SIGUSR2)  # the launcher's own handler puts the job back in the queue
-            _record(cfg, folder, error)
+            record_failure(cfg, folder, error)
             sys.exit(1)
         except Exception as error:
-            _record(cfg, folder, error)
+            record_failure(cfg, folder, error)
             return None
         try:
             return _score(folder, cfg.sweep.score)
         except DeftError as error:  # the run itself has finished
             console.print_error(f"{folder.name}: {error}")
             return None
+
+
+def _job_of(module: str, name: str) -> Job:
+    """The job whose task is the function `name` of `module`."""
+    return Job(getattr(import_module(module), name))
 
 
 def _prepare(folder: Path, previous: dict[str, Any]) -> bool:
@@ -110,17 +126,16 @@ def _prepare(folder: Path, previous: dict[str, Any]) -> bool:
     return False
 
 
-def _record(cfg: DictConfig, folder: Path, error: Exception) -> None:
+def record_failure(cfg: DictConfig, folder: Path, error: Exception) -> None:
     """Print why a job ended and write it to results.json; the traceback of an unforeseen error goes to the log."""
     from deft_lightning.training import record  # noqa: PLC0415  # may need torch
 
-    if isinstance(error, DeftError):  # the training tells the user of a single run how to resume
-        error.args = (re.sub(r"(?<![\w.])resume=true", "sweep.resume=true", str(error)),)
-    else:
-        log.exception("%s failed", folder.name)
-    console.print_error(f"{folder.name}: {results.reason_of(error)}")
+    if not isinstance(error, DeftError):
+        log.error("%s failed", folder.name, exc_info=error)
+    membership = record.membership(cfg)
+    console.print_error(f"{folder.name}: {results.reason_of(error, membership)}")
     try:
-        results.record_end(folder, error, name=str(cfg.name), seed=cfg.seed, sweep=record.membership(cfg))
+        results.record_end(folder, error, name=str(cfg.name), seed=cfg.seed, sweep=membership)
     except (DeftError, OSError, TypeError) as problem:
         log.warning("results.json in %s could not be updated: %s", folder, problem)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import time
@@ -15,18 +14,18 @@ import filelock
 import rich
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from rich.markup import escape
 
 from deft_lightning.common import results
 from deft_lightning.common.console import new_table, print_error
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
+from deft_lightning.launch.overrides import digest, identifying_overrides, raw_overrides, sweeper_params
+from deft_lightning.launch.planned import UNKNOWN, Planned, plan
 
 PLAN = "multirun.yaml"
 """Hydra writes this file before the first job; the folder of a sweep is known by it."""
-
-RESTART_OPTIONS = re.compile(r"[+~]*sweep\.(name|resume|over|score)=")
-"""Overrides that may change when a sweep is started again; its jobs stay the same."""
 
 KILLED = "its process ended without an error message: it was killed, or memory ran out."
 
@@ -40,6 +39,8 @@ class SweepFolder(Callback):
 
     current: ClassVar[Path | None] = None
     """The folder of the sweep that this process has started."""
+    planned: ClassVar[Planned] = UNKNOWN
+    """Its jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set `sweep.name` and `sweep.over` in the configuration of the sweep and of every job."""
@@ -54,6 +55,7 @@ class SweepFolder(Callback):
             # Every job is composed from these overrides.
             config.hydra.overrides.hydra += [f"sweep.name={name}", f"sweep.over=[{','.join(swept)}]"]
         SweepFolder.current = Path(config.hydra.sweep.dir)
+        SweepFolder.planned = plan(config, swept)
 
 
 def _choose_name(config: DictConfig) -> str:
@@ -84,8 +86,8 @@ def _choose_name(config: DictConfig) -> str:
 
 def _swept_keys(config: DictConfig) -> list[str]:
     """The fields and config groups in which the jobs of the sweep differ, without plus signs."""
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *raw_overrides(config.hydra.overrides.task)])
+    overrides = [*sweeper_params(config), *raw_overrides(config.hydra.overrides.task)]
+    parsed = OverridesParser.create().parse_overrides(overrides)
     return [override.key_or_group for override in parsed if override.is_sweep_override()]
 
 
@@ -144,7 +146,6 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
     and stay the same when the sweep is started again.
     """
     identifying = identifying_overrides(overrides)
-    digest = hashlib.sha256("\n".join(identifying).encode()).hexdigest()[:8]
     words = [str(name), f"seed{seed}"]
     for override in identifying:
         key, _, value = override.lstrip("+~").partition("=")
@@ -154,19 +155,7 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
         elif group in over and group not in ("experiment", "seed"):
             short = re.sub(r"\d+\.\d{5,}(?!\d|e)", lambda number: f"{float(number.group()):.4g}", value)
             words.append(f"{re.split('[./]', key)[-1]}-{short}")
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest}"
-
-
-def identifying_overrides(overrides: Iterable[str]) -> list[str]:
-    """The overrides that make a job or a sweep what it is, sorted: all but `RESTART_OPTIONS`."""
-    return sorted(override for override in raw_overrides(overrides) if not RESTART_OPTIONS.match(override))
-
-
-def raw_overrides(overrides: Iterable[str]) -> list[str]:
-    """Overrides as the user typed them: interpolations, whose values may differ between jobs, are not resolved."""
-    if isinstance(overrides, ListConfig):
-        overrides = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
-    return list(overrides)
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', '_'.join(words))[:100]}_{digest(identifying)}"
 
 
 def lock(folder: Path) -> filelock.BaseFileLock:
@@ -188,8 +177,11 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
     return outcomes
 
 
-def report(folder: Path) -> bool:
-    """Print a table of the jobs with their status; returns whether all have finished."""
+def report(folder: Path, planned: Planned = UNKNOWN) -> bool:
+    """Print a table of the jobs, those of `planned` that have not begun among them; returns whether all have finished.
+
+    A sweep of which no job has begun leaves neither a table nor a folder.
+    """
     _record_deaths(folder)
     outcomes = jobs(folder)
     if not outcomes:
@@ -200,12 +192,15 @@ def report(folder: Path) -> bool:
         table.add_column(column, overflow="fold")
     for name, job in outcomes.items():
         steps = job.get("steps")
-        table.add_row(name, job.get("status"), "" if steps is None else f"{steps:,}", job.get("reason") or "")
-    statuses = [job.get("status") for job in outcomes.values()]
+        table.add_row(name, job.get("status"), "" if steps is None else f"{steps:,}", escape(job.get("reason") or ""))
+    not_begun = planned.not_begun(outcomes)
+    for name in not_begun:
+        table.add_row(escape(name), "not begun", "", "")
+    statuses, total = [job.get("status") for job in outcomes.values()], len(outcomes) + len(not_begun)
     finished, diverged = statuses.count(Status.FINISHED), statuses.count(Status.DIVERGED)
-    resumable = len(outcomes) - finished - diverged
+    resumable = total - finished - diverged
     console = rich.get_console()
-    console.print(f"\n[bold]{finished} of {len(outcomes)} jobs finished[/] in {folder}")
+    console.print(f"\n[bold]{finished} of {total} jobs finished[/] in {folder}")
     console.print(table)
     if diverged:
         console.print(f"\nDiverged jobs ({diverged}) are not trained again: start a new sweep with other settings.")
@@ -214,7 +209,7 @@ def report(folder: Path) -> bool:
             f"\nThe same command with sweep.resume=true sweep.name={folder.name} resumes the jobs that have not "
             f"finished ({resumable})."
         )
-    return finished == len(outcomes)
+    return finished == total
 
 
 def _record_deaths(folder: Path) -> None:

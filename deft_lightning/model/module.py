@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
-from deft_lightning.common import memory
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.model import description
 from deft_lightning.model.checkpoint import (
@@ -194,10 +193,8 @@ class DEFT(Inference):
         return [FlushSubnormals()]
 
     def on_fit_start(self) -> None:
-        """Keep freed memory: otherwise every step on a CPU pays page faults for its activations."""
-        self._trained_steps = 0  # the schedule follows the trainer's steps
-        if self.device.type == "cpu":
-            memory.retain_freed()
+        """Forget the steps of the checkpoint that the model was loaded from: the schedule follows the trainer's."""
+        self._trained_steps = 0
 
     def on_train_start(self) -> None:
         """Pass the number of training images to the objective."""

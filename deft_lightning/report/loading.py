@@ -132,6 +132,7 @@ class Records:
 def load(paths: Sequence[str | Path]) -> Records:
     """Read all records under `paths`: folders, searched to any depth, results.json files, or glob patterns.
 
+    Other files are skipped.
     Raises `DeftError` when there is no results.json and no thresholds.json at all.
     """
     records = Records()
@@ -139,7 +140,7 @@ def load(paths: Sequence[str | Path]) -> Records:
     for path in paths:
         matches = {match.resolve(): match for match in _files(path)}
         files |= matches
-        if not matches:
+        if not matches and not Path(path).is_file():  # a shell's <sweep>/* also names multirun.yaml
             records.problems.append(f"There is no {results.FILE} or {THRESHOLDS} under {path}.")
     if not files:
         where = ", ".join(map(str, paths))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning.common import results
+from deft_lightning.common import memory, results
 from deft_lightning.common.console import new_progress
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, derive_seed
@@ -68,6 +68,8 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             "pressures": _experiment_pressures(cfg),
         }
         device = config.build(cfg, "trainer", logger=False, enable_checkpointing=False).strategy.root_device
+        if device.type == "cpu":
+            memory.retain_freed()
         with new_progress(unit="steps") as progress:
             completed = sum(map(len, thresholds.values())) * schedule.length
             task = progress.add_task("", total=counts["repeats"] * len(names) * schedule.length, completed=completed)

@@ -17,7 +17,7 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from deft_lightning.common import files, memory, subnormals
+from deft_lightning.common import files, subnormals
 from deft_lightning.common.errors import DeftError, Diverged
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
@@ -53,8 +53,6 @@ def anneal(
     seeds. `check` is called with the curve of each member once `steps_to_check` of its steps are taken. What it raises
     ends all populations, as does any interruption and a loss that is not finite, which raises `Diverged`.
     """
-    if populations[0].device.type == "cpu":
-        memory.retain_freed()
     threads, stop = torch.get_num_threads(), Event()
     share = max(1, threads // len(populations))
     paths = [None if folder is None else folder / f"population_{number + 1}.ckpt" for number in range(len(populations))]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ProgressBar
 
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -47,13 +48,20 @@ def trained_module_and_data(
 
 
 def trainer(cfg: DictConfig, folder: Path, loggers: list[Any], max_steps: int, precision: str) -> pl.Trainer:
-    """The trainer of `cfg`, which writes to `folder` and stops after `max_steps`; `precision` is never "auto"."""
+    """The trainer of `cfg`, which writes to `folder` and stops after `max_steps`; `precision` is never "auto".
+
+    What is set here and in `cfg.trainer` must be refused there, see `training.trainer_fields`.
+    """
+    acting = callbacks(cfg)
+    if not cfg.trainer.get("enable_progress_bar", True):
+        acting = [callback for callback in acting if not isinstance(callback, ProgressBar)]
     return config.build(
         cfg,
         "trainer",
         precision=precision,
         default_root_dir=str(folder),
-        callbacks=callbacks(cfg),
+        callbacks=acting,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in acting),  # else Lightning adds one
         logger=loggers,
         max_steps=max_steps,
         max_epochs=-1,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +18,7 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.common.method import Method
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.schedules.base import Schedule
+from deft_lightning.training.trainer_fields import check_trainer
 
 if TYPE_CHECKING:  # torch is not needed to compare configurations
     from deft_lightning.model.networks import Networks
@@ -40,7 +43,14 @@ FIXED = {"likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
 """Recorded beside the choices, though there is only one value of each."""
 
 LENGTHS_AND_PRESSURES = ("epochs", "pressures", "pressure")
-"""An experiment sets these for its own schedule; with another, such as the anneal test's, they have no effect."""
+"""An experiment sets these for its own schedule; with another, such as the anneal test's, they have no effect.
+
+One that is typed and has no effect is refused, see `check_overrides`.
+"""
+
+USED_BY = {"epochs": "n", "pressures": "repeats"}
+"""Fields of the experiment's own schedule that a measurement uses, by a field that only its configuration has:
+`thresholds propose` the length, `thresholds factors` the pressures."""
 
 
 class Choices(NamedTuple):
@@ -79,6 +89,46 @@ def build(cfg: DictConfig, key: str, **extra: Any) -> Any:
         raise _sentence(error, key) from error
 
 
+def check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise `DeftError` for a length or a pressure of the schedule in `overrides`, as typed, that has no effect.
+
+    In configuration files such fields are fine: an experiment sets them for its own schedule.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    keys = [override.key_or_group for override in parsed if not override.is_delete()]
+    typed = [key.removeprefix("schedule.") for key in keys if key.startswith("schedule.")]
+    if not typed:
+        return
+    fields = to_plain(cfg, "schedule")
+    given = {name: fields[name] for name in typed if fields.get(name) is not None}
+    accepted = _accepted(fields)
+    used = [*accepted, *(name for name, by in USED_BY.items() if by in cfg)]
+    for name, value in given.items():
+        if name in LENGTHS_AND_PRESSURES and name not in used:
+            schedule = choice_names("schedule").get(fields["_target_"], fields["_target_"])
+            raise DeftError(
+                f"schedule.{name} is {value}, and schedule={schedule} does not use it: set {_instead(name, used)}."
+            )
+    if "steps" in given and fields.get("epochs") is not None and "epochs" in accepted:
+        raise DeftError(
+            f"schedule.steps is {given['steps']}, and has no effect since schedule.epochs is {fields['epochs']}: set "
+            "schedule.epochs, or add schedule.epochs=null."
+        )
+
+
+def _accepted(fields: dict[str, Any]) -> list[str]:
+    """The fields that the class of a schedule takes."""
+    return list(inspect.signature(get_object(fields["_target_"])).parameters)
+
+
+def _instead(name: str, used: list[str]) -> str:
+    """The fields to set where a schedule with the fields `used` has no `name`."""
+    twin, lengths = {"pressure": "pressures", "pressures": "pressure"}.get(name), ("epochs", "steps")
+    others = [other for other in used if other != "fraction"]
+    alike = [other for other in others if (other in lengths) == (name in lengths)]
+    return " or ".join(f"schedule.{other}" for other in ([twin] if twin in used else alike or others))
+
+
 def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
     """The resolved fields that decide the weights, without the place of the data on this machine."""
     part: dict[str, Any] = {key: to_plain(cfg, key) for key in TRAINING_KEYS}
@@ -97,7 +147,7 @@ def _fields(cfg: DictConfig, key: str) -> dict[str, Any]:
     """The fields of a choice; of a schedule without those that only another kind of schedule has."""
     fields = to_plain(cfg, key)
     if key == "schedule":
-        accepted = inspect.signature(get_object(fields["_target_"])).parameters
+        accepted = _accepted(fields)
         unused = [name for name in LENGTHS_AND_PRESSURES if name not in accepted]
         fields = {name: value for name, value in fields.items() if name not in unused}
     return fields
@@ -161,10 +211,7 @@ def _check_scalars(cfg: DictConfig) -> None:
             raise DeftError(f"{key} is {cfg[key]!r}: give a word, or null.")
     if not isinstance(cfg.resume, bool | str):
         raise DeftError(f"resume is {cfg.resume!r}: give true, false or the folder of a run.")
-    if cfg.trainer.get("accumulate_grad_batches", 1) != 1:
-        raise DeftError(
-            "trainer.accumulate_grad_batches is not 1: a step of the schedule is a batch; set batch_size instead."
-        )
+    check_trainer(cfg.trainer)
 
 
 def _field_names() -> list[str]:

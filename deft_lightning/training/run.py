@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from deft_lightning.common import results
+from deft_lightning.common import memory, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.checkpoint import load_weights, read_checkpoint
@@ -77,6 +77,8 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
         asked = cfg.trainer.get("precision", config.AUTO_PRECISION)
         resolved = precision.resolve(asked, cfg.trainer.get("accelerator", "auto"), recorded_precision)
         trainer = build.trainer(cfg, folder, run_loggers, module.timeline.length, resolved)
+        if trainer.strategy.root_device.type == "cpu":
+            memory.retain_freed()  # otherwise every step pays page faults for its activations
         summary.start(cfg, module, data.dataset, trainer, folder, start.first_step)
         _fit_or_finish(trainer, module, data, start)
         failed = False

@@ -116,6 +116,7 @@ def _check_run(program: str, arguments: list[str]) -> None:
         overrides = _first_job(name, options.overrides) if options.multirun else options.overrides
         cfg = compose(name, overrides=overrides)
     OmegaConf.resolve(cfg)
+    config.check_overrides(cfg, overrides)
     with open_dict(cfg):  # fields that only measurements have
         for field in ("repeats", "population", "n"):
             cfg.pop(field, None)

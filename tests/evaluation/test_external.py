@@ -182,4 +182,4 @@ def test_the_command_asks_for_factors_and_one_file(csv: Path, capsys: pytest.Cap
     assert evaluate.main([str(csv)]) == 1
     assert "--factors is missing" in capsys.readouterr().err
     assert evaluate.main([str(csv), "outputs", "--factors", "shape"]) == 1
-    assert "score files of codes one by one" in capsys.readouterr().err
+    assert "--factors is given with 2 files or folders: give one file of codes" in capsys.readouterr().err

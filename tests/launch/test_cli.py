@@ -48,6 +48,17 @@ from tests.launch.running import QUICK, REPOSITORY, command
         (["data.source=elsewhere"], "data.source is 'elsewhere'"),
         (["resume=true"], "there is no unfinished run of this name and seed under "),
         (["resume=nowhere"], "nowhere holds no run to resume"),
+        (["+trainer.max_steps=20"], "trainer.max_steps is 20: set schedule.epochs or scale.fraction"),
+        (["+trainer.callbacks=[]"], "trainer.callbacks is []: set callbacks, as in ~callbacks.traversals"),
+        (
+            ["+experiment=fig13_beta_vae", "schedule.steps=20"],
+            "schedule.steps is 20, and has no effect since schedule.epochs is 23: set schedule.epochs, or add "
+            "schedule.epochs=null.",
+        ),
+        (
+            ["+experiment=beta_vae", "schedule=piecewise", "groups=deft", "schedule.pressure=6"],
+            "schedule.pressure is 6, and schedule=piecewise does not use it: set schedule.pressures.",
+        ),
         (["threads=none"], "threads is 'none': give a whole number from 1 up"),
         (["sweep.resume=true"], "sweep.resume is True without --multirun: add --multirun"),
         (["+sweep=baselines"], "baselines is a sweep over experiments, not a single run: add --multirun"),

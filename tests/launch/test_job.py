@@ -80,9 +80,41 @@ def test_a_signal_ends_the_sweep() -> None:
     ends[0] = Interrupted("the run was stopped by SIGTERM at step 3: resume=true continues from there.", 15)
     status, printed, jobs = run("seed=0,1")
     assert (status, trained) == (1, [(0, False)])
+    assert "0 of 2 jobs finished" in printed
+    (left,) = (line for line in printed.splitlines() if "not begun" in line)
+    assert left.split() == ["seed=1", "not", "begun"]
+    assert "resumes the jobs that have not finished (2)." in printed
     assert jobs[0]["status"] == "interrupted"
     assert jobs[0]["reason"] == "the run was stopped by SIGTERM at step 3: sweep.resume=true continues from there."
     assert f": {jobs[0]['reason']}\n" in printed
+
+
+def test_a_sweep_that_is_resumed_counts_every_job_once() -> None:
+    """Also a job that was killed before its results were written, and one whose results are damaged."""
+    ends[1] = Interrupted("the run was stopped by SIGTERM at step 3: resume=true continues from there.", 15)
+    run("seed=0,1,2", "groups.latents=[1,2,3,4],[3,3,2,2]")
+    (folder,) = Path("multirun_outputs/mine").glob("*_seed0_latents*1-2-3-4*")
+    (folder / results.FILE).write_text("cut sh")
+    ends[2] = ends.pop(1)
+    status, printed, _ = sweep("sweep.name=mine", "seed=0,1,2", "groups.latents=[1,2,3,4],[3,3,2,2]",
+                               "sweep.resume=true", main=lambda: cli.run_task(task))  # fmt: skip
+    assert status == 1
+    assert "3 of 6 jobs finished" in printed
+    assert [line.split()[:2] for line in printed.splitlines() if "not begun" in line] == [
+        ["seed=2", "groups.latents=[3,3,2,2]"]
+    ]
+    assert "resumes the jobs that have not finished (3)." in printed
+
+
+@pytest.mark.parametrize("ended_by", ["the job", "the training"])
+def test_a_stopped_job_says_how_its_sweep_is_resumed(ended_by: str) -> None:
+    """From the moment its end is recorded: the job may be killed right after."""
+    results.update(Path("job"), sweep={"name": "mine"} if ended_by == "the training" else None)
+    error = Interrupted("the run was stopped by SIGTERM at step 3: resume=true continues from there.", 15)
+    results.record_end(Path("job"), error, **({"sweep": {"name": "mine"}} if ended_by == "the job" else {}))
+    assert "at step 3: sweep.resume=true continues" in results.read(Path("job"))["reason"]
+    results.record_end(Path("run"), error)
+    assert "at step 3: resume=true continues" in results.read(Path("run"))["reason"]
 
 
 @pytest.mark.parametrize(("multirun", "option"), [((), "resume=true"), (("--multirun",), "sweep.resume=true")])

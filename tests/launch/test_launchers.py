@@ -157,5 +157,5 @@ def test_a_plugin_that_is_not_installed_is_one_sentence(launcher: str, monkeypat
 def test_a_launcher_that_does_not_exist_is_one_sentence() -> None:
     status, printed, _ = sweep(*QUICK, "seed=0,1", "hydra/launcher=lsf")
     assert status == 1
-    launchers = "joblib, ray, submitit_local, submitit_slurm"
+    launchers = "joblib, processes, ray, submitit_local, submitit_slurm"
     assert f"there is no 'hydra/launcher/lsf': choose one of {launchers}." in printed

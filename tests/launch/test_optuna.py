@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning import DeftError
 from deft_lightning.common import results
-from deft_lightning.common.errors import Diverged
+from deft_lightning.common.errors import Diverged, Interrupted
 from deft_lightning.common.results import Status
 from deft_lightning.launch import cli
 from deft_lightning.launch.sweep import SweepFolder, jobs
@@ -80,6 +80,21 @@ def test_the_search_is_a_function_of_its_seed_and_resumed_it_trains_only_what_fa
     assert failed
     assert diverged
     assert search(*few, "sweep.name=two", "sweep.resume=true")[2] == failed
+
+
+def test_trials_that_have_not_begun_are_counted() -> None:
+    ended = {3: Interrupted("the run was stopped by SIGTERM at step 3: resume=true continues from there.", 15)}
+
+    def stopped(cfg: DictConfig, folder: Path) -> None:
+        task(cfg, folder)
+        if len(trained) in ended:
+            raise ended[len(trained)]
+
+    trained.clear()
+    status, printed, _ = sweep(*SEARCH, "hydra.sweeper.n_trials=5", main=lambda: cli.run_task(stopped))
+    assert (status, len(trained)) == (1, 3)
+    assert printed.count("a trial of the search") == printed.count("not begun") == 2
+    assert "of 5 jobs finished" in printed
 
 
 def test_trials_can_be_launched_in_batches_and_fields_can_be_choices() -> None:

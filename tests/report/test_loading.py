@@ -23,6 +23,14 @@ def test_runs_are_found_at_any_depth_and_counted_once(tmp_path: Path, monkeypatc
     assert records.problems == []
 
 
+def test_files_beside_the_runs_of_a_sweep_are_skipped(tmp_path: Path) -> None:
+    """As the shell expands multirun_outputs/<sweep>/*."""
+    factory.write(tmp_path / "0_run", factory.result(seed=1))
+    (tmp_path / "multirun.yaml").write_text("name: small\n")
+    records = load(sorted(tmp_path.iterdir()))
+    assert ([run.seed for run in records.runs], records.problems) == ([1], [])
+
+
 @pytest.mark.parametrize("path", ["nothing", "nothing/*", ".", "notes.txt"])
 def test_nothing_found_is_one_sentence(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from itertools import product
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +19,8 @@ from deft_lightning.common.conf import config_folder
 from deft_lightning.evaluation.scores import NAMES, Settings
 from deft_lightning.launch.sweep import job_folder
 from deft_lightning.model.networks import Locatello
-from deft_lightning.training import config
+from deft_lightning.training import build, config
+from deft_lightning.training.trainer_fields import REFUSED
 from tests.helpers import compose_run
 
 DATA = (
@@ -155,13 +158,88 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
         (("lr=nan",), "lr is nan: give a number above 0"),
         (("+experiment=beta_vae", "schedule.steps=inf"), "schedule.steps is inf: give a number above 0"),
         (("schedule.pressures=[nan,1,1,1]",), "schedule.pressures holds nan, which is not a number"),
-        (("+trainer.accumulate_grad_batches=2",), "trainer.accumulate_grad_batches is not 1"),
+        (("+trainer.accumulate_grad_batches=2",), "trainer.accumulate_grad_batches is 2: set batch_size"),
         (("+metrics.points=5",), "metrics.points is not a field of the configuration"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_reason(overrides: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(DeftError, match=sentence):
         config.build_choices(_compose(*overrides))
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_a_field_of_the_trainer_that_has_no_effect_is_refused(field: str) -> None:
+    with pytest.raises(DeftError, match=rf"^trainer\.{field} is 7: (set|leave)"):
+        config.build_choices(_compose(f"+trainer.{field}=7"))
+
+
+def test_every_field_of_the_trainer_that_a_run_sets_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: dict[str, object] = {}
+    build_part = config.build
+    monkeypatch.setattr(
+        config, "build", lambda cfg, key, **fields: seen.update(fields) if key == "trainer" else build_part(cfg, key)
+    )
+    build.trainer(_compose(), tmp_path, [], 5, "32-true")
+    assert set(seen) - set(REFUSED) == {"precision", "enable_progress_bar"}  # these two it takes from the user
+    assert set(REFUSED) <= set(inspect.signature(pl.Trainer).parameters)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "typed", "sentence"),
+    [
+        (("+experiment=beta_vae",), ("schedule.epochs=5", "schedule.steps=20"), "no effect since schedule.epochs is 5"),
+        (("+experiment=fig12_annealed_decomposition",), ("schedule.steps=20",), None),
+        (("+experiment=fig2_leakage",), ("schedule.steps=20", "schedule.epochs=null"), None),
+        (("+experiment=fig2_leakage",), ("schedule.epochs=2",), None),
+        (
+            ("+experiment=deft",),
+            ("schedule=auto", "schedule.epochs=[1]"),
+            "=auto does not use it: set schedule.path",
+        ),
+        (
+            ("+experiment=deft",),
+            ("+schedule.pressure=6",),
+            "=piecewise does not use it: set schedule.pressures",
+        ),
+        (
+            ("+experiment=beta_vae",),
+            ("+schedule.pressures=[7,6]",),
+            "schedule.pressures is .7, 6., and schedule=constant does not use it: set schedule.pressure",
+        ),
+        (
+            ("+experiment=annealed_vae",),
+            ("+schedule.pressure=6",),
+            "=capacity does not use it: set schedule.c_max or schedule.increase_steps.$",
+        ),
+        (("+experiment=fig11_constant_pressure",), ("schedule=piecewise",), None),  # it sets a pressure by itself
+        (("+experiment=deft",), ("~schedule.epochs",), None),
+    ],
+)
+def test_a_typed_length_or_pressure_that_has_no_effect_is_refused(
+    overrides: tuple[str, ...], typed: tuple[str, ...], sentence: str | None
+) -> None:
+    cfg = _compose(*overrides, *typed)
+    if sentence is None:
+        config.check_overrides(cfg, [*overrides, *typed])
+        return
+    with pytest.raises(DeftError, match=sentence):
+        config.check_overrides(cfg, [*overrides, *typed])
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [("thresholds", "epochs"), ("thresholds_factors", "epochs"), ("thresholds_propose", "pressures")],
+)
+def test_the_anneal_test_takes_of_the_experiments_schedule_what_it_uses(command: str, field: str) -> None:
+    """A proposal has its length, and thresholds of factors are drawn with its pressures."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        cfg = compose(command, overrides=["schedule.epochs=[1,1]", "schedule.pressures=[9,1]"])
+    config.check_overrides(cfg, ["schedule.steps=4000"])
+    uses = {"thresholds_factors": "pressures", "thresholds_propose": "epochs"}.get(command)
+    if uses:
+        config.check_overrides(cfg, [f"schedule.{uses}=[9,1]"])
+    with pytest.raises(DeftError, match=f"schedule.{field} is .*, and schedule=anneal does not use it"):
+        config.check_overrides(cfg, [f"schedule.{field}=[1,1]"])
 
 
 def test_the_paper_scores_all_five_and_full_scores_everything() -> None:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 import deft_lightning
 from deft_lightning import DEFT, BetaVAE, Constant, FactorDataModule, Groups, Piecewise
+from deft_lightning.common import memory
 from deft_lightning.model.module import can_compile
 from deft_lightning.model.objectives import reconstruction
 from tests.helpers import TinySprites, plain_trainer, tiny_module
@@ -37,6 +38,14 @@ def test_trains_with_a_plain_trainer(plain: bool, images: torch.Tensor, tmp_path
     assert module.timeline.boundaries == (36, 72)
     assert module.global_step == 72
     assert _error(module, images) < 0.5 * before
+
+
+def test_a_fit_leaves_the_memory_settings_of_the_process_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cannot wholly be undone: whoever uses the package as a library asks for them."""
+    monkeypatch.setattr(memory, "_glibc", lambda: pytest.fail("the settings were changed"))
+    module = DEFT(Groups([3]), Constant(pressure=1, steps=1), BetaVAE(), image_shape=(1, 64, 64))
+    plain_trainer(tmp_path, max_steps=1).fit(module, FactorDataModule(TinySprites(), batch_size=8))
+    assert module.global_step == 1
 
 
 def test_a_beta_vae_is_one_group_under_one_pressure(images: torch.Tensor, tmp_path: Path) -> None:

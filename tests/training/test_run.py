@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from deft_lightning import DeftError
-from deft_lightning.common import results
+from deft_lightning.common import memory, results
 from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import mig
 from deft_lightning.model.checkpoint import read_checkpoint
@@ -61,6 +61,20 @@ def test_results_hold_speed_memory_and_device(finished: Path) -> None:
     assert timings["train_seconds"] > timings["evaluation_seconds"] > 0
     assert outcome["images_per_second"] == pytest.approx(48 * 8 / timings["train_seconds"], rel=0.1)  # 48 batches of 8
     assert timings["steps_per_second"] == pytest.approx(48 / timings["train_seconds"], rel=0.1)
+
+
+def test_a_run_keeps_freed_memory_and_takes_the_trainers_other_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(memory, "retain_freed", lambda: asked.append(1))
+    run.train(*compose_run(tmp_path / "run", *SHORT, "+trainer.enable_progress_bar=false"))
+    assert asked == [1]
+    assert results.read(tmp_path / "run")["status"] == "finished"
+    printed = capsys.readouterr().out
+    assert "Scores at the end of every stage" in printed
+    assert "images/s" not in printed
+    assert "stage 4/4" not in printed
 
 
 def test_results_name_every_choice(finished: Path) -> None:
