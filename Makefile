@@ -1,11 +1,12 @@
 PYTHON ?= python3
+comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast acceptance lint types docs benchmark sweep report clean
+.PHONY: help setup run test test-fast acceptance lint types docs benchmark sweep reproduce report clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,10 @@ benchmark: $(SETUP) ## Measure training throughput (keep the machine quiet)
 sweep: $(SETUP) ## DEFT and a beta-VAE on Color dSprites, two seeds each at quick scale, two jobs at once; can be resumed
 	$(BIN)/python -m deft_lightning --multirun +sweep=small trainer=cpu hydra/launcher=processes \
 		sweep.name=small sweep.resume=$(if $(wildcard multirun_outputs/small/multirun.yaml),true,false)
+
+reproduce: $(SETUP) ## What each of the paper's tables and figures costs here, and the runs of ROW (SCALE, SEEDS, METHODS)
+	$(BIN)/python -m deft_lightning.launch.reproduce --row $(or $(ROW),table2_dsprites) --scale $(or $(SCALE),quick) \
+		--seeds $(or $(SEEDS),3) --methods $(or $(METHODS),deft$(comma)beta_vae) $(if $(COST),--cost)
 
 report: $(SETUP) ## Put every run of RUNS (multirun_outputs) on one page, report/index.html, and open it
 	$(BIN)/python -m deft_lightning.report $(or $(RUNS),multirun_outputs) --open
