@@ -17,6 +17,12 @@ from rich.table import Column, Table
 from deft_lightning.common.errors import DeftError
 
 
+def look_in_current_folder() -> None:
+    """Let Python find modules of the user's in the current folder, as `python -m` does; a console script does not."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def run_command(command: Callable[[], int | None]) -> int:
     """Run `command`; returns the exit status: its own, or 1 after an error of the user's, which is printed as one line.
 
@@ -24,6 +30,7 @@ def run_command(command: Callable[[], int | None]) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     survive_closed_output()
+    look_in_current_folder()
     try:
         return command() or 0
     except DeftError as error:

@@ -7,6 +7,7 @@
     method           {objective, groups, stages, variants, name}, see `common.method`
     seed, run_id, command, started, git_commit, versions {library: version}
     sweep            {name, overrides} of a job of a sweep; else null
+    own_code         {module: {file, digest}} of code from outside this package that the run uses
     training         the settings that decide the weights; a run is resumed only with the same:
                      data, objective, schedule, networks {name, fields ...}, likelihood, optimizer {name},
                      groups {fields}, trainer, scale, seed, batch_size, lr, init_from, shared_stages.
@@ -21,7 +22,8 @@
     peak_memory_mb   of the main process since it started, or of CUDA during the run where that is used
     images_per_second   over the whole training, evaluation included
     timings          {train_seconds, train_steps, steps_per_second, evaluation_seconds}, over all sessions
-    stages           {stage_1: {step, pressure, scores, intervals, kl_per_latent, nmi, max1_nmi, max2_nmi, pictures}}
+    stages           {stage_1: {step, pressure, scores, intervals, kl_per_latent, nmi, max1_nmi, max2_nmi,
+                     pictures, failed_scores {name: reason}}}
     history          {nmi: {step: {...}}, kl_decomposition: {step: {...}}}
     udr, thresholds  where they were computed
 

@@ -7,7 +7,7 @@ beta-VAE scores read batches of codes in which one factor is fixed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from deft_lightning import metrics
 from deft_lightning.common import checks
 from deft_lightning.common.errors import DeftError
+from deft_lightning.evaluation import own
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,10 @@ BATCH_METRICS = ("factor_vae", "beta_vae")
 NAMES = (*TABLE_METRICS, *BATCH_METRICS)
 
 
+def _name(item: str | Mapping[str, str]) -> str:
+    return item if isinstance(item, str) else item["name"]
+
+
 def score_names(metric: str) -> list[str]:
     """The names of the scores of `metric` in results.json."""
     return [metric] if metric in BATCH_METRICS else list(TABLE_METRICS[metric].scores.values())
@@ -81,8 +86,8 @@ class Settings:
         num_points: images of the table that is scored.
         num_test: images of the test table.
         bins: bins per latent, for mutual information.
-        each_stage: names of the metrics to score at the end of every stage.
-        at_end: names of the metrics to score only at the end of the last stage.
+        each_stage: metrics to score at the end of every stage: names, or the user's own scores, see `evaluation.own`.
+        at_end: metrics to score only at the end of the last stage.
         votes: batches on which the FactorVAE and beta-VAE scores are trained, and batches on which they are tested.
         bootstrap: resamples for confidence intervals; 0 for none.
         dci_estimator: "reference" or "fast".
@@ -96,8 +101,8 @@ class Settings:
     num_points: int = 10_000
     num_test: int = 5_000
     bins: int = 20
-    each_stage: Sequence[str] = ("mig", "modularity", "active_units", "total_correlation")
-    at_end: Sequence[str] = ()
+    each_stage: Sequence[str | Mapping[str, str]] = ("mig", "modularity", "active_units", "total_correlation")
+    at_end: Sequence[str | Mapping[str, str]] = ()
     votes: Sequence[int] = (10_000, 5_000)
     bootstrap: int = 0
     dci_estimator: str = "reference"
@@ -109,9 +114,11 @@ class Settings:
             checks.whole(f"metrics.{name}", getattr(self, name), low)
         for name in ("each_stage", "at_end"):
             value = getattr(self, name)
-            wrong = [item for item in value if item not in NAMES] if isinstance(value, list | tuple) else [value]
-            if wrong:
-                raise DeftError(f"metrics.{name} holds {wrong[0]!r}: give a list of {', '.join(NAMES)}.")
+            if not isinstance(value, list | tuple):
+                raise DeftError(f"metrics.{name} is {value!r}: give a list of {', '.join(NAMES)}.")
+            for item in value:
+                if not isinstance(item, str) or item not in NAMES:
+                    own.path_of(item, f"metrics.{name}", NAMES)
         votes = self.votes
         two = isinstance(votes, list | tuple) and len(votes) == 2
         if not two or not all(checks.is_whole(n) and n > 0 for n in votes):
@@ -129,7 +136,27 @@ class Settings:
     @property
     def names(self) -> list[str]:
         """The names of all metrics, those of every stage first."""
-        return list(dict.fromkeys([*self.each_stage, *self.at_end]))
+        return list(dict.fromkeys(map(_name, [*self.each_stage, *self.at_end])))
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The names of the metrics of every stage."""
+        return list(map(_name, self.each_stage))
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The paths "module.function" of the user's own scores, by name."""
+        items = [item for item in [*self.each_stage, *self.at_end] if isinstance(item, Mapping)]
+        return {item["name"]: item["function"] for item in items}
+
+    def missing(self, scores: Collection[str]) -> list[str]:
+        """The names of the metrics that have scores which are not among `scores`."""
+        return [name for name in self.names if not self._is_in(name, scores)]
+
+    def _is_in(self, name: str, scores: Collection[str]) -> bool:
+        if name in self.own:  # its numbers are not known before it is computed
+            return any(score == name or score.startswith(f"{name}_") for score in scores)
+        return set(score_names(name)) <= set(scores)
 
     def options(self, metric: str) -> dict[str, Any]:
         """The arguments of a metric besides its tables."""
@@ -150,11 +177,13 @@ class Scored:
         scores: by name.
         intervals: [low, high] of the scores that have a confidence interval.
         dci_estimator: the estimator that DCI used, if it is among the scores.
+        failed: for the user's own scores that raised an exception, the reason.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     dci_estimator: str | None = None
+    failed: dict[str, str] = field(default_factory=dict)
 
     def add_means(self, settings: Settings, **of_images: NDArray[np.float64]) -> None:
         """Add the means of per-image values [N] as the first scores."""
@@ -165,7 +194,12 @@ class Scored:
 
     def record(self) -> dict[str, Any]:
         """As results.json holds it. Empty parts are left out."""
-        parts = {"scores": self.scores, "intervals": self.intervals, "dci_estimator": self.dci_estimator}
+        parts = {
+            "scores": self.scores,
+            "intervals": self.intervals,
+            "dci_estimator": self.dci_estimator,
+            "failed_scores": self.failed,
+        }
         return {name: part for name, part in parts.items() if part}
 
 
@@ -195,6 +229,9 @@ def score(names: Sequence[str], settings: Settings, codes: Any, factors: Any | N
     scored = Scored()
     test: tuple[Any, Any] | None = None
     for name in names:
+        if name in settings.own:
+            _score_own(name, settings, codes, factors, scored)
+            continue
         labelled = name in BATCH_METRICS or TABLE_METRICS[name].labelled
         if labelled and factors is None:
             continue
@@ -228,6 +265,22 @@ def _score_table(name: str, metric: Metric, arrays: list[Any], settings: Setting
         )
         for attribute, score in metric.scores.items():
             scored.intervals[score] = [float(intervals[attribute].low), float(intervals[attribute].high)]
+
+
+def _score_own(name: str, settings: Settings, codes: Any, factors: Any | None, scored: Scored) -> None:
+    """A score of the user's own; its failure does not end the run."""
+    if factors is None:
+        return
+    try:
+        function = own.load(settings.own[name])
+        scored.scores |= own.values(name, function(codes, factors))
+        if settings.bootstrap:
+            intervals = metrics.bootstrap(function, codes, factors, samples=settings.bootstrap, seed=settings.seed)
+            for key, interval in intervals.items():
+                scored.intervals[name if key == "score" else f"{name}_{key}"] = [interval.low, interval.high]
+    except Exception as error:  # of any code
+        scored.failed[name] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        log.warning("the score %s failed (%s): the run continues without it.", name, scored.failed[name])
 
 
 def _score_batches(name: str, settings: Settings, source: Source, scored: Scored) -> None:

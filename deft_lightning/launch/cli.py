@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.common.conf import config_folder
-from deft_lightning.common.console import print_error, survive_closed_output
+from deft_lightning.common.console import look_in_current_folder, print_error, survive_closed_output
 from deft_lightning.common.errors import DeftError
 from deft_lightning.launch.job import Job, Task
 from deft_lightning.launch.sweep import SweepFolder, report
@@ -29,6 +29,7 @@ def run_task(task: Task, config_name: str = "config") -> None:
     status is 1 unless all of them have finished.
     """
     survive_closed_output()
+    look_in_current_folder()
     SweepFolder.current = None
     try:
         _run(task, config_name)

@@ -181,6 +181,7 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 def check_metrics(cfg: DictConfig) -> None:
     """Raise `DeftError`, naming the field, unless the metrics part of `cfg` can be scored."""
+    from deft_lightning.evaluation import own  # noqa: PLC0415
     from deft_lightning.evaluation.scores import Settings  # noqa: PLC0415  # needs torch
 
     values = to_plain(cfg, "metrics")
@@ -188,7 +189,8 @@ def check_metrics(cfg: DictConfig) -> None:
     for field in values:
         if field not in names:
             raise DeftError(f"metrics.{field} is not a field of the configuration: the fields are {', '.join(names)}.")
-    Settings(**values)
+    for path in Settings(**values).own.values():
+        own.load(path)
 
 
 def _check_scalars(cfg: DictConfig) -> None:
@@ -230,6 +232,11 @@ def _sentence(error: BaseException, key: str) -> DeftError:
     if isinstance(cause, DeftError):
         return cause
     reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    if isinstance(cause, ModuleNotFoundError) and cause.name:
+        return DeftError(
+            f"{key} needs the module {cause.name}, which cannot be found: run the command in the folder that has it, "
+            "or install it."
+        )
     if isinstance(cause, OmegaConfBaseException):
         return DeftError(f"{key}: {reason}.")
     return DeftError(f"{key} cannot be built from the configuration ({reason}): look at its fields with --cfg job.")

@@ -19,7 +19,7 @@ from deft_lightning.common import memory, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.method import Method
 from deft_lightning.common.results import Status
-from deft_lightning.training import run_folder
+from deft_lightning.training import own_code, run_folder
 
 if TYPE_CHECKING:  # no torch for those who only look at a run folder
     from deft_lightning.data.base import FactorDataset
@@ -47,7 +47,9 @@ def recorded(
     """
     checkpoint = run_folder.checkpoint_to_resume(folder, training, resume=bool(cfg.resume))
     run_folder.write_config(folder, cfg if whole is None else whole)
-    run_id = results.read(folder).get("run_id") or uuid.uuid4().hex[:8]
+    previous = results.read(folder)
+    own_code.warn_of_changes(previous.get("own_code", {}), own_code.sources(cfg))
+    run_id = previous.get("run_id") or uuid.uuid4().hex[:8]
     results.update(folder, **_header(cfg, training, run_id, method))
     try:
         yield Session(run_id, checkpoint)
@@ -76,6 +78,7 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: Meth
         "command": " ".join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "sweep": membership(cfg),
+        "own_code": own_code.sources(cfg),
     }
 
 

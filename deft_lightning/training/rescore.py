@@ -89,12 +89,9 @@ def rescore(
     data.dataset.to(device)
     last = list(stages)[-1]
     stage = stages[last]
-    missing = [
-        name
-        for name in settings.names
-        if not set(scoring.score_names(name)) <= set(stage["scores"])
-        or (settings.bootstrap and not set(scoring.score_names(name)) <= set(stage.get("intervals", {})))
-    ]
+    missing = settings.missing(stage["scores"])
+    if settings.bootstrap:
+        missing += [name for name in settings.missing(stage.get("intervals", {})) if name not in missing]
     added: dict[str, Any] = {}
     if missing:
         encoding = encode(module, data, sample_tables(data, settings)[0])

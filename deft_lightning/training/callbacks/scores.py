@@ -55,7 +55,7 @@ class Scores(EvaluationPart):
                 "max1_nmi": dict(zip(names, max_nmi(matrix, 1).tolist(), strict=True)),
                 "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
             }
-        names_now = settings.names if snapshot.is_last else settings.each_stage
+        names_now = settings.names if snapshot.is_last else settings.stage_names
         scored = score_model(names_now, settings, encoding, module, data)
         errors = reconstruction_errors(module, data, encoding)
         scored.add_means(settings, reconstruction=errors, kl=encoding.kl_of_images())
