@@ -13,7 +13,7 @@ import rich
 
 from deft_lightning.common.console import new_progress
 from deft_lightning.common.errors import DeftError
-from deft_lightning.report import page, tables
+from deft_lightning.report import page, paired, tables
 from deft_lightning.report.figures import FIGURES, PaperFigure, Plate, save
 from deft_lightning.report.loading import load
 from deft_lightning.report.study import Study
@@ -37,7 +37,8 @@ def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
         with ProcessPoolExecutor(workers, initializer=gc.disable) as pool:
             waiting = [(figure, plate, pool.submit(save, plate, out / "figures")) for figure, plate in planned]
             made = [
-                tables.settings(study), tables.failures(study), tables.summary(study), tables.comparisons(study),
+                tables.settings(study), tables.failures(study), tables.summary(study), paired.paired(study),
+                tables.comparisons(study),
                 tables.udr(study), tables.proposals(study), tables.runs(study, out.resolve()),
             ]  # fmt: skip
             plates = _collect(study, waiting)

@@ -77,7 +77,7 @@ def settings(study: Study) -> Table:
         rows[key] = rows.get(key, 0) + 1
     columns = ["Data", "Method", "Groups", "Epochs", "Pressures", "gamma", "Batch", "lr", "Steps run", "As in Table 1"]
     frame = pd.DataFrame([(*key, count) for key, count in rows.items()], columns=[*columns, "Runs"])
-    return _table("table_1_settings", _ordered(frame, study))
+    return table_of("table_1_settings", _ordered(frame, study))
 
 
 def failures(study: Study) -> Table:
@@ -99,7 +99,7 @@ def failures(study: Study) -> Table:
         )  # fmt: skip
     short = ["Data", "Method", "Runs", "Failed, all values (%)", "95% interval", "Best value", "Runs at it",
              "Failed at it (%)", "95% interval at it", "Paper (%)"]  # fmt: skip
-    return _table("table_2_failures", pd.DataFrame(rows, columns=columns), pd.DataFrame(printed, columns=short))
+    return table_of("table_2_failures", pd.DataFrame(rows, columns=columns), pd.DataFrame(printed, columns=short))
 
 
 def summary(study: Study) -> Table:
@@ -115,12 +115,12 @@ def summary(study: Study) -> Table:
     frame = pd.DataFrame(rows, columns=columns)
     printed = pd.DataFrame(
         [
-            [*r[:4], _number(r[4]), _range(r[5], r[6]), _number(r[7]), _range(r[8], r[9]), _range(r[10], r[11])]
+            [*r[:4], _number(r[4]), as_range(r[5], r[6]), _number(r[7]), as_range(r[8], r[9]), as_range(r[10], r[11])]
             for r in rows
         ],
         columns=["Score", "Data", "Method", "Runs", "Mean", "95% of mean", "Median", "95% of median", "Range"],
     )
-    return _table("scores", frame, printed)
+    return table_of("scores", frame, printed)
 
 
 def comparisons(study: Study) -> Table:
@@ -147,7 +147,7 @@ def comparisons(study: Study) -> Table:
         printed[column] = [_number(x) for x in frame[column]]
     for column in ("p (Holm)", "p of all (Kruskal-Wallis)"):
         printed[column] = [_p_value(x) for x in frame[column]]
-    return _table("comparisons", frame, printed)
+    return table_of("comparisons", frame, printed)
 
 
 def udr(study: Study) -> Table:
@@ -157,7 +157,7 @@ def udr(study: Study) -> Table:
     columns = ["Data", "Method", "Runs with UDR", "Median UDR", "Highest UDR", "Chosen run", "Its MIG", "Median MIG",
                "Highest MIG"]  # fmt: skip
     if not len(ranked) or "mig" not in ranked:
-        return _table("udr", pd.DataFrame(columns=columns))
+        return table_of("udr", pd.DataFrame(columns=columns))
     ranked["udr"] = [scores[i] for i in ranked.index]
     rows = []
     for (data, method), group in ranked.groupby(["data", "method"]):
@@ -168,7 +168,7 @@ def udr(study: Study) -> Table:
              f"{value}, seed {seed}" if value else f"seed {seed}", group.at[chosen, "mig"], group["mig"].median(),
              group["mig"].max()]
         )  # fmt: skip
-    return _table("udr", _ordered(pd.DataFrame(rows, columns=columns), study))
+    return table_of("udr", _ordered(pd.DataFrame(rows, columns=columns), study))
 
 
 def proposals(study: Study) -> Table:
@@ -185,7 +185,7 @@ def proposals(study: Study) -> Table:
              *(as_text(proposal.get(key)) for key in ("pressures", "epochs")),
              "yes" if proposal.get("stable") else "no", as_text(published["pressures"]) if published else None]
         )  # fmt: skip
-    return _table("proposals", pd.DataFrame(rows, columns=columns))
+    return table_of("proposals", pd.DataFrame(rows, columns=columns))
 
 
 def runs(study: Study, out: Path) -> Table:
@@ -204,7 +204,7 @@ def runs(study: Study, out: Path) -> Table:
     printed = frame.copy()
     for column, form in RUN_NUMBERS.items():
         printed[column] = ["" if pd.isna(x) else format(x, form) for x in frame[column]]
-    return _table("runs", frame, printed)
+    return table_of("runs", frame, printed)
 
 
 def _run_row(study: Study, index: int, run: Record, out: Path) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def _run_row(study: Study, index: int, run: Record, out: Path) -> dict[str, Any]
     return row | {score: x for score, x in run.scores.items() if score not in ("mig", "reconstruction")}
 
 
-def _table(key: str, frame: pd.DataFrame, printed: pd.DataFrame | None = None) -> Table:
+def table_of(key: str, frame: pd.DataFrame, printed: pd.DataFrame | None = None) -> Table:
     shown = frame if printed is None else printed
     columns: dict[str, Callable[[Any], str]] = dict.fromkeys(shown.columns, _cell)
     for column in {"Method", "A", "B", "Reading"} & set(shown.columns):
@@ -271,7 +271,7 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def _range(low: float, high: float) -> str:
+def as_range(low: float, high: float) -> str:
     return NONE if math.isnan(low) or math.isnan(high) else f"{_number(low)} to {_number(high)}"
 
 

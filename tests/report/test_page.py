@@ -64,7 +64,7 @@ def test_every_figure_and_table_is_a_file(page: Path, study: Study) -> None:
         with Image.open(page.parent / "figures" / f"{key}.png") as image:
             image.load()
         assert (page.parent / "figures" / f"{key}.pdf").read_bytes().startswith(b"%PDF")
-    tables = {"table_1_settings", "table_2_failures", "scores", "comparisons", "udr", "proposals", "runs"}
+    tables = {"table_1_settings", "table_2_failures", "scores", "paired", "comparisons", "udr", "proposals", "runs"}
     for ending in ("csv", "md"):
         assert {path.stem for path in (page.parent / "tables").glob(f"*.{ending}")} == tables
 

@@ -96,3 +96,20 @@ def test_kruskal_finds_the_sample_that_differs() -> None:
     assert p_shifted is not None
     assert p_shifted < 1e-6
     assert p_same > 0.01
+
+
+def test_paired_differences_have_the_interval_and_the_number_of_pairs_of_theory() -> None:
+    """For normal differences the interval is about mean +- 1.96 sd / sqrt(n), and the power of a z test is known."""
+    random = np.random.default_rng(0)
+    b = random.normal(size=400)
+    result = statistics.paired(b + 0.1 + 0.2 * random.normal(size=400), b)
+    assert result.mean == pytest.approx(0.1, abs=0.03)
+    assert result.deviation == pytest.approx(0.2, rel=0.1)
+    half = 1.96 * result.deviation / 20
+    assert (result.low, result.high) == pytest.approx((result.mean - half, result.mean + half), abs=0.003)
+    n = statistics.Paired(0.1, 0, 0, 0.2).needed
+    assert n == 32  # (2.8 x 2)^2 = 31.4
+    draws = 0.1 + 0.2 * random.normal(size=(20_000, n))
+    shown = np.abs(draws.mean(axis=1)) > 1.96 * 0.2 / np.sqrt(n)
+    assert shown.mean() == pytest.approx(0.8, abs=0.02)
+    assert statistics.Paired(0.0, -1, 1, 0.2).needed is None

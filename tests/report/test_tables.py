@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from deft_lightning.report import paper, tables
+from deft_lightning.report import paired, paper, tables
 from deft_lightning.report.study import Study
 from tests.report import factory
 from tests.report.test_study import scored, study_of
@@ -159,7 +159,29 @@ def test_cells_cannot_break_a_table(tmp_path: Path) -> None:
 
 def test_without_finished_runs_every_table_is_empty(tmp_path: Path) -> None:
     study = study_of(tmp_path, scored(0.3, status="running"))
-    for make in (tables.settings, tables.failures, tables.summary, tables.comparisons, tables.udr, tables.proposals):
+    for make in (
+        tables.settings,
+        tables.failures,
+        tables.summary,
+        paired.paired,
+        tables.comparisons,
+        tables.udr,
+        tables.proposals,
+    ):
         table = make(study)
         assert len(table.frame) == 0, table.key
         table.write(tmp_path)
+
+
+def test_methods_are_paired_by_seed(tmp_path: Path) -> None:
+    """Seed 3 has no partner; the difference is the same for every other seed, so that its interval is a point."""
+    runs = [scored(0.3 + 0.1 * seed, method="DEFT", seed=seed) for seed in range(4)]
+    runs += [scored(0.2 + 0.1 * seed, method="beta-VAE", seed=seed) for seed in range(3)]
+    for run in runs:
+        stage = run["stages"]["stage_1"]
+        stage |= {"max1_nmi": {"posX": stage["scores"]["mig"]}, "max2_nmi": {"posX": 0.1}}
+    frame = paired.paired(study_of(tmp_path, *runs)).frame.set_index("Measure")
+    row = frame.loc["MIG"]
+    assert (row["A"], row["B"], row["Seeds"], row["Reading"]) == ("DEFT", "beta-VAE", 3, "DEFT higher")
+    assert (row["A - B"], row["Low"], row["High"]) == pytest.approx((0.1, 0.1, 0.1))
+    assert frame.loc["gap of posX", "A - B"] == pytest.approx(0.1)

@@ -147,7 +147,7 @@ def test_deft_on_another_base_method_is_two_overrides(objective: str) -> None:
         (("+experiment=beta_vae", "schedule.steps=null"), "schedule.epochs and schedule.steps are both null"),
         (("+experiment=beta_vae", "schedule.steps=-5"), "schedule.steps is -5: give a number above 0"),
         (("metrics.bins=1",), "metrics.bins is 1: give a whole number from 2 up"),
-        (("metrics.each_stage=[mig,fid]",), "metrics.each_stage holds 'fid': give a list of mig, modularity"),
+        (("metrics.each_stage=[mig,fid]",), "metrics.each_stage holds 'fid': give one of mig, modularity"),
         (("metrics.at_end=dci",), "metrics.at_end holds 'dci': give a list of"),
         (("metrics.votes=[10]",), "metrics.votes is .*: give the batches to train on and to test on"),
         (("metrics.dci_estimator=trees",), "metrics.dci_estimator is 'trees': use one of reference, fast"),

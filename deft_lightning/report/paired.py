@@ -1,0 +1,73 @@
+"""Methods compared over the same seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from deft_lightning.report import paper, statistics
+from deft_lightning.report.loading import numbers
+from deft_lightning.report.study import Study
+from deft_lightning.report.tables import Table, as_range, table_of
+
+
+def paired(study: Study) -> Table:
+    """Differences of methods over the same seeds, in MIG and the gap of every factor, at the best swept value."""
+    columns = [
+        "Data",
+        "A",
+        "B",
+        "Measure",
+        "Seeds",
+        "Mean A",
+        "Mean B",
+        "A - B",
+        "Low",
+        "High",
+        "Seeds needed",
+        "Reading",
+    ]
+    rows = []
+    best = study.compared[study.compared["best"]] if len(study.compared) else study.compared
+    for data in study.data:
+        values = {
+            method: _by_seed(study, best[(best["data"] == data) & (best["method"] == method)])
+            for method in study.methods
+        }
+        for a, b in combinations([method for method in study.methods if values[method]], 2):
+            for measure in values[a]:
+                seeds = sorted(values[a][measure].keys() & values[b].get(measure, {}).keys())
+                if len(seeds) < 2:
+                    continue
+                x, y = ([values[method][measure][seed] for seed in seeds] for method in (a, b))
+                result = statistics.paired(x, y)
+                reading = (
+                    "no difference shown" if result.low <= 0 <= result.high else f"{a if result.mean > 0 else b} higher"
+                )
+                rows.append(
+                    [data, a, b, measure, len(seeds), float(np.mean(x)), float(np.mean(y)), *result[:3], result.needed,
+                     reading]
+                )  # fmt: skip
+    frame = pd.DataFrame(rows, columns=columns)
+    printed = frame.drop(columns=["Low", "High"]).copy()
+    printed.insert(
+        8, "95% of A - B", [as_range(low, high) for low, high in zip(frame["Low"], frame["High"], strict=True)]
+    )
+    return table_of("paired", frame, printed)
+
+
+def _by_seed(study: Study, rows: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """MIG, and the gap between the two highest NMI of every factor, by measure and seed."""
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for i in rows.index:
+        run = study.runs[i]
+        if run.seed is None or "mig" not in run.scores:
+            continue
+        values[paper.score_label("mig")][run.seed] = run.scores["mig"]
+        first, second = (numbers(run.stages[-1].get(key)) for key in ("max1_nmi", "max2_nmi"))
+        for factor in first.keys() & second.keys():
+            values[f"gap of {factor}"][run.seed] = first[factor] - second[factor]
+    return {name: values[name] for name in sorted(values, key=lambda name: (name != paper.score_label("mig"), name))}
