@@ -31,8 +31,8 @@ from deft_lightning.data.base import FactorDataset
 COUNT = 10
 """Eigenvalues that are computed."""
 RARE = 0.001
-"""Pixels whose mean is below this, or above 1 less this, are left out: each of the few images in which such a pixel
-differs would count thousands of times. Only for Bernoulli pixels."""
+"""A Bernoulli pixel with a smaller mean, or one that is as near to 1, is left out: what it counts
+would be decided by fewer than twelve of 12,000 images."""
 MOST, LEAST = 12_000, 1_000
 """Images of a sample. Of a smaller data set all images are taken, several times if there are fewer than `LEAST`, each
 time with new nuisances."""
@@ -82,38 +82,42 @@ class Sample:
             yield self._dataset.images(part, nuisances)
 
 
-def spectrum_of(dataset: FactorDataset, seed: int = 0, noise_variance: float | None = None) -> Spectrum:
-    """`spectrum` of a fixed sample of a data set: at most 12,000 images, one draw of the nuisances each."""
+def spectrum_of(
+    dataset: FactorDataset, seed: int = 0, noise_variance: float | None = None, rare: float = RARE
+) -> Spectrum:
+    """`spectrum` of a fixed sample of a data set: at most 12,000 images, nuisances drawn for each."""
     try:
-        return spectrum(Sample(dataset, seed), noise_variance)
+        return spectrum(Sample(dataset, seed), noise_variance, rare)
     except DeftError as error:
         raise DeftError(f"{dataset.name}: {error}") from error
 
 
 @torch.no_grad()
-def spectrum(batches: Iterable[Tensor], noise_variance: float | None = None) -> Spectrum:
+def spectrum(batches: Iterable[Tensor], noise_variance: float | None = None, rare: float = RARE) -> Spectrum:
     """The `COUNT` largest eigenvalues of the standardised covariance of images, fewer for images of fewer pixels.
 
     Args:
         batches: images [B, C, H, W] in [0, 1], on any device; iterated several times, with the same images.
         noise_variance: sigma^2 of a Gaussian likelihood; None for a Bernoulli likelihood.
+        rare: Bernoulli pixels whose mean is below this, or above 1 less this, are left out.
 
     Raises:
-        DeftError: where no pixel varies, or all that do are left out.
+        DeftError: where no pixel varies, or all that do are left out; for a number out of range.
     """
+    checks.number("rare", rare, 0, 0.5)
     if noise_variance is not None:
         checks.number("noise_variance", noise_variance, above=True)
     mean, varies, images = _moments(batches)
     shape, mean, varies = mean.shape, mean.flatten(), varies.flatten()
     if noise_variance is None:
-        kept, variance = varies & (mean >= RARE) & (mean <= 1 - RARE), mean * (1 - mean)
+        kept, variance = varies & (mean >= rare) & (mean <= 1 - rare), mean * (1 - mean)
     else:
         kept, variance = varies, torch.full_like(mean, noise_variance)
     if not kept.any():
         raise DeftError(
             "all images are the same, so that there is no information threshold: give different images."
             if not varies.any()
-            else f"every pixel is the same in more than {1 - RARE:.1%} of the images, so that their spectrum says "
+            else f"every pixel is the same in more than {1 - rare:.1%} of the images, so that their spectrum says "
             "nothing: give schedule.beta_high as a number."
         )
     mean, scale = mean[kept], variance[kept].sqrt()

@@ -115,6 +115,9 @@ def test_rare_pixels_are_left_out_of_bernoulli_images_only() -> None:
     assert (found.pixels, spectrum([images]).pixels) == (252, 252)
     assert np.abs(found.directions[:, 0, 16:]).max() == 0
     assert spectrum([with_block], noise_variance=0.1).pixels == 252 + 16
+    kept = spectrum([with_block], rare=0)
+    assert kept.pixels == 252 + 16
+    assert np.abs(kept.eigenvalues - 16).min() < 0.5
 
 
 def test_a_sample_is_the_same_at_every_pass_and_is_drawn_anew_by_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +147,8 @@ def test_images_without_a_spectrum_are_refused(images: Tensor, sentence: str) ->
         spectrum([images] if len(images) else [])
     with pytest.raises(DeftError, match="noise_variance is 0: give a number above 0"):
         spectrum([images], noise_variance=0)
+    with pytest.raises(DeftError, match=r"rare is 0.6: give a number from 0 to 0.5"):
+        spectrum([images], rare=0.6)
 
 
 def test_a_refusal_names_the_data() -> None:
