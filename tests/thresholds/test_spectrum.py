@@ -93,6 +93,15 @@ def test_a_run_records_its_beta_high_and_a_resumed_one_takes_it(
     assert model.schedule.beta_high == HIGH  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow  # two processes that import torch and Lightning
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_two_processes_find_the_same_beta_high(tmp_path: Path) -> None:
+    overrides = (NULL, "trainer=ddp", "trainer.accelerator=cpu")
+    outcome = run.train(*compose_run(tmp_path / "run", *overrides, base=ANNEAL, config="thresholds"))
+    assert outcome["training"]["schedule"]["beta_high"] == HIGH
+    assert record.read(tmp_path / "run", "anneal")["settings"]["beta_high"] == HIGH
+
+
 @pytest.mark.slow  # trains runs
 def test_the_tests_of_a_proposal_share_one_beta_high(tmp_path: Path) -> None:
     folder = tmp_path / "run"
