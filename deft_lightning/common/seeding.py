@@ -19,6 +19,7 @@ class Stream(IntEnum):
     OBJECTIVE = 5  # permutations and the like inside an objective
     SUBSET = 6  # the image that a subset is drawn around, and the seed of its anneal test
     VALIDATION = 7  # the reparameterisation noise of validation
+    SPECTRUM = 8  # the sample of images whose covariance is analysed, and its nuisances
 
 
 def derive_seed(seed: int, stream: Stream, *position: int) -> int:

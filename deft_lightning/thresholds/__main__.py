@@ -1,6 +1,7 @@
-"""`python -m deft_lightning.thresholds [factors | propose]`: measure information thresholds.
+"""`python -m deft_lightning.thresholds [spectrum | factors | propose]`: information thresholds.
 
-python -m deft_lightning.thresholds +experiment=dsprites schedule.beta_high=200 schedule.steps=10000
+python -m deft_lightning.thresholds +experiment=dsprites schedule.steps=10000
+python -m deft_lightning.thresholds spectrum +experiment=dsprites
 python -m deft_lightning.thresholds factors +experiment=dsprites repeats=50
 python -m deft_lightning.thresholds propose +experiment=color_dsprites n=5
 """
@@ -25,6 +26,13 @@ def _anneal(cfg: DictConfig, folder: Path) -> None:
     summary.anneal(folder)
 
 
+def _spectrum(cfg: DictConfig, folder: Path) -> None:
+    from deft_lightning.thresholds import spectrum, summary  # noqa: PLC0415
+
+    spectrum.measure(cfg, folder)
+    summary.spectrum(folder)
+
+
 def _factors(cfg: DictConfig, folder: Path) -> None:
     from deft_lightning.thresholds import factors, summary  # noqa: PLC0415
 
@@ -39,7 +47,11 @@ def _propose(cfg: DictConfig, folder: Path) -> None:
     summary.proposal(folder)
 
 
-COMMANDS = {"factors": (_factors, "thresholds_factors"), "propose": (_propose, "thresholds_propose")}
+COMMANDS = {
+    "spectrum": (_spectrum, "thresholds_spectrum"),
+    "factors": (_factors, "thresholds_factors"),
+    "propose": (_propose, "thresholds_propose"),
+}
 
 
 def main() -> None:
@@ -49,7 +61,7 @@ def main() -> None:
         del sys.argv[1]  # the other arguments are for Hydra
         run_task(*COMMANDS[word])
     elif word.isidentifier():
-        sys.exit(f"error: {word!r} is not a command: use {' or '.join(COMMANDS)}, or none for the anneal test.")
+        sys.exit(f"error: {word!r} is not a command: use {', '.join(COMMANDS)}, or none for the anneal test.")
     else:
         run_task(_anneal, "thresholds")
 

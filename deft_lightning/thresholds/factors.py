@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,25 @@ from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.report.figures.thresholds import factors_figure
 from deft_lightning.thresholds import record
 from deft_lightning.thresholds.crossing import Curve, check_beta_high
-from deft_lightning.thresholds.measurement import anneal_schedule, anneal_settings, measurement, pop_counts
+from deft_lightning.thresholds.measurement import (
+    anneal_rule,
+    anneal_schedule,
+    anneal_settings,
+    measurement,
+    pop_counts,
+)
 from deft_lightning.thresholds.population import Population
 from deft_lightning.thresholds.populations import anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
-from deft_lightning.training import config
+from deft_lightning.training import config, resolution
 from deft_lightning.training.callbacks.base import save_figure
 
 
 def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Measure `repeats` thresholds of every factor, `population` subsets at a time; writes thresholds.json and Fig. 6.
+
+    All subsets have the same schedule. Where its beta_high is null, it follows from the largest of their first
+    eigenvalues.
 
     A subset is a random image and all images that differ from it in one factor only. Its batches are the whole subset,
     or `batch_size` images of a larger one. (Batches of 64 drawn from it with replacement would have the same mean
@@ -40,21 +50,27 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     thresholds.json. Raises `DeftError` for data without a full grid of labels, and for a beta_high that is too low.
     """
     cfg, counts = pop_counts(cfg, "repeats", "population")
-    schedule = anneal_schedule(cfg)
-    settings = anneal_settings(cfg, schedule)
+    cfg = resolution.as_recorded(cfg, folder)
+    anneal_schedule(cfg)
+    rule = anneal_rule(cfg)
     checkpoints = folder / "checkpoints"
 
     def check(curve: Curve) -> None:
-        check_beta_high(curve, schedule.beta_high, settings["limit"], settings["window"])
+        check_beta_high(curve, settings["beta_high"], **rule)
 
     def threshold(curve: Curve) -> float | None:
         check(curve)
-        index = curve.crossing(settings["limit"], settings["window"])
+        index = curve.crossing(**rule)
         return None if index is None else float(curve.beta[index])
 
-    with measurement(cfg, folder, counts, settings) as dataset:
+    with measurement(cfg, folder, counts, rule) as dataset:
         space = _full_grid(dataset)
         names = [name for name, size in zip(space.factor_names, space.factor_sizes, strict=True) if size > 1]
+        cfg = resolution.resolve(
+            cfg, folder, lambda: _largest_eigenvalue(dataset, space, names, counts["repeats"], cfg.seed)
+        )
+        schedule = anneal_schedule(cfg)
+        settings = anneal_settings(cfg, schedule)
         thresholds = _previous_thresholds(folder) or {name: [] for name in names}
         content = {
             "kind": "factors",
@@ -114,10 +130,9 @@ def _populations(
     modules, data = [], []
     choices = config.build_choices(cfg)
     for member in members:
-        position = (space.names.index(factor), member)
-        index = derive_seed(cfg.seed, Stream.SUBSET, *position, 0) % len(dataset)
-        subset = Subset(dataset, varying(space, index, factor))
-        batch_size, seed = min(cfg.batch_size, len(subset)), derive_seed(cfg.seed, Stream.SUBSET, *position, 1)
+        subset = _subset(dataset, space, factor, member, cfg.seed)
+        batch_size = min(cfg.batch_size, len(subset))
+        seed = derive_seed(cfg.seed, Stream.SUBSET, space.names.index(factor), member, 1)
         data.append(FactorDataModule(subset, batch_size, seed))
         modules.append(
             DEFT(
@@ -132,6 +147,28 @@ def _populations(
             )
         )
     return divide(modules, data, device)
+
+
+def _subset(dataset: FactorDataset, space: FactorSpace, factor: str, member: int, seed: int) -> Subset:
+    index = derive_seed(seed, Stream.SUBSET, space.names.index(factor), member, 0) % len(dataset)
+    return Subset(dataset, varying(space, index, factor))
+
+
+def _largest_eigenvalue(
+    dataset: FactorDataset, space: FactorSpace, factors: Sequence[str], repeats: int, seed: int
+) -> float:
+    """The largest first eigenvalue of all subsets; raises `DeftError` when the images of every subset are the same."""
+    largest, refusal = 0.0, None
+    with new_progress(unit="subsets") as progress:
+        subsets = [(factor, member) for factor in factors for member in range(repeats)]
+        for factor, member in progress.track(subsets, description="first eigenvalues"):
+            try:
+                largest = max(largest, resolution.first_eigenvalue(_subset(dataset, space, factor, member, seed)))
+            except DeftError as error:
+                refusal = error
+    if not largest and refusal is not None:
+        raise refusal
+    return largest
 
 
 def _previous_thresholds(folder: Path) -> dict[str, list[float | None]] | None:

@@ -39,18 +39,15 @@ def pop_counts(cfg: DictConfig, *fields: str) -> tuple[DictConfig, dict[str, int
 
 
 @contextmanager
-def measurement(
-    cfg: DictConfig, folder: Path, counts: dict[str, int], settings: dict[str, Any]
-) -> Iterator[FactorDataset]:
+def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dict[str, Any]) -> Iterator[FactorDataset]:
     """Load the data set for the block, and keep results.json up to date.
 
-    `counts` and `settings`, see `pop_counts` and `anneal_settings`, are recorded with the settings of a run: a
+    `counts` and `rule`, see `pop_counts` and `anneal_rule`, are recorded with the settings of a run: a
     measurement is resumed only with the same. Raises `DeftError` for a folder or data that it cannot use, `Interrupted`
     when a signal asks it to stop, and whatever the block raises.
     """
     choices = config.build_choices(cfg)
-    rule = {"anneal_recorder": {key: settings[key] for key in ("limit", "window")}}
-    training = config.training_part(cfg, choices.schedule) | counts | rule
+    training = config.training_part(cfg, choices.schedule) | counts | {"anneal_recorder": rule}
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
     with recorded(cfg, folder, training, choices.method(cfg.method), whole), _stopping_on_signals(), _measured(folder):
         if cfg.threads is not None:
@@ -98,17 +95,21 @@ def anneal_schedule(cfg: DictConfig) -> Anneal:
     return schedule
 
 
-def anneal_settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
-    """`settings` of thresholds.json. Raises `DeftError` when the recorder is missing or its fields are out of range."""
+def anneal_rule(cfg: DictConfig) -> dict[str, Any]:
+    """The limit and window of a threshold. Raises `DeftError` when the recorder is missing or a field out of range."""
     recorder = OmegaConf.select(cfg, "callbacks.anneal_recorder")
     if recorder is None:
         raise DeftError("callbacks.anneal_recorder is missing: keep it, its limit and window define a threshold.")
     check_rule(recorder.limit, recorder.window)
+    return {"limit": recorder.limit, "window": recorder.window}
+
+
+def anneal_settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
+    """`settings` of thresholds.json, for a schedule whose beta_high is known."""
     return {
         "beta_high": schedule.beta_high,
         "steps": schedule.length,
         "batch_size": cfg.batch_size,
         "lr": cfg.lr,
-        "limit": recorder.limit,
-        "window": recorder.window,
+        **anneal_rule(cfg),
     }

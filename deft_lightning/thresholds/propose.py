@@ -15,8 +15,14 @@ from deft_lightning.common import results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
 from deft_lightning.thresholds import record, rule
-from deft_lightning.thresholds.measurement import anneal_schedule, anneal_settings, measurement, pop_counts
-from deft_lightning.training import run
+from deft_lightning.thresholds.measurement import (
+    anneal_rule,
+    anneal_schedule,
+    anneal_settings,
+    measurement,
+    pop_counts,
+)
+from deft_lightning.training import resolution, run
 
 
 def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -27,14 +33,16 @@ def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     `DeftError` when no latent of any test passes information.
     """
     cfg, counts = pop_counts(cfg, "n")
-    schedule = anneal_schedule(cfg)
-    settings = anneal_settings(cfg, schedule)
-    with measurement(cfg, folder, counts, settings) as dataset:
+    cfg = resolution.as_recorded(cfg, folder)
+    anneal_schedule(cfg)
+    with measurement(cfg, folder, counts, anneal_rule(cfg)) as dataset:
+        cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset))
+        settings = anneal_settings(cfg, anneal_schedule(cfg))
         tests = [_test(cfg, folder / f"seed_{seed}", seed) for seed in range(cfg.seed, cfg.seed + counts["n"])]
         latents = [test["latent_thresholds"] for test in tests]
         steps_per_epoch = max(1, len(dataset) // cfg.batch_size)
-        resolution = settings["beta_high"] * settings["window"] / settings["steps"]
-        proposal = rule.propose_schedule(latents, resolution, _steps(cfg, steps_per_epoch), steps_per_epoch)
+        beta_step = settings["beta_high"] * settings["window"] / settings["steps"]
+        proposal = rule.propose_schedule(latents, beta_step, _steps(cfg, steps_per_epoch), steps_per_epoch)
         content = {
             "kind": "proposal",
             "finished": True,

@@ -1,7 +1,8 @@
 """thresholds.json: the results of anneal tests. Written whole or not at all.
 
     schema_version  1
-    kind            "anneal" (one test), "factors" (Fig. 6) or "proposal" (pressures without labels)
+    kind            "anneal" (one test), "spectrum" (no test), "factors" (Fig. 6) or "proposal" (pressures without
+                    labels)
     finished        false while "factors" is being measured
     data            as in results.json: name, images, shape, source, factors, ...
     settings        beta_high, steps, batch_size, lr, limit (nats), window (steps); for "anneal" also seed
@@ -12,6 +13,13 @@
     latent_thresholds  a pressure or null for each latent
     curves             a list of one curve, at most 500 of its steps: {step, beta, reconstruction, kl: lists of n;
                        kl_per_latent: n lists of D}
+
+    eigenvalues        as for "spectrum"; empty where there are none
+
+"spectrum", whose settings are seed, images (of the sample), pixels (that are not left out) and likelihood
+    eigenvalues     of the images, descending: the pressures below which a collapsed model opens its latents
+    alike           groups of eigenvalues that are nearly the same, as numbers from 1
+    beta_high       1.25 times the first, see `Anneal`
 
 "factors"
     factors            {name: one threshold for each subset, null where the KL never stays above the limit}
@@ -38,7 +46,7 @@ from deft_lightning.common.errors import DeftError
 
 SCHEMA_VERSION = 1
 FILE = "thresholds.json"
-KINDS = ("anneal", "factors", "proposal")
+KINDS = ("anneal", "spectrum", "factors", "proposal")
 
 
 def write(folder: Path, content: dict[str, Any]) -> Path:

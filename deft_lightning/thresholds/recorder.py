@@ -10,6 +10,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
+from deft_lightning.data.spectrum import spectrum_of
 from deft_lightning.model.module import DEFT
 from deft_lightning.report.figures.thresholds import anneal_figure
 from deft_lightning.thresholds import crossing, record
@@ -80,8 +82,13 @@ class AnnealRecorder(DEFTCallback):
             "limit": self.limit,
             "window": self.window,
         }
+        try:
+            eigenvalues = [float(f"{value:.4g}") for value in spectrum_of(data.dataset).eigenvalues]
+        except DeftError:  # pixels of a kind that the spectrum does not describe
+            eigenvalues = []
         outcome = crossing.outcome(curve, self.limit, self.window)
         content = {"kind": "anneal", "finished": True, "data": description, "settings": settings, **outcome}
+        content["eigenvalues"] = eigenvalues
         record.write(folder, content)
         summary = {key: outcome[key] for key in ("threshold", "latent_thresholds")}
         results.update(folder, thresholds={"kind": "anneal", "file": record.FILE, **summary})

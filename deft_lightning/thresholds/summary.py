@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 import rich
@@ -23,8 +24,22 @@ def anneal(folder: Path) -> None:
         table.add_row(f"z{j}", f"{pressure:.1f}")
     if closed := len(test["latent_thresholds"]) - len(latents):
         table.add_row(f"{closed} other latents", "never")
-    _print("Information thresholds", table, test["notices"])
+    predicted = ", ".join(f"{value:.1f}" for value in test.get("eigenvalues", []) if value >= 1)
+    lines = [f"Eigenvalues of the images, where a collapsed model opens: {predicted}"] if predicted else []
+    _print("Information thresholds", table, [*lines, *test["notices"]])
     rich.get_console().print(f"\nCurves and thresholds: {folder / record.FILE}")
+
+
+def spectrum(folder: Path) -> None:
+    """The eigenvalues, those that are alike, and the beta_high that follows from them."""
+    content = record.read(folder, "spectrum")
+    group = {number: place for place, numbers in enumerate(content["alike"]) for number in numbers}
+    table = new_table("latent", "opens below beta", "alike")
+    for number, eigenvalue in enumerate(content["eigenvalues"], start=1):
+        table.add_row(str(number), f"{eigenvalue:.1f}", ascii_lowercase[group[number]] if number in group else "")
+    _print(f"Spectrum of {content['data']['name']}", table, content["notices"])
+    picture = folder / "figures" / "spectrum.png"
+    rich.get_console().print(f"\nEigenvalues: {folder / record.FILE}\nPicture:     {picture}")
 
 
 def factors(folder: Path) -> None:

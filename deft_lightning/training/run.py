@@ -17,7 +17,17 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.checkpoint import load_weights, read_checkpoint
 from deft_lightning.model.module import DEFT
-from deft_lightning.training import build, config, distributed, loggers, precision, summary, wandb_server, warm_start
+from deft_lightning.training import (
+    build,
+    config,
+    distributed,
+    loggers,
+    precision,
+    resolution,
+    summary,
+    wandb_server,
+    warm_start,
+)
 from deft_lightning.training.callbacks.run_results import early_end
 from deft_lightning.training.record import recorded, require_same_data
 
@@ -42,6 +52,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
     Raises `DeftError` for everything that a user can fix; results.json then holds the reason.
     """
+    cfg = resolution.as_recorded(cfg, folder)
     choices = config.build_choices(cfg)
     warm_start.check(cfg)
     processes = distributed.processes(cfg)
@@ -63,7 +74,10 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
     """Data, module, trainer and fit, in each process of the run; the first of them writes."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    module, data = build.module_and_data(cfg, choices)
+    dataset: FactorDataset = config.build(cfg, "data")
+    cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset))
+    choices = choices._replace(schedule=config.build(cfg, "schedule"))
+    module, data = build.module_and_data(cfg, choices, dataset)
     choices.schedule.check(data.dataset.description)
     _check_start(module, data.dataset, folder, start)
     failed = True

@@ -109,7 +109,7 @@ def _parsed(monkeypatch: pytest.MonkeyPatch, program: str, arguments: list[str])
 def _check_run(program: str, arguments: list[str]) -> None:
     """Compose the configuration of a command line, or of the first job of its sweep, and build its choices."""
     name = "config" if program == "deft_lightning" else "thresholds"
-    if arguments[0] in ("factors", "propose"):
+    if arguments[0] in ("spectrum", "factors", "propose"):
         name, arguments = f"thresholds_{arguments[0]}", arguments[1:]
     options = get_args_parser().parse_args(arguments)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deft_lightning.report.figures import thresholds
+from deft_lightning.report.figures.spectrum import spectrum_figure
 from deft_lightning.report.loading import load
 from deft_lightning.report.study import Study
 from deft_lightning.thresholds import crossing
@@ -38,6 +39,38 @@ def test_anneal_test_shows_the_kl_that_is_compared_with_the_limit() -> None:
     assert line(kl, "total").get_ydata() == pytest.approx(crossing.smooth(latents.sum(1), step, settings["window"]))
     assert list(line(kl, "limit, 0.1 nats").get_ydata()) == [0.1, 0.1]
     assert (kl.get_yscale(), kl.yaxis.get_transform().linthresh) == ("symlog", 0.1)
+
+
+def test_anneal_test_shows_the_eigenvalues_that_it_passes() -> None:
+    """As lines at their pressures; one above beta_high, or below the last beta, is outside the axes."""
+    record = factory.anneal() | {"eigenvalues": [250.0, 120.0, 40.0, 0.5]}
+    figure = thresholds.anneal_figure(record, "dsprites, seed 0")
+    drawn_at = [artist.get_ydata()[0] for artist in figure.axes[0].lines if artist.get_color() == thresholds.BLUE]
+    assert drawn_at == [120, 40]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names.count("eigenvalues of the images") == 1
+    assert names.count("threshold") == 1
+    assert "eigenvalues of the images" not in [
+        text.get_text() for text in thresholds.anneal_figure(factory.anneal()).legends[0].get_texts()
+    ]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_spectrum_shows_every_eigenvalue_with_its_direction(channels: int) -> None:
+    directions = np.zeros((7, channels, 8, 8), np.float32)
+    directions[:, 0, 2, 5] = [1, -2, 3, 4, 5, 6, 7]
+    record = {"eigenvalues": [50.0, 49, 30, 20, 10, 5, 1], "alike": [[1, 2]]}
+    bars, *pictures = spectrum_figure(record, directions, "tiny").axes
+    assert [patch.get_height() for patch in bars.patches] == record["eigenvalues"]
+    colours = [patch.get_facecolor() for patch in bars.patches]
+    assert colours[0] == colours[1] != colours[2]
+    assert [ax.get_title() for ax in pictures][:2] == ["1: 50", "2: 49"]
+    shown = np.array(pictures[1].images[0].get_array())
+    if channels == 3:
+        assert shown[2, 5].tolist() == [0, 0.5, 0.5]  # darker in red
+        assert shown[0, 0].tolist() == [0.5] * 3
+    else:
+        assert (shown[2, 5], pictures[1].images[0].get_clim()) == (-2, (-2, 2))
 
 
 def test_a_title_says_the_threshold() -> None:

@@ -75,6 +75,14 @@ class Schedule(ABC):
     def check(self, data: Mapping[str, Any]) -> None:  # noqa: B027  # most schedules fit any data
         """Raise `DeftError` if the schedule was made for other data. `data` is their entry in results.json."""
 
+    def resolved(self, first_eigenvalue: Callable[[], float]) -> Schedule:
+        """The schedule with numbers for all that it takes from the images; itself where that is nothing.
+
+        `first_eigenvalue` computes the pressure below which a collapsed model of the images opens its first latent, see
+        `data.spectrum`; it takes seconds.
+        """
+        return self
+
     def without_files(self) -> Schedule:
         """An equal schedule that reads no file, for checkpoints."""
         return self

@@ -22,6 +22,7 @@ from deft_lightning.report.study import Study
 
 RED, BLUE = "#b2182b", "#0072b2"
 PANELS = {"beta": "β", "kl": "KL (nats)", "reconstruction": "Reconstruction (nats)"}
+EIGENVALUES = "eigenvalues of the images"
 LIMIT, WINDOW = 0.1, 100
 """Nats and steps, where a record has no settings."""
 
@@ -61,7 +62,8 @@ def anneal_figure(record: Mapping[str, Any], title: str = "") -> Figure:
     """Pressure, KL and reconstruction error of one anneal test over its steps, the crossing marked (Fig. 3).
 
     `record` is the content of a thresholds.json of kind "anneal". The KL is drawn in total, as recorded and smoothed,
-    and smoothed for each latent. `title` is followed by the threshold; without it there is no title. Raises
+    and smoothed for each latent; the eigenvalues of the images, where a collapsed model opens its latents, are lines at
+    their pressures. `title` is followed by the threshold; without it there is no title. Raises
     `ValueError` when the record has no complete curve.
     """
     curve = _curve(record)
@@ -81,9 +83,13 @@ def anneal_figure(record: Mapping[str, Any], title: str = "") -> Figure:
     for latent in _latents(curve):
         information.plot(curve.index, smooth[latent], linewidth=0.7, alpha=0.8, label=None if latent else "each latent")
     information.axhline(limit, color=QUIET, linewidth=0.8, linestyle=":", label=f"limit, {limit:g} nats")
+    for eigenvalue in _eigenvalues(record, float(curve["beta"].max())):
+        pressure.axhline(eigenvalue, color=BLUE, linewidth=0.6, alpha=0.6, zorder=1.9, label=EIGENVALUES)
     information.set_yscale("symlog", linthresh=limit)  # linear up to the limit, logarithmic above
     information.set_ylim(bottom=0)
-    figure.legend(*information.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    handles, labels = information.get_legend_handles_labels()
+    lines = [artist for artist in pressure.lines if artist.get_label() == EIGENVALUES][:1]
+    figure.legend([*handles, *lines], [*labels, *[EIGENVALUES] * len(lines)], loc="outside lower center", ncols=6)
     error.plot(curve.index, smooth["reconstruction"], color="#d55e00")
     if threshold:
         pressure.plot(*[[x] for x in threshold], "o", color=RED, markersize=4)
@@ -163,6 +169,12 @@ def _smooth(curve: pd.DataFrame, window: float) -> pd.DataFrame:
     """Averages over the points at most window / 2 steps before or after, as in the rule for thresholds."""
     steps = pd.to_timedelta(curve.index, unit="s")  # pandas has windows over an index only for times
     return curve.set_index(steps).rolling(pd.Timedelta(window, "s"), center=True, closed="both").mean()
+
+
+def _eigenvalues(record: Mapping[str, Any], beta_high: float) -> list[float]:
+    """The recorded eigenvalues that the test passes."""
+    values = record.get("eigenvalues")
+    return [x for x in values if is_number(x) and 1 <= x <= beta_high] if isinstance(values, list) else []
 
 
 def _outcome(record: Mapping[str, Any]) -> str:
