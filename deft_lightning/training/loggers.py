@@ -1,4 +1,4 @@
-"""The loggers of a run: metrics.csv always, Weights & Biases where it is installed and chosen."""
+"""The loggers of a run: metrics.csv always, Weights & Biases or TensorBoard where they are chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+import numpy as np
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
@@ -68,9 +70,25 @@ class _Writer(ExperimentWriter):
         files.write_text(Path(self.metrics_file_path), text.getvalue())
 
 
+class TensorBoardPictures(TensorBoardLogger):
+    """TensorBoard's files in tensorboard/ of a run folder, which take pictures as the W&B logger does.
+
+    What an earlier session logged after its first `first_step` steps is not shown.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        super().__init__(folder, name="", version="tensorboard", default_hp_metric=False, purge_step=first_step or None)
+
+    def log_image(self, key: str, images: list[Any], step: int) -> None:
+        """Log pictures, each a path or a PIL image, under `key`."""
+        for picture in images:
+            image = picture if isinstance(picture, Image.Image) else Image.open(picture)
+            self.experiment.add_image(key, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+
 def make_loggers(
     folder: Path,
-    wandb: dict[str, Any] | None,
+    chosen: dict[str, Any],
     name: str,
     run_id: str,
     config: dict[str, Any],
@@ -78,9 +96,24 @@ def make_loggers(
 ) -> list[Logger]:
     """The loggers of a run in `folder`, which has taken `first_step` steps.
 
-    `wandb` holds project, entity, group and tags; None means no W&B. A resumed run has the same `run_id`.
+    Args:
+        folder: the run folder.
+        chosen: the `logger` part of a configuration: `wandb` holds project, entity, group and tags, or None for no W&B;
+            `tensorboard` is true for TensorBoard.
+        name: of the W&B run.
+        run_id: of the W&B run; a resumed run has the same.
+        config: the whole configuration, for W&B.
+        first_step: steps that earlier sessions have taken.
+
+    Raises:
+        DeftError: for TensorBoard where it is not installed.
     """
     loggers: list[Logger] = [ResumableCSVLogger(folder, first_step)]
+    if chosen.get("tensorboard"):
+        if importlib.util.find_spec("tensorboard") is None:
+            raise DeftError("tensorboard is not installed: pip install 'deft-lightning[tensorboard]', or logger=csv.")
+        loggers.append(TensorBoardPictures(folder, first_step))
+    wandb = chosen.get("wandb")
     if not wandb:
         return loggers
     if importlib.util.find_spec("wandb") is None:

@@ -123,8 +123,8 @@ def _loggers(
     resolved = {key: config.to_plain(cfg, key) for key in map(str, cfg)}
     # W&B groups runs by these two
     resolved |= {"method": choices.method(cfg.method).label, "data_set": f"{dataset.name}, {dataset.source}"}
-    wandb = config.to_plain(cfg, "logger")["wandb"]
-    return loggers.make_loggers(folder, wandb, folder.name, start.run_id, resolved, start.first_step)
+    chosen = config.to_plain(cfg, "logger")
+    return loggers.make_loggers(folder, chosen, folder.name, start.run_id, resolved, start.first_step)
 
 
 def _fit_or_finish(trainer: pl.Trainer, module: DEFT, data: pl.LightningDataModule, start: Start) -> None:

@@ -245,5 +245,32 @@ def test_an_api_key_decides_unless_the_mode_is_given(environment, netrc, offline
 
 def test_logger_csv_touches_no_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb_server, "is_offline", lambda: pytest.fail("asked for W&B"))
-    (only,) = loggers.make_loggers(tmp_path, None, "name", "id", {}, 0)
+    (only,) = loggers.make_loggers(tmp_path, {"wandb": None}, "name", "id", {}, 0)
     assert isinstance(only, ResumableCSVLogger)
+
+
+# --- TensorBoard ---
+
+
+@pytest.mark.slow  # trains a run
+def test_tensorboard_has_numbers_and_pictures_of_a_resumed_run_once(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder, chosen = tmp_path / "run", ("logger=tensorboard", "~callbacks.kl_decomposition")
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(folder, *chosen, *send_signal(29, signal.SIGTERM)))
+    run.train(*compose_run(folder, *chosen, "resume=true"))
+    events = event_accumulator.EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0}).Reload()
+    losses = events.Scalars("train/loss")
+    assert [row.step for row in losses] == list(range(3, 48, 4))  # every fourth step, before its update
+    in_csv = {int(row["step"]): float(row["train/loss"]) for row in _rows(folder) if "train/loss" in row}
+    assert {row.step: row.value for row in losses} == pytest.approx(in_csv)
+    assert [row.step for row in events.Images("traversals")] == [12, 24, 36, 48]
+    assert [row.value for row in events.Scalars("score/mig")][-1] == pytest.approx(
+        results.read(folder)["stages"]["stage_4"]["scores"]["mig"]
+    )
+
+
+def test_tensorboard_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DeftError, match=r"pip install 'deft-lightning\[tensorboard\]'"):
+        loggers.make_loggers(tmp_path, {"wandb": None, "tensorboard": True}, "name", "id", {}, 0)
