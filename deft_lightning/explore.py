@@ -35,9 +35,7 @@ def _explore(options: argparse.Namespace) -> None:
     from deft_lightning.viewer.runs import Library, find_runs  # noqa: PLC0415
 
     quieten()
-    logging.getLogger("deft_lightning").setLevel(
-        logging.ERROR
-    )  # what the training said of its data need not be repeated
+    logging.getLogger("deft_lightning").setLevel(logging.ERROR)  # the training said what there is to say
     library = Library(find_runs(options.runs), options.trust)
     serve.serve(serve.bind(page.application(library).server, options.port), not options.no_browser)
 

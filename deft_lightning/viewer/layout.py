@@ -44,7 +44,13 @@ def page(names: Sequence[str]) -> html.Div:
                         [
                             html.Div(id="gallery"),
                             html.Button("Other images", id="others", n_clicks=0),
-                            html.Label(["number", dcc.Input(id="number", type="number", min=0, step=1, debounce=True)]),
+                            html.Label(
+                                [
+                                    "image",
+                                    dcc.Input(id="number", inputMode="numeric", debounce=True),
+                                    html.Span(id="count"),
+                                ]
+                            ),
                         ],
                         id="from-data",
                     ),

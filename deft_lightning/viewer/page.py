@@ -19,7 +19,7 @@ from deft_lightning.viewer import layout, views
 from deft_lightning.viewer.layout import part
 from deft_lightning.viewer.runs import Library, Subject
 
-GALLERY = 12
+GALLERY = 10
 """Images offered at once."""
 POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
 """The browser loads nothing from elsewhere, and runs no script from there."""
@@ -58,7 +58,7 @@ def _choosing(app: Dash, library: Library) -> None:
 
     @app.callback(
         Output("gallery", "children"),
-        Output("number", "max"),
+        Output("count", "children"),
         Output("from-data", "hidden"),
         Input(part("run", "left"), "value"),
         Input("others", "n_clicks"),
@@ -69,11 +69,11 @@ def _choosing(app: Dash, library: Library) -> None:
         except DeftError:  # the side says what is wrong
             data = None
         if data is None:
-            return [], None, True
+            return [], "", True
         count = len(data.dataset)
         indices = data.sample(min(GALLERY, count), seed=clicks).tolist()
         images = [(index, views.image_of(data, index)[0]) for index in indices]
-        return layout.thumbnails(images), count - 1, False
+        return layout.thumbnails(images), f"of {count:,}", False
 
     @app.callback(
         Output("chosen", "data"),
@@ -85,33 +85,33 @@ def _choosing(app: Dash, library: Library) -> None:
         State({"kind": "thumbnail", "index": ALL}, "id"),
         State("upload", "filename"),
         State(part("run", "left"), "value"),
-        State("number", "max"),
         State("chosen", "data"),
         prevent_initial_call=True,
     )
     def choose(
         clicks: Sequence[int],
-        number: int | None,
+        number: str | None,
         contents: str | None,
         offered: Sequence[Mapping[str, Any]],
         file: str | None,
         name: str,
-        last: int | None,
         chosen: Mapping[str, Any] | None,
     ) -> tuple[Any, ...]:
         if ctx.triggered_id == "upload":
-            return ({"file": file, "contents": contents}, None, None) if contents else (no_update,) * 3
+            return ({"file": file, "contents": contents}, "", None) if contents else (no_update,) * 3
         index = None
         if ctx.triggered_id == "number":
-            index = number
+            index = int(number) if number and number.strip().isdecimal() else None
         elif any(clicks):
             index = ctx.triggered_id["index"]
-        elif offered and (chosen is None or chosen.get("run", name) != name):  # the first images, or another run's
-            kept = (chosen or {}).get("index")
-            index = kept if kept is not None and last is not None and kept <= last else offered[0]["index"]
+        elif offered and chosen is None:
+            index = offered[0]["index"]
+        elif offered and chosen is not None and chosen.get("run", name) != name:  # the same image of another run's data
+            data = library.subject(name, None).data
+            index = chosen["index"] if data and chosen["index"] < len(data.dataset) else offered[0]["index"]
         if index is None:
             return (no_update,) * 3
-        return {"run": name, "index": index}, index, None
+        return {"run": name, "index": index}, str(index), None
 
 
 def _looking(app: Dash, library: Library) -> None:

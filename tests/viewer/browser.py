@@ -24,11 +24,12 @@ READY = 60
 class Browser:
     """One tab. `console` are its errors and warnings, and `requests` the addresses that it asked for."""
 
-    def __init__(self, reader: int, writer: int) -> None:
+    def __init__(self, reader: int, writer: int, downloads: Path) -> None:
         self._reader, self._writer = reader, writer
         self._buffer, self._last, self._session = b"", 0, ""
         self.console: list[str] = []
         self.requests: list[str] = []
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -97,22 +98,22 @@ class Browser:
 
 
 @contextmanager
-def running(profile: Path) -> Iterator[Browser]:
-    """A browser with an empty profile in the folder `profile`, ended with the block."""
+def running(folder: Path) -> Iterator[Browser]:
+    """A browser that keeps its profile in `folder` and saves files to `folder`/downloads, ended with the block."""
     to_browser, from_browser = os.pipe(), os.pipe()
     # out of the way of 3 and 4, where the browser looks for its ends
     ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (to_browser[0], from_browser[1])]
     quiet = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     process = subprocess.Popen(
         [str(PROGRAM), "--headless", "--no-sandbox", "--no-first-run", *quiet, "--remote-debugging-pipe",
-         f"--user-data-dir={profile}", "--hide-scrollbars", "about:blank"],
+         f"--user-data-dir={folder / 'profile'}", "--hide-scrollbars", "about:blank"],
         preexec_fn=lambda: [os.dup2(*pair) for pair in zip(ends, (3, 4), strict=True)],  # noqa: PLW1509  # no threads
         pass_fds=(3, 4), stderr=subprocess.DEVNULL,
     )  # fmt: skip
     for end in (*ends, to_browser[0], from_browser[1]):
         os.close(end)
     try:
-        yield Browser(from_browser[0], to_browser[1])
+        yield Browser(from_browser[0], to_browser[1], folder / "downloads")
     finally:
         process.kill()
         process.wait()
