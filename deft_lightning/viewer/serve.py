@@ -45,9 +45,5 @@ def serve(server: BaseWSGIServer, browser: bool) -> None:
     print(f"{address}  (Ctrl-C ends it)", flush=True)
     if browser:
         Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # some browsers return only when closed
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        server.server_close()
+    server.serve_forever()  # returns at Ctrl-C
+    print()
