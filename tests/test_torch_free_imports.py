@@ -19,7 +19,9 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch)
 """
-COMMANDS = tuple(f"deft_lightning{part}" for part in ("", ".dashboard", ".encode", ".evaluate", ".export", ".report"))
+COMMANDS = tuple(
+    f"deft_lightning{part}" for part in ("", ".dashboard", ".encode", ".evaluate", ".explore", ".export", ".report")
+)
 
 
 def _help(module: str) -> str:

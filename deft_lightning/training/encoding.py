@@ -60,7 +60,7 @@ def encode(request: Request, device: str) -> list[Path]:
     _check(request)
     model = load_model(request.run, request.stage).to(device)
     record = results.read(request.run)
-    ground = _background(record)
+    ground = background(record)
     images = open_images("the path of the images", request.images, ground)
     example = None
     if request.traversals is not None:
@@ -117,7 +117,7 @@ def _check(request: Request) -> None:
             raise DeftError(f"{option} is in the folder of the images, {images}: give another, pictures go there.")
 
 
-def _background(record: dict) -> Colour:
+def background(record: dict) -> Colour:
     """What transparent images are composed over: the colour of a run on the user's own images, else black."""
     return colour("data.background of the run", record.get("training", {}).get("data", {}).get("background", "black"))
 

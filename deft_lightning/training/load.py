@@ -8,6 +8,7 @@ import numpy as np
 
 from deft_lightning.common import results
 from deft_lightning.common.errors import DeftError
+from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.evaluation.codes import encoded_factors
 from deft_lightning.model.inference import name_latents
@@ -22,16 +23,24 @@ def load_run(folder: str | Path, stage: int | None = None, trust: bool = False) 
     Arguments and errors are those of `load_model`; raises `DeftError` also where the images are not those of the
     training.
     """
-    model = load_model(folder, stage, trust)
+    return load_model(folder, stage, trust), load_data(folder, trust)
+
+
+def load_data(folder: str | Path, trust: bool = False, dataset: FactorDataset | None = None) -> FactorDataModule:
+    """The data module that a run was trained on; `dataset` saves loading its data again.
+
+    Raises `DeftError` where the images are not those of the training, or are of a class from outside this package and
+    `trust` is false.
+    """
     cfg = run_folder.read_config(Path(folder))
     if not trust and not str(cfg.data.get("_target_")).startswith("deft_lightning."):
         raise DeftError(
             f"the data of {folder} are {cfg.data.get('_target_')}, which is not part of deft_lightning: add trust=True "
             "to import it, or use load_model, which needs no data."
         )
-    data = FactorDataModule(config.build(cfg, "data"), cfg.batch_size, cfg.seed)
+    data = FactorDataModule(config.build(cfg, "data") if dataset is None else dataset, cfg.batch_size, cfg.seed)
     require_same_data(Path(folder), data.dataset)
-    return model, data
+    return data
 
 
 def load_model(folder: str | Path, stage: int | None = None, trust: bool = False) -> DEFT:

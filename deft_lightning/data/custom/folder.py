@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -77,18 +78,22 @@ class Folder:
         return fit(picture, shape).transpose(2, 0, 1)
 
 
-def read_picture(path: Path, shape: tuple[int, int, int], background: Colour) -> np.ndarray:
-    """One picture as `Folder` reads it, uint8 [*shape]. Raises `DeftError` when it cannot be read."""
-    return fit(_decoded(path, background)[0], shape).transpose(2, 0, 1)
+def read_picture(file: Path | BytesIO, shape: tuple[int, int, int], background: Colour) -> np.ndarray:
+    """One picture as `Folder` reads it, uint8 [*shape], from a path or from bytes that have a `name`.
+
+    Raises `DeftError` when it cannot be read.
+    """
+    return fit(_decoded(file, background)[0], shape).transpose(2, 0, 1)
 
 
 @contextmanager
-def _picture(path: Path) -> Iterator[Image.Image]:
+def _picture(file: Path | BytesIO) -> Iterator[Image.Image]:
     """The picture in a file. Every failure to open or, in the block, to decode it is a `DeftError` that names it."""
+    path = _name(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's name no file
-            with Image.open(path) as picture:
+            with Image.open(file) as picture:
                 yield picture
     except DeftError:
         raise
@@ -98,12 +103,18 @@ def _picture(path: Path) -> Iterator[Image.Image]:
         raise DeftError(f"{path} is damaged or not an image: replace or delete it.") from error
 
 
-def _decoded(path: Path, background: Colour) -> tuple[Image.Image, bool]:
+def _name(file: Path | BytesIO) -> object:
+    return file if isinstance(file, Path) else file.name
+
+
+def _decoded(file: Path | BytesIO, background: Colour) -> tuple[Image.Image, bool]:
     """A picture as L or RGB, turned upright by its EXIF orientation, and whether parts of it are transparent."""
-    with _picture(path) as opened:
+    with _picture(file) as opened:
         picture = ImageOps.exif_transpose(opened)
         if picture.mode in ("I", "F"):
-            raise DeftError(f"{path} has 32 bits a pixel, and their range is unknown: save it with 8 bits a channel.")
+            raise DeftError(
+                f"{_name(file)} has 32 bits a pixel, and their range is unknown: save it with 8 bits a channel."
+            )
         if picture.mode.startswith("I;16"):
             picture = _from_16_bits(picture)
         if not picture.has_transparency_data:

@@ -26,10 +26,10 @@ class Animation:
     def __init__(self, frames: Sequence[Image.Image], milliseconds: int = 120) -> None:
         self.frames, self.milliseconds = list(frames), milliseconds
 
-    def save(self, path: Path) -> None:
+    def save(self, target: Path | io.BytesIO) -> None:
         """Write a looping GIF."""
         first, *rest = self.frames
-        first.save(path, save_all=True, append_images=rest, duration=self.milliseconds, loop=0, optimize=True)
+        first.save(target, "GIF", save_all=True, append_images=rest, duration=self.milliseconds, loop=0, optimize=True)
 
 
 def nmi_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str) -> Figure:
