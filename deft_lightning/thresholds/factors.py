@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from deft_lightning.report.figures.thresholds import factors_figure
 from deft_lightning.thresholds import record
 from deft_lightning.thresholds.crossing import Curve, check_beta_high
 from deft_lightning.thresholds.measurement import anneal_schedule, anneal_settings, measurement, pop_counts
-from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.members import Members
 from deft_lightning.thresholds.populations import anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
 from deft_lightning.training import config
@@ -107,7 +108,7 @@ def _populations(
     members: range,
     schedule: Anneal,
     device: torch.device,
-) -> list[Population]:
+) -> list[Members]:
     """The subsets of `factor` with the numbers `members`; which images they hold is a function of (seed, number)."""
     modules, data = [], []
     choices = config.build_choices(cfg)
@@ -123,6 +124,8 @@ def _populations(
                 schedule,
                 choices.objective,
                 choices.networks,
+                likelihood=copy.deepcopy(choices.likelihood),  # each learns its own sigma
+                optimizer=choices.optimizer,
                 image_shape=dataset.shape,
                 lr=cfg.lr,
                 seed=seed,

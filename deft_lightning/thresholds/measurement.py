@@ -109,6 +109,7 @@ def anneal_settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
         "steps": schedule.length,
         "batch_size": cfg.batch_size,
         "lr": cfg.lr,
+        "likelihood": config.build_choices(cfg).likelihood.label,
         "limit": recorder.limit,
         "window": recorder.window,
     }

@@ -15,13 +15,15 @@ from deft_lightning.common.conf import choice_names, config_folder
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.method import Method
 from deft_lightning.model.groups import Groups
+from deft_lightning.model.optimizers import OptimizerFactory
 from deft_lightning.model.schedules.base import Schedule
 
 if TYPE_CHECKING:  # torch is not needed to compare configurations
+    from deft_lightning.model.likelihoods import Likelihood
     from deft_lightning.model.networks import Networks
     from deft_lightning.model.objectives import Objective
 
-CHOICES = ("data", "groups", "schedule", "objective", "networks")
+CHOICES = ("data", "groups", "schedule", "objective", "networks", "likelihood", "optimizer")
 """Config groups whose file names a class with `_target_`."""
 
 TRAINING_KEYS = (*CHOICES, "scale", "seed", "batch_size", "lr", "init_from", "shared_stages")
@@ -36,9 +38,6 @@ AUTO_PRECISION = "auto"
 IMAGE_SIZE = 64
 """Of every data set that has no field for it."""
 
-FIXED = {"likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
-"""Recorded beside the choices, though there is only one value of each."""
-
 LENGTHS_AND_PRESSURES = ("epochs", "pressures", "pressure")
 """An experiment sets these for its own schedule; with another, such as the anneal test's, they have no effect."""
 
@@ -50,14 +49,23 @@ class Choices(NamedTuple):
     schedule: Schedule
     objective: Objective
     networks: Networks
+    likelihood: Likelihood
+    optimizer: OptimizerFactory
 
     def method(self, name: str | None = None) -> Method:
         """What tables and figures call the method; `name` is the user's own name for it."""
-        return Method(self.objective.label, len(self.groups), self.schedule.stages, self.groups.variants, name=name)
+        return Method(
+            self.objective.label,
+            len(self.groups),
+            self.schedule.stages,
+            self.groups.variants,
+            likelihood=self.likelihood.label,
+            name=name,
+        )
 
 
 def build_choices(cfg: DictConfig) -> Choices:
-    """Check every scalar, then build groups, schedule, objective and networks and check them against each other.
+    """Check every scalar, then build the choices and check them against each other.
 
     Raises `DeftError` with one sentence that names the field.
     """
@@ -84,7 +92,6 @@ def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
     part: dict[str, Any] = {key: to_plain(cfg, key) for key in TRAINING_KEYS}
     for key in CHOICES:
         part[key] = _named(key, _fields(cfg, key))
-    part |= FIXED
     part["data"].pop("root", None)
     part["schedule"] = schedule.record(part["schedule"])
     part["trainer"] = {key: cfg.trainer[key] for key in TRAINER_KEYS if key in cfg.trainer}

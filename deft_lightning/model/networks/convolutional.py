@@ -144,7 +144,7 @@ class GroupedEncoder(Encoders):
 
 
 class Decoder(nn.Module):
-    """Latents [B, D] to logits [B, C, H, W], one Bernoulli per pixel and channel."""
+    """Latents [B, D] to the parameters of the likelihood, [B, C, H, W], one for every pixel and channel."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()
