@@ -35,7 +35,7 @@ from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.inference import Inference, name_latents
 from deft_lightning.model.likelihoods import Bernoulli, Likelihood
-from deft_lightning.model.networks import Burgess, Networks, Posterior, initialise
+from deft_lightning.model.networks import Burgess, Networks, Posterior, check_shapes
 from deft_lightning.model.noise import PosteriorNoise
 from deft_lightning.model.objectives import Loss, Objective, loss_function
 from deft_lightning.model.optimizers import Adam, OptimizerFactory
@@ -128,7 +128,8 @@ class DEFT(Inference):
             self.encoder = self.networks.encoders(image_shape, groups.latents)
             self.decoder = self.networks.decoder(image_shape, sum(groups.latents))
             objective.build(sum(groups.latents))
-            initialise(self)
+            self.networks.initialise(self)
+            check_shapes(self.networks, self.encoder, self.decoder, image_shape, groups.latents)
         if groups.inactive == "prior":
             # A buffer is saved with the weights, so that a model loaded from a checkpoint encodes as it did before.
             self.register_buffer("latent_mask", torch.tensor(groups.latent_mask_at(0), dtype=torch.float32))  # [D]

@@ -71,11 +71,21 @@ def build_choices(cfg: DictConfig) -> Choices:
     """
     _check_scalars(cfg)
     check_metrics(cfg)
-    choices = Choices(*(build(cfg, key) for key in Choices._fields))
+    choices = Choices(*(_part(cfg, key) for key in Choices._fields))
     choices.groups.check(choices.schedule.stages)
     choices.objective.check(choices.schedule)
     choices.networks.check(len(choices.groups), cfg.data.get("image_size", IMAGE_SIZE))
     return choices
+
+
+def _part(cfg: DictConfig, key: str) -> Any:
+    from deft_lightning.model.module import PARTS  # noqa: PLC0415  # needs torch
+
+    part = build(cfg, key)
+    if not isinstance(part, PARTS[key]):
+        kind = f"{type(part).__module__}:{type(part).__qualname__}"
+        raise DeftError(f"{key} is {kind}, which is no deft_lightning.{PARTS[key].__name__}: make it a subclass.")
+    return part
 
 
 def build(cfg: DictConfig, key: str, **extra: Any) -> Any:

@@ -35,6 +35,7 @@ PARTS = [
     (dl.DEFTTC(beta=4), Objective),
     (dl.Burgess(), Networks),
     (dl.Locatello(), Networks),
+    (dl.Residual(16), Networks),
     (dl.Bernoulli(), Likelihood),
     (dl.Gaussian(0.2), Likelihood),
     (dl.LearntGaussian(), Likelihood),
