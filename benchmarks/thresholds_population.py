@@ -34,7 +34,6 @@ from deft_lightning import DEFT, BetaVAE, FactorDataModule, Groups
 from deft_lightning.common import console, memory
 from deft_lightning.data import load
 from deft_lightning.data.base import FactorDataset
-from deft_lightning.model.objectives import reconstruction
 from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds import AnnealRecorder
 from deft_lightning.thresholds.population import Population
@@ -114,8 +113,8 @@ def vmap_loop(dataset: FactorDataset, factor: str, members: int, device: str) ->
     module = modules(dataset, 1)[0].to(device)
 
     def loss(parameters: dict[str, Tensor], images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        posterior, _, logits = functional_call(module, parameters, (images, noise))
-        return reconstruction(images, logits), posterior.kl().mean(dim=0)
+        posterior, _, output = functional_call(module, parameters, (images, noise))
+        return module.likelihood.nll(output, images), posterior.kl().mean(dim=0)
 
     def forward(images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return vmap(loss)(population.stacked, images, noise)

@@ -109,6 +109,15 @@ def compose_run(
         return compose(config, overrides=[*base, *overrides]), folder
 
 
+class GreySprites(TinySprites):
+    """Sprites of grey value 0.75 on a background of 0.25."""
+
+    name = "grey"
+
+    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        return 0.25 + 0.5 * super().images(indices, generator)
+
+
 class UnlabelledSprites(TinySprites):
     """The images of TinySprites without factors."""
 

@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+PAPER = "Bernoulli"
+"""The likelihood of the paper."""
+
 
 @dataclass(frozen=True)
 class Method:
     """The choices that name a method.
 
     `objective` is the label of the objective, "beta-VAE"; `groups` and `stages` count the encoder groups and the
-    stages; `variants` are the variants of Algorithm 1, by a word each; `name`, where the user gave one, replaces all.
+    stages; `variants` are the variants of Algorithm 1, by a word each; `name`, where the user gave one, replaces these.
+    The `likelihood` is said, unless it is that of the paper: values in nats of two likelihoods cannot be compared.
     """
 
     objective: str
     groups: int = 1
     stages: int = 1
     variants: Sequence[str] = ()
+    likelihood: str = field(default=PAPER, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
 
     @property
@@ -33,7 +38,12 @@ class Method:
 
     @property
     def label(self) -> str:
-        """The name in tables and figures: "beta-VAE", "DEFT", "DEFT (FactorVAE)", "beta-VAE, piecewise"."""
+        """The name in tables and figures: "beta-VAE", "DEFT (FactorVAE)", "DEFT, Gaussian sigma 0.1"."""
+        return self._name if self.likelihood == PAPER else f"{self._name}, {self.likelihood}"
+
+    @property
+    def _name(self) -> str:
+        """The name without the likelihood."""
         if self.name is not None:
             return self.name
         if self.is_deft:
@@ -52,5 +62,9 @@ class Method:
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Self:
         """The method that `record` describes; absent fields have their defaults."""
-        fields = {key: record[key] for key in ("groups", "stages", "variants", "name") if record.get(key) is not None}
+        fields = {
+            key: record[key]
+            for key in ("groups", "stages", "variants", "likelihood", "name")
+            if record.get(key) is not None
+        }
         return cls(str(record.get("objective", "unknown")), **fields)

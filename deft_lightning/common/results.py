@@ -4,12 +4,12 @@
     status           see `Status`
     reason           why the run ended, where it is not finished; else null
     name             of the experiment
-    method           {objective, groups, stages, variants, name}, see `common.method`
+    method           {objective, groups, stages, variants, likelihood, name}, see `common.method`
     seed, run_id, command, started, git_commit, versions {library: version}
     sweep            {name, overrides} of a job of a sweep; else null
     own_code         {module: {file, digest}} of code from outside this package that the run uses
     training         the settings that decide the weights; a run is resumed only with the same:
-                     data, objective, schedule, networks {name, fields ...}, likelihood, optimizer {name},
+                     data, objective, schedule, networks, likelihood, optimizer {name, fields ...},
                      groups {fields}, trainer, scale, seed, batch_size, lr, init_from, shared_stages.
                      `name` is that of the file in conf/, or module:name for code from outside this package.
     config_digest    of `training`

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.metrics import factor_entropy, nmi
@@ -61,14 +60,13 @@ def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | No
     )
 
 
-@torch.no_grad()
 def reconstruction_errors(module: DEFT, data: FactorDataModule, encoding: Encoding) -> NDArray[np.float64]:
-    """Reconstruction error of every image of `encoding` when its mean code is decoded, [N] in nats."""
+    """Negative log likelihood of every image of `encoding` when its mean code is decoded, [N] in nats."""
     errors, first = [], 0
     for images in data.evaluation_images(encoding.indices):
         codes = torch.as_tensor(encoding.codes[first : first + len(images)], device=module.device)
-        logits = module.decoder(codes)
-        error = binary_cross_entropy_with_logits(logits, images.to(module.device), reduction="none")  # [B, C, H, W]
+        with module.evaluating():
+            error = module.likelihood.pixel_nll(module.decoder(codes), images.to(module.device))  # [B, C, H, W]
         errors.append(error.flatten(1).sum(dim=1).cpu().double())
         first += len(images)
     return torch.cat(errors).numpy()

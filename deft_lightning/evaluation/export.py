@@ -51,10 +51,10 @@ class Decoder(nn.Module):
 
     def __init__(self, model: DEFT) -> None:
         super().__init__()
-        self.decoder = model.decoder
+        self.decoder, self.likelihood = model.decoder, model.likelihood
 
     def forward(self, latents: Tensor) -> Tensor:
-        return torch.sigmoid(self.decoder(latents))
+        return self.likelihood.mean(self.decoder(latents))
 
 
 def export(

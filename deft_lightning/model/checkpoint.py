@@ -57,5 +57,5 @@ def load_weights(module: nn.Module, path: Path) -> None:
     except (KeyError, RuntimeError) as error:
         raise DeftError(
             f"the checkpoint {path} is of another model than the configuration: give one with the same groups, "
-            "networks, objective and image shape."
+            "networks, objective, likelihood and image shape."
         ) from error

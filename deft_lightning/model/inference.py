@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.model.groups import Groups
+from deft_lightning.model.likelihoods import Likelihood
 from deft_lightning.model.networks import Posterior
 
 BATCH = 256
@@ -33,6 +35,7 @@ class Inference(pl.LightningModule):
     image_shape: tuple[int, int, int]
     groups: Groups
     decoder: nn.Module
+    likelihood: Likelihood
     infer: Callable[[Tensor], Posterior]
     latent_names: list[str]
     """A name for every latent, [D]: the factor that it encodes, where a run has measured that."""
@@ -44,9 +47,11 @@ class Inference(pl.LightningModule):
         return Posterior(*(torch.cat(values).to(images.device) for values in zip(*parts, strict=True)))
 
     def decode(self, latents: Tensor | NDArray[Any]) -> Tensor:
-        """The mean images of `latents` [N, D], as [N, C, H, W] in [0, 1]."""
+        """The images that the likelihood expects of `latents` [N, D], its mean, as [N, C, H, W] in [0, 1]."""
         latents = self._codes(latents)
-        parts = self._compute(lambda batch: torch.sigmoid(self.decoder(batch).float()), latents, torch.Tensor.float)
+        parts = self._compute(
+            lambda batch: self.likelihood.mean(self.decoder(batch).float()), latents, torch.Tensor.float
+        )
         return torch.cat(parts).to(latents.device)
 
     def reconstruct(self, images: Images) -> Tensor:
@@ -82,16 +87,22 @@ class Inference(pl.LightningModule):
             f"{', '.join(self.latent_names)}."
         )
 
-    def _compute(self, function: Callable[[Tensor], Any], values: Tensor, prepare: Callable[[Tensor], Tensor]) -> list:
-        """`function` of `values` in batches, on the device of the model, in eval mode and without gradients."""
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode, without gradients, inside the block."""
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                batches = values.split(BATCH) if len(values) else [values]
-                return [function(prepare(batch.to(self.device))) for batch in batches]
+                yield
         finally:
             self.train(training)
+
+    def _compute(self, function: Callable[[Tensor], Any], values: Tensor, prepare: Callable[[Tensor], Tensor]) -> list:
+        """`function` of `values` in batches, on the device of the model, in eval mode and without gradients."""
+        with self.evaluating():
+            batches = values.split(BATCH) if len(values) else [values]
+            return [function(prepare(batch.to(self.device))) for batch in batches]
 
     def _images(self, images: Images) -> Tensor:
         """Check the type and the shape of images."""

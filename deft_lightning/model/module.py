@@ -33,14 +33,23 @@ from deft_lightning.model.checkpoint import (
 from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.inference import Inference, name_latents
-from deft_lightning.model.networks import Burgess, Networks, Posterior, initialise
+from deft_lightning.model.likelihoods import Bernoulli, Likelihood
+from deft_lightning.model.networks import Burgess, Networks, Posterior, check_shapes
 from deft_lightning.model.noise import PosteriorNoise
-from deft_lightning.model.objectives import Loss, Objective
+from deft_lightning.model.objectives import Loss, Objective, loss_function
+from deft_lightning.model.optimizers import Adam, OptimizerFactory
 from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
 
 log = logging.getLogger(__name__)
 
-PARTS: dict[str, type] = {"groups": Groups, "schedule": Schedule, "objective": Objective, "networks": Networks}
+PARTS: dict[str, type] = {
+    "groups": Groups,
+    "schedule": Schedule,
+    "objective": Objective,
+    "networks": Networks,
+    "likelihood": Likelihood,
+    "optimizer": OptimizerFactory,
+}
 """The parts of a model that are described in its checkpoints, by the name of their argument."""
 
 # A data module without validation images is the usual one here.
@@ -53,12 +62,12 @@ class Output(NamedTuple):
     Attributes:
         posterior: [B, D].
         sample: latents that were decoded, [B, D].
-        logits: [B, C, H, W].
+        parameters: of the likelihood, [B, C, H, W]; logits of a Bernoulli.
     """
 
     posterior: Posterior
     sample: Tensor
-    logits: Tensor
+    parameters: Tensor
 
 
 class DEFT(Inference):
@@ -72,6 +81,8 @@ class DEFT(Inference):
         schedule: stages and their pressures.
         objective: the loss.
         networks: encoders and decoder; those of the paper, `Burgess`, by default.
+        likelihood: what the output of the decoder means; that of the paper, `Bernoulli`, by default.
+        optimizer: of the encoders and the decoder; `Adam` by default.
         image_shape: channels, height and width of the images.
         lr: learning rate of the active group and the decoder.
         seed: of the initial weights, the noise of the samples and the objective.
@@ -94,6 +105,8 @@ class DEFT(Inference):
         objective: Objective,
         networks: Networks | None = None,
         *,
+        likelihood: Likelihood | None = None,
+        optimizer: OptimizerFactory | None = None,
         image_shape: tuple[int, int, int] = (3, 64, 64),
         lr: float = 5e-4,
         seed: int = 0,
@@ -106,13 +119,16 @@ class DEFT(Inference):
         self.image_shape = image_shape
         self.groups, self.schedule, self.objective = groups, schedule, objective
         self.networks = networks or Burgess()
+        self.likelihood = likelihood or Bernoulli()
+        self.optimizer = optimizer or Adam()
         self.lr, self.seed, self._steps_per_epoch = lr, seed, steps_per_epoch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, Stream.INITIALISATION))
             self.encoder = self.networks.encoders(image_shape, groups.latents)
             self.decoder = self.networks.decoder(image_shape, sum(groups.latents))
             objective.build(sum(groups.latents))
-            initialise(self)
+            self.networks.initialise(self)
+            check_shapes(self.networks, self.encoder, self.decoder, image_shape, groups.latents)
         if groups.inactive == "prior":
             # A buffer is saved with the weights, so that a model loaded from a checkpoint encodes as it did before.
             self.register_buffer("latent_mask", torch.tensor(groups.latent_mask_at(0), dtype=torch.float32))  # [D]
@@ -120,7 +136,7 @@ class DEFT(Inference):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
         self._trained_steps = 0  # of a model from a checkpoint
-        self._objective_loss: Callable[..., Loss] | None = None
+        self._loss: Callable[..., Loss] | None = None
         self.sample: Tensor  # [B, D] of the latest loss, detached, for `objective.update`
         self._noise = PosteriorNoise(seed, sum(groups.latents))
         self._update_log: dict[str, Tensor] = {}
@@ -147,28 +163,31 @@ class DEFT(Inference):
 
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
         """The loss of the objective for `images` [B, C, H, W] in [0, 1], `noise` [B, D] and a scalar `pressure`."""
-        posterior, sample, logits = self(images, noise)
+        posterior, sample, parameters = self(images, noise)
         self.sample = sample.detach()
-        if self._objective_loss is None:  # the device is not known before
-            self._objective_loss = self._compile(images, logits, posterior, sample, pressure)
-        return self._objective_loss(images, logits, posterior, sample, pressure)
+        if self._loss is None:  # the device is not known before
+            self._loss = self._compile(images, parameters, posterior, sample, pressure)
+        loss = self._loss(images, parameters, posterior, sample, pressure)
+        learnt = self.likelihood.update(parameters.detach(), images) if self.training else {}
+        return Loss(loss.total, {**loss.parts, **learnt})
 
     def _compile(self, *example: Any) -> Callable[..., Loss]:
-        """The objective's loss, compiled if `compiled` is set and compiling works for the arguments `example`.
+        """The loss after the networks, compiled if `compiled` is set and compiling works for the arguments `example`.
 
         The networks are not compiled: their layers have a backward of their own, see `networks.layers`.
         """
+        loss = loss_function(self.likelihood, self.objective)
         if not self._compiled:
-            return self.objective.loss
+            return loss
         if not can_compile(self.device.type):
             log.info("torch.compile needs a C++ compiler and Python's headers, or Triton: training without it.")
-            return self.objective.loss
-        compiled = torch.compile(self.objective.loss, dynamic=False)
+            return loss
+        compiled = torch.compile(loss, dynamic=False)
         try:
             compiled(*example)
         except BackendCompilerFailed as error:  # such as a compiler without OpenMP or headers
             log.info("torch.compile failed (%s): training without it.", type(error.inner_exception).__name__)
-            return self.objective.loss
+            return loss
         return compiled
 
     @property
@@ -225,28 +244,28 @@ class DEFT(Inference):
         images = (batch if isinstance(batch, Tensor) else batch[0]).contiguous(memory_format=torch.channels_last)
         random = generator(self.seed, Stream.VALIDATION, batch_idx, self.global_rank)
         noise = torch.randn(len(images), sum(self.groups.latents), generator=random).to(images.device)
-        posterior, sample, logits = self(images, noise)
+        posterior, sample, parameters = self(images, noise)
         steps = max(self.global_step, self._trained_steps)
         pressure = torch.tensor(float(self.timeline.at(max(0, steps - 1)).pressure), device=images.device)
-        loss = self.objective.loss(images, logits, posterior, sample, pressure)
+        loss = loss_function(self.likelihood, self.objective)(images, parameters, posterior, sample, pressure)
         parts = {"loss": loss.total, **dict(_scalars(loss.parts))}
         values = {f"validation/{name}": value for name, value in parts.items()}
         self.log_dict(values, on_epoch=True, batch_size=len(images), sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
-        """Adam with one parameter group for every encoder group, in order, and one for the decoder."""
+        """The optimiser, with one parameter group for every encoder group, in order, and one for the decoder."""
         parameters = [
             *({"params": g.parameters(), "name": f"encoder/{i}"} for i, g in enumerate(self.encoder.groups)),
             {"params": self.decoder.parameters(), "name": "decoder"},
         ]
-        return torch.optim.Adam(parameters, lr=self.lr, fused=self.device.type in ("cpu", "cuda"))
+        return self.optimizer.make(parameters, self.lr, self.device.type)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep all that `load_from_checkpoint` needs, as plain values."""
-        parts = (self.groups, self.schedule.without_files(), self.objective, self.networks)
+        parts = {name: getattr(self, name) for name in PARTS} | {"schedule": self.schedule.without_files()}
         checkpoint[CHECKPOINT_KEY] = {
             "schema_version": SCHEMA_VERSION,
-            "parts": {name: description.describe(part) for name, part in zip(PARTS, parts, strict=True)},
+            "parts": {name: description.describe(part) for name, part in parts.items()},
             "options": {
                 "image_shape": list(self.image_shape),
                 "lr": self.lr,
@@ -275,7 +294,7 @@ class DEFT(Inference):
         checkpoint = read_checkpoint(path)
         saved = require_description(checkpoint, path)
         for name, base in PARTS.items():
-            if name not in parts:
+            if name not in parts and name in saved["parts"]:
                 parts[name] = description.build(saved["parts"][name], name, base, trust)
         options = saved["options"] | {"image_shape": tuple(saved["options"]["image_shape"])}
         model = cls(**{**options, **parts})

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deft_lightning.common.defaults import completed
 from deft_lightning.report.loading import Record
 
 NOT_SWEPT = ("seed", "data", "scale")
 """Parts of `training` that are no settings of a method: runs that differ in data or scale have different labels."""
-DEFAULTS = {"networks": {"name": "burgess"}, "likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
-"""What the parts of `training` are where a run has not recorded them."""
 NO_VALUE = "none"
 
 
@@ -35,8 +34,8 @@ def as_text(value: Any) -> str:
 
 def _settings(run: Record) -> dict[str, str]:
     """All settings of a run's method, by dotted name."""
-    recorded = {k: v for k, v in run.mapping("training").items() if k not in NOT_SWEPT and v is not None}
-    return dict(_flat(recorded | {k: v for k, v in DEFAULTS.items() if k not in recorded}, ""))
+    recorded = {k: v for k, v in completed(run.mapping("training")).items() if k not in NOT_SWEPT and v is not None}
+    return dict(_flat(recorded, ""))
 
 
 def _flat(part: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,9 @@ from deft_lightning.report import paper, statistics
 from deft_lightning.report.loading import Record
 from deft_lightning.report.study import Study
 from deft_lightning.report.swept import as_text
+
+Cell = tuple[str, str]
+"""Label of the data set, and label of the method."""
 
 NONE = "—"
 ORDER = (Status.DIVERGED, Status.FAILED, Status.INTERRUPTED, Status.RUNNING, Status.STARTING)
@@ -130,7 +132,8 @@ def comparisons(study: Study) -> Table:
     rows = []
     for score in study.scores:
         cells = study.cells(score)
-        for data, keys in groupby(cells, key=lambda key: key[0]):
+        for keys in _comparable(study, score, cells):
+            data = keys[0][0]
             samples = {method: cells[data, method].to_numpy() for _, method in keys}
             overall = statistics.kruskal(list(samples.values()))
             tests = statistics.compare_all(samples)
@@ -148,6 +151,15 @@ def comparisons(study: Study) -> Table:
     for column in ("p (Holm)", "p of all (Kruskal-Wallis)"):
         printed[column] = [_p_value(x) for x in frame[column]]
     return table_of("comparisons", frame, printed)
+
+
+def _comparable(study: Study, score: str, cells: Iterable[Cell]) -> list[list[Cell]]:
+    """The cells on one data set; of the reconstruction error those of one likelihood."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for data, method in cells:
+        likelihood = study.methods[method].likelihood if score == "reconstruction" else ""
+        groups.setdefault((data, likelihood), []).append((data, method))
+    return list(groups.values())
 
 
 def udr(study: Study) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from deft_lightning.thresholds.measurement import (
     measurement,
     pop_counts,
 )
-from deft_lightning.thresholds.population import Population
+from deft_lightning.thresholds.members import Members
 from deft_lightning.thresholds.populations import anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
 from deft_lightning.training import config, resolution
@@ -125,7 +126,7 @@ def _populations(
     members: range,
     schedule: Anneal,
     device: torch.device,
-) -> list[Population]:
+) -> list[Members]:
     """The subsets of `factor` with the numbers `members`; which images they hold is a function of (seed, number)."""
     modules, data = [], []
     choices = config.build_choices(cfg)
@@ -140,6 +141,8 @@ def _populations(
                 schedule,
                 choices.objective,
                 choices.networks,
+                likelihood=copy.deepcopy(choices.likelihood),  # each learns its own sigma
+                optimizer=choices.optimizer,
                 image_shape=dataset.shape,
                 lr=cfg.lr,
                 seed=seed,

@@ -111,5 +111,6 @@ def anneal_settings(cfg: DictConfig, schedule: Anneal) -> dict[str, Any]:
         "steps": schedule.length,
         "batch_size": cfg.batch_size,
         "lr": cfg.lr,
+        "likelihood": config.build_choices(cfg).likelihood.label,
         **anneal_rule(cfg),
     }

@@ -11,8 +11,8 @@ smallest subsets and slower for all others. `torch.compile` speeds up neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,49 +20,31 @@ from torch import Tensor
 from torch.func import stack_module_state
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.data.batches import Batch
 from deft_lightning.data.datamodule import FactorDataModule
+from deft_lightning.model.likelihoods import Bernoulli
 from deft_lightning.model.module import DEFT
 from deft_lightning.model.networks import Convolutional, Posterior
-from deft_lightning.model.noise import PosteriorNoise
-from deft_lightning.model.objectives import BetaVAE
-from deft_lightning.model.schedules.base import Timeline
+from deft_lightning.model.optimizers import Adam
+from deft_lightning.thresholds.members import Members, Parts
 
 
-class Parts(NamedTuple):
-    """The loss of every member, averaged over its batch, in nats: `reconstruction` [M] and `kl` [M, D]."""
+class Population(Members):
+    """Members with stacked parameters, which take their steps together; see `Members`.
 
-    reconstruction: Tensor
-    kl: Tensor
-
-
-class Population:
-    """M beta-VAEs under one schedule, each with its own data and seed.
-
-    `modules` provide the initial weights and the seeds, `data` the batches. Up to rounding, each member takes the steps
-    that its module would take in a trainer with that data. Raises `DeftError` when a module has several groups, an
-    objective other than beta-VAE or networks without convolutions, or when the batch sizes differ.
+    Raises `DeftError` also when the networks are not the convolutional ones of the package, or the likelihood is not
+    Bernoulli: the layers and the term are written out here.
     """
 
     def __init__(
         self, modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str = "cpu"
     ) -> None:
-        if any(len(module.groups) > 1 for module in modules):
-            raise DeftError("the anneal test has one encoder group: use groups=single.")
-        if any(type(module.objective) is not BetaVAE for module in modules):
-            raise DeftError("the anneal test trains a beta-VAE: use objective=beta_vae.")
-        if any(not isinstance(module.networks, Convolutional) for module in modules):
-            raise DeftError("networks cannot be trained as a population: use networks=burgess or networks=locatello.")
-        if len({part.batch_size for part in data}) > 1:
-            raise DeftError("the members of a population need the same batch size.")
-        self.device = torch.device(device)
-        self.timeline: Timeline = modules[0].timeline
-        self.seeds = [module.seed for module in modules]
-        self.latents = sum(modules[0].groups.latents)
+        super().__init__(modules, data, device)
+        if not self.takes(modules):
+            raise DeftError(
+                "networks cannot be trained as a population: use networks=burgess or networks=locatello, with "
+                "likelihood=bernoulli."
+            )
         self._layers = len(modules[0].encoder.groups[0].convolutions)  # type: ignore[union-attr,arg-type]
-        self._noises = [PosteriorNoise(seed, self.latents) for seed in self.seeds]
-        self._data = list(data)
-        self._batches = [_batches(part, self.device) for part in data]
         stacked, _ = stack_module_state(list(modules))
         # [M, ...] each. The weights of linear layers are [M, in, out], the shape in which autograd computes their
         # gradient, so that it need not be transposed and copied.
@@ -70,15 +52,21 @@ class Population:
             name: _transposed(value.detach()).to(self.device).contiguous().requires_grad_()
             for name, value in stacked.items()
         }
-        fused = self.device.type in ("cpu", "cuda")
-        self._optimizer = torch.optim.Adam(list(self.parameters.values()), lr=modules[0].lr, fused=fused)
-        self.step_count = 0
+        # An optimiser whose steps are elementwise takes the same ones on stacked parameters.
+        factory = modules[0].optimizer
+        self._optimizer = factory.make(list(self.parameters.values()), modules[0].lr, self.device.type)
 
-    def __len__(self) -> int:
-        return len(self.seeds)
+    @staticmethod
+    def takes(modules: Sequence[DEFT]) -> bool:
+        """Whether the parts of `modules` are those whose arithmetic and optimiser can be stacked."""
+        return all(
+            isinstance(module.networks, Convolutional)
+            and type(module.likelihood) is Bernoulli
+            and isinstance(module.optimizer, Adam)
+            for module in modules
+        )
 
     def step(self) -> Parts:
-        """One Adam step of every member under the schedule's pressure; returns the loss before the step."""
         images, noise, pressure = self.draw()
         self._optimizer.zero_grad()
         error, kl = self.evaluate(images, noise)
@@ -93,29 +81,17 @@ class Population:
         """The parameters in the shapes that they have in a module, [M, ...] each."""
         return {name: _transposed(value) for name, value in self.parameters.items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the next steps depend on: steps taken, weights, Adam's state, positions in the data."""
+    def weights(self) -> dict[str, Any]:
         return {
-            "step_count": self.step_count,
             "parameters": {name: value.detach() for name, value in self.parameters.items()},
             "optimizer": self._optimizer.state_dict(),
-            "data": [part.state_dict() for part in self._data],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the `state_dict` of a population of the same modules and data; call it before any step."""
+    def load_weights(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
         self._optimizer.load_state_dict(state["optimizer"])
-        for part, position in zip(self._data, state["data"], strict=True):
-            part.load_state_dict(position)
-        self.step_count = state["step_count"]
-
-    def draw(self) -> tuple[Tensor, Tensor, float]:
-        """Images [M, B, C, 64, 64], noise [M, B, D] and pressure of the next step."""
-        images = torch.stack([next(batches) for batches in self._batches])
-        return images, self._noise(images.shape[1]), self.timeline.at(self.step_count).pressure
 
     def evaluate(self, images: Tensor, noise: Tensor) -> Parts:
         """The loss of `images` [M, B, C, 64, 64] with `noise` [M, B, D]."""
@@ -161,18 +137,7 @@ class Population:
         logits = logits + biases[-1].view(members, 1, -1, 1, 1)
         return F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(dim=1)
 
-    def _noise(self, batch: int) -> Tensor:
-        """The noise that the module of every member draws at this step, [M, B, D]."""
-        return torch.stack([noise.at(self.step_count, batch, self.device) for noise in self._noises])
-
 
 def _transposed(parameter: Tensor) -> Tensor:
     """The stacked weights of a linear layer from [M, out, in] to [M, in, out] or back; other parameters unchanged."""
     return parameter.mT if parameter.dim() == 3 else parameter
-
-
-def _batches(data: FactorDataModule, device: torch.device) -> Iterator[Tensor]:
-    """The batches [B, C, 64, 64] that a trainer would take from `data`, without end."""
-    while True:
-        for batch in data.train_dataloader():
-            yield data.on_after_batch_transfer(Batch(batch.indices.to(device), batch.step), 0)

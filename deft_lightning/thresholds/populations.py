@@ -23,6 +23,7 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
 from deft_lightning.thresholds.crossing import Curve, steps_to_check
 from deft_lightning.thresholds.loss_log import LossLog
+from deft_lightning.thresholds.members import Members, Separate
 from deft_lightning.thresholds.population import Population
 
 log = logging.getLogger(__name__)
@@ -31,16 +32,20 @@ SAVE_SECONDS = 60.0
 """Time between two checkpoints of a population: at most so much is lost when the measurement is killed."""
 
 
-def divide(modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str) -> list[Population]:
-    """The members in as many populations as `anneal` trains fastest: one per core of a CPU, one for a GPU."""
+def divide(modules: Sequence[DEFT], data: Sequence[FactorDataModule], device: torch.device | str) -> list[Members]:
+    """The members in as many populations as `anneal` trains fastest: one per core of a CPU, one for a GPU.
+
+    Members that cannot be stacked take their steps one after another.
+    """
     cores = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     count = min(len(modules), cores)
     ends = [len(modules) * k // count for k in range(count + 1)]
-    return [Population(modules[a:b], data[a:b], device) for a, b in pairwise(ends)]
+    kind: type[Members] = Population if Population.takes(modules) else Separate
+    return [kind(modules[a:b], data[a:b], device) for a, b in pairwise(ends)]
 
 
 def anneal(
-    populations: Sequence[Population],
+    populations: Sequence[Members],
     steps: int,
     progress: Callable[[int], object],
     folder: Path | None = None,
@@ -74,7 +79,7 @@ def anneal(
 
 
 def _anneal(
-    population: Population,
+    population: Members,
     steps: int,
     progress: Callable[[int], object],
     check: Callable[[Curve], object] | None,
@@ -104,7 +109,7 @@ def _anneal(
     return _curves(population, losses) if population.step_count >= steps else []
 
 
-def _curves(population: Population, losses: LossLog) -> list[Curve]:
+def _curves(population: Members, losses: LossLog) -> list[Curve]:
     return [losses.curve(population.timeline, member) for member in range(len(population))]
 
 
@@ -117,7 +122,7 @@ def _check_finite(block: Tensor, last_step: int) -> Tensor:
     return block
 
 
-def _save(population: Population, losses: LossLog, path: Path) -> None:
+def _save(population: Members, losses: LossLog, path: Path) -> None:
     """Write a checkpoint whole or not at all; raises `DeftError` when it cannot be written."""
     state = {"seeds": population.seeds, "rows": losses.rows, "population": population.state_dict()}
     try:
@@ -127,7 +132,7 @@ def _save(population: Population, losses: LossLog, path: Path) -> None:
         raise DeftError(f"the checkpoint {path} cannot be written ({error}): make room, then resume.") from error
 
 
-def _restore(population: Population, path: Path | None) -> Tensor | None:
+def _restore(population: Members, path: Path | None) -> Tensor | None:
     """Load the checkpoint into `population`; returns the losses saved with it, None where there is no checkpoint."""
     if path is None or not path.exists():
         return None

@@ -78,6 +78,7 @@ class AnnealRecorder(DEFTCallback):
             "steps": module.timeline.length,
             "batch_size": data.batch_size,
             "lr": module.lr,
+            "likelihood": module.likelihood.label,
             "seed": module.seed,
             "limit": self.limit,
             "window": self.window,

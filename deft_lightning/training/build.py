@@ -25,7 +25,7 @@ def module_and_data(
     assert dataset is not None
     data = FactorDataModule(dataset, cfg.batch_size, cfg.seed)
     module = DEFT(
-        *choices,
+        **choices._asdict(),
         image_shape=dataset.shape,
         lr=cfg.lr,
         seed=cfg.seed,

@@ -17,14 +17,16 @@ from deft_lightning.common.conf import choice_names, config_folder
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.method import Method
 from deft_lightning.model.groups import Groups
+from deft_lightning.model.optimizers import OptimizerFactory
 from deft_lightning.model.schedules.base import Schedule
 from deft_lightning.training.trainer_fields import check_trainer
 
 if TYPE_CHECKING:  # torch is not needed to compare configurations
+    from deft_lightning.model.likelihoods import Likelihood
     from deft_lightning.model.networks import Networks
     from deft_lightning.model.objectives import Objective
 
-CHOICES = ("data", "groups", "schedule", "objective", "networks")
+CHOICES = ("data", "groups", "schedule", "objective", "networks", "likelihood", "optimizer")
 """Config groups whose file names a class with `_target_`."""
 
 TRAINING_KEYS = (*CHOICES, "scale", "seed", "batch_size", "lr", "init_from", "shared_stages")
@@ -38,9 +40,6 @@ AUTO_PRECISION = "auto"
 
 IMAGE_SIZE = 64
 """Of every data set that has no field for it."""
-
-FIXED = {"likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
-"""Recorded beside the choices, though there is only one value of each."""
 
 LENGTHS_AND_PRESSURES = ("epochs", "pressures", "pressure")
 """An experiment sets these for its own schedule; with another, such as the anneal test's, they have no effect.
@@ -60,24 +59,43 @@ class Choices(NamedTuple):
     schedule: Schedule
     objective: Objective
     networks: Networks
+    likelihood: Likelihood
+    optimizer: OptimizerFactory
 
     def method(self, name: str | None = None) -> Method:
         """What tables and figures call the method; `name` is the user's own name for it."""
-        return Method(self.objective.label, len(self.groups), self.schedule.stages, self.groups.variants, name=name)
+        return Method(
+            self.objective.label,
+            len(self.groups),
+            self.schedule.stages,
+            self.groups.variants,
+            likelihood=self.likelihood.label,
+            name=name,
+        )
 
 
 def build_choices(cfg: DictConfig) -> Choices:
-    """Check every scalar, then build groups, schedule, objective and networks and check them against each other.
+    """Check every scalar, then build the choices and check them against each other.
 
     Raises `DeftError` with one sentence that names the field.
     """
     _check_scalars(cfg)
     check_metrics(cfg)
-    choices = Choices(*(build(cfg, key) for key in Choices._fields))
+    choices = Choices(*(_part(cfg, key) for key in Choices._fields))
     choices.groups.check(choices.schedule.stages)
     choices.objective.check(choices.schedule)
     choices.networks.check(len(choices.groups), cfg.data.get("image_size", IMAGE_SIZE))
     return choices
+
+
+def _part(cfg: DictConfig, key: str) -> Any:
+    from deft_lightning.model.module import PARTS  # noqa: PLC0415  # needs torch
+
+    part = build(cfg, key)
+    if not isinstance(part, PARTS[key]):
+        kind = f"{type(part).__module__}:{type(part).__qualname__}"
+        raise DeftError(f"{key} is {kind}, which is no deft_lightning.{PARTS[key].__name__}: make it a subclass.")
+    return part
 
 
 def build(cfg: DictConfig, key: str, **extra: Any) -> Any:
@@ -134,7 +152,6 @@ def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
     part: dict[str, Any] = {key: to_plain(cfg, key) for key in TRAINING_KEYS}
     for key in CHOICES:
         part[key] = _named(key, _fields(cfg, key))
-    part |= FIXED
     part["data"].pop("root", None)
     part["schedule"] = schedule.record(part["schedule"])
     part["trainer"] = {key: cfg.trainer[key] for key in TRAINER_KEYS if key in cfg.trainer}

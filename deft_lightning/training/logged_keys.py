@@ -39,6 +39,7 @@ class LoggedKey:
     """A key, or a family of keys whose pattern has placeholders.
 
     `objectives` are the labels of the objectives that log it, empty if all do. `labelled` keys need labelled data.
+    `likelihood` is the only one in conf/likelihood/ with which it is logged, empty if it is with all.
     `logger` is the only logger that receives it, empty if all do. The unit of a picture is "image".
     """
 
@@ -49,6 +50,7 @@ class LoggedKey:
     objectives: tuple[str, ...] = ()
     labelled: bool = False
     logger: str = ""
+    likelihood: str = ""
 
     @property
     def regex(self) -> str:
@@ -82,6 +84,7 @@ class LoggedKey:
         """The runs that log the key, for the table."""
         parts = [", ".join(self.objectives)] if self.objectives else []
         parts += ["labelled data"] if self.labelled else []
+        parts += [f"`likelihood={self.likelihood}`"] if self.likelihood else []
         parts += [f"{self.logger} only"] if self.logger else []
         return "; ".join(parts) or "all"
 
@@ -102,7 +105,8 @@ KEYS = (
     LoggedKey("active_group", "number of the group that learns at the full rate, from 1", "", SWITCH),
     LoggedKey("learning_rate/group_<group>", "learning rate of the group", "", SWITCH),
     LoggedKey("train/loss", "total loss of a batch", "nats", EVERY),
-    LoggedKey("train/reconstruction", "Bernoulli negative log likelihood, summed over pixels", "nats", EVERY),
+    LoggedKey("train/reconstruction", "negative log likelihood, summed over pixels", "nats", EVERY),
+    LoggedKey("train/sigma", "standard deviation of the pixels, learnt", "", EVERY, likelihood="gaussian_learnt"),
     LoggedKey("train/kl", "KL to the prior, summed over latents, before weighting", "nats", EVERY),
     LoggedKey("train/kl/latent_<latent>", "KL of one latent", "nats", EVERY),
     LoggedKey("train/mi", "index-code mutual information, estimated on the batch", "nats", EVERY, DECOMPOSED),

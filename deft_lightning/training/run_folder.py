@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deft_lightning.common import files, results
+from deft_lightning.common import defaults, files, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
 from deft_lightning.training.config import TRAINING_KEYS, differences
@@ -71,7 +71,7 @@ def checkpoint_to_resume(folder: Path, training: dict[str, Any], resume: bool) -
         raise DeftError(
             f"the run in {folder} has diverged, and would again: start a new run with a lower lr, or look at the data."
         )
-    changed = differences(previous.get("training", {}), training)
+    changed = differences(defaults.completed(previous.get("training", {})), training)
     if changed:
         raise DeftError(
             f"the run in {folder} was started with other settings ({'; '.join(changed)}): resume it with the same, "
@@ -100,6 +100,9 @@ def read_config(folder: Path) -> DictConfig:
         cfg = OmegaConf.load(path)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise DeftError(f"{path} cannot be read: restore it from a copy of the run.") from error
+    if isinstance(cfg, DictConfig) and "networks" in cfg:  # a run of an earlier version has no other choice to make
+        for group in defaults.CHOICES:
+            cfg.setdefault(group, defaults.content(group))
     if not isinstance(cfg, DictConfig) or (lacking := [key for key in TRAINING_KEYS if key not in cfg]):
         what = f"lacks {lacking[0]}" if isinstance(cfg, DictConfig) else "is no configuration"
         raise DeftError(f"{path} {what}: restore it from a copy of the run.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning.common import results
+from deft_lightning.common import defaults, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
 from deft_lightning.data import cache
@@ -45,7 +45,7 @@ def _shared_stages(cfg: DictConfig, train: Train) -> Path:
         previous = results.read(folder)
         if previous.get("status") == Status.FINISHED:
             training = config.training_part(first, config.build_choices(first).schedule)
-            changed = config.differences(previous["training"], training)
+            changed = config.differences(defaults.completed(previous["training"]), training)
             if changed:
                 raise DeftError(
                     f"the shared stages in {folder} were trained with other settings ({'; '.join(changed)}): choose "

@@ -27,6 +27,10 @@ from deft_lightning.common.method import Method
         (Method("beta-VAE", 1, 1, ["frozen"]), "beta-VAE", False, False),  # one group has no inactive ones
         (Method("beta-VAE", 4, 4, ["frozen"], name="ours"), "ours", True, False),
         (Method("beta-VAE", 1, 4, name="ours"), "ours", False, False),
+        (Method("beta-VAE", 4, 4, likelihood="Gaussian sigma 0.1"), "DEFT, Gaussian sigma 0.1", True, False),
+        (Method("beta-VAE", likelihood="continuous Bernoulli"), "beta-VAE, continuous Bernoulli", False, False),
+        (Method("beta-VAE", 4, 4, ["frozen"], likelihood="X"), "DEFT, frozen, X", True, True),
+        (Method("beta-VAE", 4, 4, likelihood="X", name="ours"), "ours, X", True, False),
     ],
 )
 def test_label_and_record(method: Method, label: str, is_deft: bool, is_ablation: bool) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from deft_lightning import DEFT, DeftError, Groups
+from deft_lightning import DEFT, ContinuousBernoulli, DeftError, Groups
 from deft_lightning import export as command
 from deft_lightning.evaluation import export as exporting
 from deft_lightning.training import run
@@ -58,6 +58,16 @@ def model() -> DEFT:
 def folder(make_once: MakeOnce) -> Path:
     """A finished run of four stages."""
     return make_once("to_export", lambda folder: run.train(*compose_run(folder, *BARE)))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_the_exported_decoder_gives_the_mean_of_the_likelihood(kind: str, images: torch.Tensor, tmp_path: Path) -> None:
+    """For the continuous Bernoulli it is not the sigmoid: checked when exported, and different from it."""
+    model = tiny_module(likelihood=ContinuousBernoulli()).eval()
+    model.decoder.deconvolutions[-1].bias.data.fill_(3.0)
+    _, differences = exporting.export(model, images, tmp_path, kind, {})
+    assert differences.pixel < 1e-4
+    assert float((model.reconstruct(images) - torch.sigmoid(model(images).parameters)).abs().max()) > 0.1
 
 
 def test_onnx_programs_compute_what_the_model_does_for_any_batch(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deft_lightning import DEFT, BetaVAE, Constant, DeftError, Groups, Piecewise
+from deft_lightning import DEFT, Bernoulli, BetaVAE, Constant, DeftError, Groups, Piecewise
 from deft_lightning.common import results
 from deft_lightning.model.networks import Posterior
 from deft_lightning.training import run_folder
@@ -49,7 +49,7 @@ def test_loss_of_a_vae_by_hand() -> None:
     batch = torch.tensor([0.0, 1.0, 0.25]).view(3, 1, 1, 1).expand(3, 2, 4, 4)
     logits = torch.full((3, 2, 4, 4), 0.7)
     posterior = Posterior(torch.full((3, 5), 0.3), torch.full((3, 5), -0.4))
-    loss = BetaVAE().loss(batch, logits, posterior, posterior.mean, torch.tensor(12.0))
+    loss = BetaVAE().loss(Bernoulli().nll(logits, batch), posterior, posterior.mean, torch.tensor(12.0))
     p = torch.sigmoid(torch.tensor(0.7))
     expected = -sum(x * p.log() + (1 - x) * (1 - p).log() for x in (0.0, 1.0, 0.25)) / 3 * 32
     kl = 5 * 0.5 * (0.3**2 + torch.exp(torch.tensor(-0.4)) - 1 + 0.4)

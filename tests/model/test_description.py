@@ -13,6 +13,7 @@ import deft_lightning as dl
 from deft_lightning import DEFT, DeftError
 from deft_lightning.model import description
 from deft_lightning.model.checkpoint import CHECKPOINT_KEY
+from deft_lightning.model.likelihoods import Likelihood
 from deft_lightning.model.networks import Networks
 from deft_lightning.model.objectives import Objective
 from deft_lightning.model.schedules.base import Schedule
@@ -34,6 +35,11 @@ PARTS = [
     (dl.DEFTTC(beta=4), Objective),
     (dl.Burgess(), Networks),
     (dl.Locatello(), Networks),
+    (dl.Residual(16), Networks),
+    (dl.Bernoulli(), Likelihood),
+    (dl.Gaussian(0.2), Likelihood),
+    (dl.LearntGaussian(), Likelihood),
+    (dl.ContinuousBernoulli(), Likelihood),
 ]
 
 

@@ -96,6 +96,16 @@ def test_each_score_has_its_plate_the_five_of_the_field_first(study: Study) -> N
     ]
 
 
+def test_the_reconstruction_error_has_a_plate_for_each_likelihood(tmp_path: Path) -> None:
+    contents = [scored(0.1, seed=seed, config_digest=str(seed)) for seed in range(4)]
+    for content in contents[2:]:
+        content["method"]["likelihood"] = "Gaussian sigma 0.1"
+        content["stages"]["stage_1"]["scores"]["reconstruction"] = -3000.0
+    plates = distributions.reconstruction(study_of(tmp_path, *contents))
+    assert [plate.key for plate in plates] == ["fig_09_reconstruction", "fig_09_reconstruction_gaussian_sigma_0_1"]
+    assert [points(drawn(plate).axes[0]) for plate in plates] == [[50.0, 50.0], [-3000.0, -3000.0]]
+
+
 def test_baselines_and_variants_take_their_methods(study: Study) -> None:
     def methods(figure: Figure) -> list[str]:
         return [label.get_text() for label in figure.axes[0].get_yticklabels()]

@@ -96,6 +96,30 @@ def test_several_fields_are_swept_together(tmp_path: Path) -> None:
     assert study.best_value("dSprites", "DIP-VAE-I") == "off_diagonal 2, diagonal 20"
 
 
+def test_runs_of_different_likelihoods_are_different_methods(tmp_path: Path) -> None:
+    """Neither pooled nor ranked against each other by MIG, and a user's own name does not bring them together."""
+    contents = [scored(0.1 * (seed + 1), seed=seed, config_digest=str(seed)) for seed in range(4)]
+    for content in contents[2:]:
+        content["training"]["likelihood"] = {"name": "gaussian", "sigma": 0.1}
+        content["method"]["likelihood"] = "Gaussian sigma 0.1"
+    study = study_of(tmp_path, *contents)
+    assert list(study.methods) == ["DEFT", "DEFT, Gaussian sigma 0.1"]
+    assert {label: len(x) for (_, label), x in study.cells("mig", best=False).items()} == dict.fromkeys(
+        study.methods, 2
+    )
+    assert study.compared["best"].all()
+    for content in contents:
+        content["method"]["name"] = "ours"
+    assert list(study_of(tmp_path / "named", *contents).methods) == ["ours", "ours, Gaussian sigma 0.1"]
+
+
+def test_a_run_from_before_a_choice_had_fields_has_the_same_settings(tmp_path: Path) -> None:
+    """Recorded as {"name": "adam"} alone, and with all fields: nothing was swept."""
+    contents = [scored(0.1, seed=seed, config_digest=str(seed)) for seed in range(2)]
+    contents[1]["training"]["optimizer"] = {"name": "adam", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0}
+    assert study_of(tmp_path, *contents).best_value("dSprites", "DEFT") == ""
+
+
 def test_without_mig_no_value_is_preferred(tmp_path: Path) -> None:
     contents = [scored(0.1, method="beta-VAE", pressure=p) for p in (2, 4)]
     for content in contents:

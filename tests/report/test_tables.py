@@ -84,6 +84,22 @@ def test_p_is_corrected_over_the_pairs_of_a_data_set(tmp_path: Path) -> None:
     assert mig["p (Holm)"].to_numpy() == pytest.approx(3 * mig["p"].to_numpy())  # all equally small
 
 
+def test_reconstruction_errors_of_different_likelihoods_are_not_compared(tmp_path: Path) -> None:
+    """Nats under one likelihood are no higher or lower than nats under another; MIG can be compared."""
+    runs = [
+        scored(0.1 * seed, method=m, seed=seed, config_digest=f"{m}{seed}")
+        for m in ("DEFT", "beta-VAE")
+        for seed in (1, 2)
+    ]
+    others = [scored(0.1 * seed, seed=seed, config_digest=f"other{seed}") for seed in (1, 2)]
+    for content in others:
+        content["method"]["likelihood"] = "continuous Bernoulli"
+    frame = tables.comparisons(study_of(tmp_path, *runs, *others)).frame
+    pairs = {score: rows[["A", "B"]].to_numpy().tolist() for score, rows in frame.groupby("Score")}
+    assert len(pairs["MIG"]) == 3
+    assert pairs["Reconstruction error (nats)"] == [["DEFT", "beta-VAE"]]
+
+
 def test_udr_chooses_without_labels(tmp_path: Path) -> None:
     runs = [
         scored(mig, seed=s, udr={"score": udr}) for s, (mig, udr) in enumerate([(0.1, 0.2), (0.3, 0.9), (0.5, 0.4)])

@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.utils._pytree import tree_flatten_with_path
 
-from deft_lightning import DEFT, BetaVAE, DeftError, FactorDataModule, Groups
+from deft_lightning import (
+    DEFT,
+    AdamW,
+    BetaVAE,
+    ContinuousBernoulli,
+    DeftError,
+    FactorDataModule,
+    Groups,
+    LearntGaussian,
+)
 from deft_lightning.model.schedules.anneal import Anneal
+from deft_lightning.thresholds.members import Members, Separate
 from deft_lightning.thresholds.population import Population
-from deft_lightning.thresholds.populations import anneal
+from deft_lightning.thresholds.populations import anneal, divide
 from deft_lightning.thresholds.subsets import Subset
 from tests.helpers import TinySprites, plain_trainer
 
@@ -36,6 +47,7 @@ def _module(seed: int, **options) -> DEFT:
         lr=2e-3,
         seed=seed,
         steps_per_epoch=1,
+        **options,
     )
     random = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -104,12 +116,46 @@ def test_a_member_equals_the_same_test_alone(batch_size: int, precision: torch.d
         assert curve.beta == pytest.approx([max(200 * (1 - t / STEPS), 1) for t in range(STEPS)])
 
 
-def test_populations_go_on_from_where_they_were_saved(tmp_path: Path) -> None:
+def test_adamw_takes_the_same_steps_on_stacked_parameters(tmp_path: Path) -> None:
+    """With a weight decay that moves the weights as far as the gradients do."""
+    optimizer = AdamW(weight_decay=3.0)
+    population = Population([_module(3, optimizer=optimizer), _module(11, optimizer=optimizer)], [_data(0), _data(1)])
+    anneal([population], STEPS, lambda _: None)
+    module = _module(11, optimizer=optimizer)
+    plain_trainer(tmp_path, max_steps=STEPS, max_epochs=-1).fit(module, _data(1))
+    for name, value in module.named_parameters():
+        apart = (population.stacked[name][1] - value).detach().abs()
+        assert float(apart.mean()) < 1e-5, name
+
+
+def test_members_of_another_likelihood_train_one_after_another_as_each_would_alone(tmp_path: Path) -> None:
+    """To the bit: weights, the running sigma of each, and what is recorded."""
+
+    def make() -> list[DEFT]:
+        return [_module(seed, likelihood=LearntGaussian()) for seed in SEEDS]
+
+    populations = divide(make(), [_data(m) for m in range(3)], "cpu")
+    assert all(type(members) is Separate for members in populations)
+    curves = anneal(populations, STEPS, lambda _: None)
+    states = [state for members in populations for state in members.weights()["modules"]]
+    for member, module in enumerate(make()):
+        parts = Parts()
+        plain_trainer(tmp_path, parts, max_steps=STEPS, max_epochs=-1).fit(module, _data(member))
+        expected = module.state_dict()
+        assert float(expected["likelihood.steps"]) == STEPS
+        for name, value in expected.items():
+            torch.testing.assert_close(states[member][name], value, rtol=0, atol=1e-6, msg=name)
+        table = torch.tensor(parts.rows, dtype=torch.float64)
+        torch.testing.assert_close(torch.tensor(curves[member].reconstruction), table[:, 0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Population, Separate])
+def test_populations_go_on_from_where_they_were_saved(kind: type[Members], tmp_path: Path) -> None:
     """Five steps, then seven more of new populations from the files, give the weights and records of twelve."""
 
-    def make() -> list[Population]:
+    def make() -> list[Members]:
         members = ((0, 1), (2,))
-        return [Population([_module(SEEDS[m]) for m in part], [_data(m, 2) for m in part]) for part in members]
+        return [kind([_module(SEEDS[m]) for m in part], [_data(m, 2) for m in part]) for part in members]
 
     whole, first, second = make(), make(), make()
     expected = anneal(whole, STEPS, lambda _: None)
@@ -119,8 +165,10 @@ def test_populations_go_on_from_where_they_were_saved(tmp_path: Path) -> None:
     assert sorted(counted)[-2:] == [5, 10]  # restored steps, of one member and of two
     assert sum(counted) == 3 * STEPS
     for ours, theirs in zip(second, whole, strict=True):
-        for name, value in theirs.stacked.items():
-            assert torch.equal(ours.stacked[name], value), name
+        weights = [tree_flatten_with_path(members.weights())[0] for members in (ours, theirs)]
+        for (path, value), (_, expected_value) in zip(*weights, strict=True):
+            same = torch.equal(value, expected_value) if isinstance(value, torch.Tensor) else value == expected_value
+            assert same, path
     for curve, other in zip(curves, expected, strict=True):
         assert curve.kl_per_latent.tolist() == other.kl_per_latent.tolist()
         assert curve.step.tolist() == list(range(1, STEPS + 1))
@@ -144,8 +192,9 @@ def test_refusals() -> None:
         Population([_module(0, groups=Groups([5, 5]))], [_data(0)])
     other = _module(0)
     other.networks = object()  # type: ignore[assignment]  # a family without convolutions
-    with pytest.raises(DeftError, match="cannot be trained as a population"):
-        Population([other], [_data(0)])
+    for module in (other, _module(0, likelihood=ContinuousBernoulli())):
+        with pytest.raises(DeftError, match="cannot be trained as a population"):
+            Population([module], [_data(0)])
     with pytest.raises(DeftError, match="need the same batch size"):
         Population([_module(0), _module(1)], [_data(0, 4), _data(1, 2)])
 

@@ -33,6 +33,7 @@ OBJECTIVES = {
     "deft_tc": ("objective=deft_tc",),
     "dip_vae_ii": ("objective=dip_vae_ii",),
     "factor_vae": ("objective=factor_vae", "objective.hidden=50"),
+    "gaussian_learnt": ("likelihood=gaussian_learnt",),
 }
 
 

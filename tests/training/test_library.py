@@ -9,16 +9,15 @@ import torch
 from torch.utils.data import DataLoader
 
 import deft_lightning
-from deft_lightning import DEFT, BetaVAE, Constant, FactorDataModule, Groups, Piecewise
+from deft_lightning import DEFT, Bernoulli, BetaVAE, Constant, FactorDataModule, Groups, Piecewise
 from deft_lightning.common import memory
 from deft_lightning.model.module import can_compile
-from deft_lightning.model.objectives import reconstruction
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
 
 def _error(module: DEFT, images: torch.Tensor) -> float:
     with torch.no_grad():
-        return float(reconstruction(images, module(images).logits))
+        return float(Bernoulli().nll(module(images).parameters, images))
 
 
 @pytest.fixture(scope="module")

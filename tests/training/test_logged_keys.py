@@ -50,9 +50,17 @@ def test_the_parts_of_every_objective_are_in_the_table(file: str) -> None:
     if objective.learns:
         parts |= objective.update(batch.sample, torch.Generator().manual_seed(0))
     logged = {f"train/{name}" if value.dim() == 0 else f"train/{name}_<latent>" for name, value in parts.items()}
-    patterns = [key.pattern for key in KEYS if not key.objectives or objective.label in key.objectives]
+    usual = [key for key in KEYS if not key.likelihood]
+    patterns = [key.pattern for key in usual if not key.objectives or objective.label in key.objectives]
     assert logged == {pattern for pattern in patterns if pattern.startswith("train/")}
     assert [pattern for pattern in patterns if pattern in ("pressure", "capacity")] == [objective.quantity]
+
+
+@pytest.mark.parametrize("file", sorted(path.stem for path in (config_folder() / "likelihood").glob("*.yaml")))
+def test_what_every_likelihood_learns_is_in_the_table(file: str) -> None:
+    likelihood = instantiate(OmegaConf.load(config_folder() / "likelihood" / f"{file}.yaml"))
+    logged = {f"train/{name}" for name in likelihood.update(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))}
+    assert logged == {key.pattern for key in KEYS if key.likelihood == file}
 
 
 def test_every_score_is_in_the_table() -> None:
@@ -129,6 +137,7 @@ def documented(folder: Path, tiny: Tiny, logger: str) -> set[str]:
             or (key.labelled and not tiny.factors)
             or (key.logger and key.logger != logger)
             or (key.callback and key.callback not in callbacks)
+            or key.likelihood
             or (section == "score" and name not in scores)
         ):
             continue

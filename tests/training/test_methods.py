@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from deft_lightning import load_run
 from deft_lightning.common import results
 from deft_lightning.training import run
 from tests.helpers import PLAIN, compose_run
@@ -92,3 +94,20 @@ def test_beta_tcvae_lowers_the_total_correlation(tmp_path: Path) -> None:
         outcome, _ = _on_squares(tmp_path / str(beta), "beta_tcvae", f"objective.beta={beta}")
         total_correlation.append(outcome["history"]["kl_decomposition"][str(STEPS)]["tc"])
     assert total_correlation[1] < 0.8 * total_correlation[0]
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_learnt", "continuous_bernoulli"])
+def test_residual_networks_learn_grey_images_with_every_likelihood(likelihood: str, tmp_path: Path) -> None:
+    """The mean image would leave all of the variance."""
+    grey = ("data._target_=tests.helpers.GreySprites", "schedule.steps=700", "schedule.pressure=1", "lr=5e-4")
+    choices = ("networks=residual", "networks.channels=8", f"likelihood={likelihood}")
+    outcome, logged = _on_squares(tmp_path / "run", "beta_vae", *grey, *choices)
+    assert outcome["training"]["networks"] == {"name": "residual", "channels": 8}
+    assert outcome["training"]["likelihood"]["name"] == likelihood
+    assert all(math.isfinite(value) for value in logged.values())
+    model, data = load_run(tmp_path / "run", trust=True)
+    images = torch.cat(list(data.evaluation_images(torch.arange(96))))
+    left = (model.reconstruct(images) - images).square().mean() / images.var(dim=0, correction=0).mean()
+    assert float(left) < 0.75
+    if likelihood == "gaussian_learnt":
+        assert logged["train/sigma"] == pytest.approx(float(model.likelihood.squared_error.sqrt()), rel=0.5)

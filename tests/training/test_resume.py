@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -223,6 +224,8 @@ def test_a_run_that_diverged_is_final(tmp_path: Path, monkeypatch: pytest.Monkey
         (("schedule.pressures=[160,105,30,2]",), r"schedule.pressures: \[160, 105, 30, 1\] -> \[160, 105, 30, 2\]"),
         (("trainer.precision=bf16-mixed",), r"trainer.precision: 32-true -> bf16-mixed"),
         (("objective=dip_vae_ii",), r"objective.name: beta_vae -> dip_vae_ii"),
+        (("likelihood=gaussian",), r"likelihood.name: bernoulli -> gaussian; likelihood.sigma: None -> 0.1"),
+        (("optimizer.eps=1e-6",), r"optimizer.eps: 1e-08 -> 1e-06"),
     ],
 )
 def test_resume_with_other_settings_says_what_differs(changes, sentence: str, stopped: Path, copy: Copy) -> None:
@@ -284,6 +287,33 @@ def test_what_the_objective_learns_is_resumed_too(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs if name != extra)
     for index, moments in theirs[extra].items():
         assert all(torch.equal(ours[extra][index][key], value) for key, value in moments.items())
+
+
+def test_the_running_sigma_and_adamw_are_resumed_too(tmp_path: Path) -> None:
+    """Stopped in the second stage of `gaussian_learnt`: weights, moments, running error and scores equal to the bit."""
+    parts = (*BARE, "likelihood=gaussian_learnt", "optimizer=adamw", "schedule.epochs=[0.5,0.5,0.5,0.5]")
+    run.train(*compose_run(tmp_path / "whole", *parts))
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(tmp_path / "run", *parts, *send_signal(9, signal.SIGTERM)))
+    run.train(*compose_run(tmp_path / "run", *parts, "resume=true"))
+    _assert_equal_to_the_bit(tmp_path / "run", tmp_path / "whole", steps=24)
+    state = _last(tmp_path / "run")["state_dict"]
+    assert float(state["likelihood.steps"]) == 24  # one update a step, in each session
+    assert 0 < float(state["likelihood.squared_error"]) < 0.3
+
+
+def test_a_run_of_an_earlier_version_is_resumed_as_what_it_was(stopped: Path, uninterrupted: Path, copy: Copy) -> None:
+    """Neither its configuration, nor its results, nor its checkpoint name a likelihood and the fields of Adam."""
+    folder = copy(stopped)
+    content = json.loads((folder / "results.json").read_text())
+    content["training"] |= {"likelihood": {"name": "bernoulli"}, "optimizer": {"name": "adam"}}
+    (folder / "results.json").write_text(json.dumps(content))
+    cfg = OmegaConf.load(folder / "config.yaml")
+    del cfg["likelihood"], cfg["optimizer"]  # type: ignore[attr-defined]
+    OmegaConf.save(cfg, folder / "config.yaml")
+    assert run_folder.read_config(folder).likelihood._target_ == "deft_lightning.Bernoulli"
+    run.train(*compose_run(folder, *PLAIN, "resume=true"))
+    _assert_equal_to_the_bit(folder, uninterrupted)
 
 
 @pytest.mark.parametrize("step", [11, 12])  # stopped at the boundary of two stages, and one step after it

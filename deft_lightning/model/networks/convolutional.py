@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deft_lightning.common.errors import DeftError
-from deft_lightning.model.networks.base import Encoders, Networks, Posterior
+from deft_lightning.model.networks.base import Encoders, Networks, Posterior, check_channels
 from deft_lightning.model.networks.layers import (
     convolution_relu,
     transposed_convolution,
@@ -42,30 +41,29 @@ class Convolutional(Networks):
         hidden: units of the fully connected layer; every group has as many.
     """
 
+    sizes: ClassVar[tuple[int, ...] | None] = tuple(LAYERS)
     encoder_channels: tuple[int, ...]
     decoder_channels: tuple[int, ...]
     hidden: int = 256
 
     def check(self, groups: int, image_size: int) -> None:
-        if image_size not in LAYERS:
-            raise DeftError(
-                f"images of {image_size} x {image_size} do not fit the networks, which take sizes of "
-                f"{', '.join(map(str, LAYERS))}: resize them, for images of your own with data.image_size=64."
-            )
-        if min(self.encoder_channels) < groups:
-            raise DeftError(
-                f"groups.latents has {groups} groups, more than the {min(self.encoder_channels)} channels that these "
-                "networks divide among them: use fewer groups."
-            )
+        super().check(groups, image_size)
+        check_channels(groups, min(self.encoder_channels))
 
-    def encoders(self, image_shape: tuple[int, int, int], latents: Sequence[int]) -> GroupedEncoder:
-        self.check(len(latents), _size(image_shape))
-        channels = [c // len(latents) for c in _for_size(self.encoder_channels[::-1], image_shape)[::-1]]
-        return GroupedEncoder([Encoder(image_shape[0], channels, self.hidden, n) for n in latents])
+    def encoder(self, image_shape: tuple[int, int, int], latents: int, groups: int) -> Encoder:
+        channels = [c // groups for c in self._for_size(self.encoder_channels[::-1], image_shape)[::-1]]
+        return Encoder(image_shape[0], channels, self.hidden, latents)
+
+    def join(self, encoders: Sequence[nn.Module]) -> GroupedEncoder:
+        return GroupedEncoder(encoders)
 
     def decoder(self, image_shape: tuple[int, int, int], latents: int) -> Decoder:
-        self.check(1, _size(image_shape))
-        return Decoder(image_shape[0], _for_size(self.decoder_channels, image_shape), self.hidden, latents)
+        self.check(1, self.size(image_shape))
+        return Decoder(image_shape[0], self._for_size(self.decoder_channels, image_shape), self.hidden, latents)
+
+    def _for_size(self, channels: tuple[int, ...], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """`channels`, from those beside the latents to those beside the image, in as many layers as the size needs."""
+        return (channels + channels[-1:])[: LAYERS[self.size(image_shape)]]
 
 
 class Burgess(Convolutional):
@@ -80,20 +78,6 @@ class Locatello(Convolutional):
 
     def __init__(self) -> None:
         super().__init__((32, 32, 64, 64), (64, 64, 32, 32))
-
-
-def _for_size(channels: tuple[int, ...], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """`channels`, from those beside the latents to those beside the image, with as many layers as the size needs."""
-    layers = LAYERS[_size(image_shape)]
-    return (channels + channels[-1:])[:layers]
-
-
-def _size(image_shape: tuple[int, int, int]) -> int:
-    """Side of a square image; raises `DeftError` for another."""
-    _, height, width = image_shape
-    if height != width:
-        raise DeftError(f"images of {height} x {width} do not fit the networks: crop or resize them to a square.")
-    return height
 
 
 class Encoder(nn.Module):
@@ -120,10 +104,6 @@ class Encoder(nn.Module):
 class GroupedEncoder(Encoders):
     """G independent encoders run as one: images [B, C, H, W] to the `Posterior` of all latents, [B, D] each."""
 
-    def __init__(self, encoders: Sequence[Encoder]) -> None:
-        super().__init__()
-        self.groups = nn.ModuleList(encoders)
-
     def forward(self, images: Tensor) -> Posterior:
         """Equal to the outputs of `Encoder.forward` of every group, concatenated."""
         groups: list[Encoder] = list(self.groups)  # type: ignore[arg-type]
@@ -144,7 +124,7 @@ class GroupedEncoder(Encoders):
 
 
 class Decoder(nn.Module):
-    """Latents [B, D] to logits [B, C, H, W], one Bernoulli per pixel and channel."""
+    """Latents [B, D] to the parameters of the likelihood, [B, C, H, W], one for every pixel and channel."""
 
     def __init__(self, image_channels: int, channels: Sequence[int], hidden: int, latents: int) -> None:
         super().__init__()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from deft_lightning.common import checks
+from deft_lightning.model.global_batch import global_batch
 from deft_lightning.model.networks import Posterior
-from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, global_batch
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
 
 
 class AnnealedVAE(Objective):
@@ -30,9 +31,9 @@ class AnnealedVAE(Objective):
         super().__init__()
         self.gamma = checks.number("objective.gamma", gamma)
 
-    def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+    def loss(self, reconstruction: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         """`pressure` is the capacity C, a scalar in nats."""
-        parts = elbo_parts(batch, logits, posterior)
+        parts = elbo_parts(reconstruction, posterior)
         kl = global_batch(parts["kl"][None]).mean()  # global, so that every process is on the same side of C
         total = parts["reconstruction"] + self.gamma * (kl - pressure).abs()
         return Loss(total, {"loss": total, **parts})

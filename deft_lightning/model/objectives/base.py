@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
 from deft_lightning.common.errors import DeftError
+from deft_lightning.model.likelihoods import Likelihood
 from deft_lightning.model.networks import Posterior
 from deft_lightning.model.schedules.base import Schedule
 
@@ -59,12 +59,11 @@ class Objective(nn.Module, ABC):
             )
 
     @abstractmethod
-    def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+    def loss(self, reconstruction: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         """The loss to minimise, summed over pixels and latents and averaged over the batch.
 
         Args:
-            batch: images [B, C, H, W] in [0, 1].
-            logits: output of the decoder, [B, C, H, W].
+            reconstruction: scalar, the negative log likelihood of the images in nats, from the model's likelihood.
             posterior: posteriors of the images, [B, D].
             sample: latents that were decoded, [B, D].
             pressure: scalar, the pressure or the capacity that the schedule gives for this step.
@@ -85,28 +84,16 @@ class Objective(nn.Module, ABC):
         return {}
 
 
-def reconstruction(batch: Tensor, logits: Tensor) -> Tensor:
-    """Bernoulli negative log likelihood in nats, summed over pixels and channels and averaged over the batch.
-
-    Args:
-        batch: images [B, C, H, W] in [0, 1].
-        logits: [B, C, H, W].
-    """
-    return F.binary_cross_entropy_with_logits(logits, batch, reduction="sum") / batch.shape[0]
-
-
-def elbo_parts(batch: Tensor, logits: Tensor, posterior: Posterior) -> dict[str, Tensor]:
+def elbo_parts(reconstruction: Tensor, posterior: Posterior) -> dict[str, Tensor]:
     """What every objective logs, averaged over the batch: `reconstruction` and `kl`, scalars, and `kl/latent` [D]."""
     kl_per_latent = posterior.kl().mean(dim=0)  # [D]
-    return {"reconstruction": reconstruction(batch, logits), "kl": kl_per_latent.sum(), "kl/latent": kl_per_latent}
+    return {"reconstruction": reconstruction, "kl": kl_per_latent.sum(), "kl/latent": kl_per_latent}
 
 
-def global_batch(values: Tensor) -> Tensor:
-    """`values` [B, ...] of all processes, [world size * B, ...], with gradients; in a single process `values`.
+def loss_function(likelihood: Likelihood, objective: Objective) -> Callable[..., Loss]:
+    """The loss of images, parameters of the likelihood [B, C, H, W] each, posterior and sample [B, D], and pressure."""
 
-    An estimator over the batch then sees the global batch. The average of its gradients over the processes, which DDP
-    takes, equals the gradient of one process with the same global batch.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return values
-    return torch.cat(all_gather(values.contiguous()))
+    def loss(images: Tensor, parameters: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+        return objective.loss(likelihood.nll(parameters, images), posterior, sample, pressure)
+
+    return loss

@@ -19,7 +19,7 @@ class BetaVAE(Objective):
 
     label = "beta-VAE"
 
-    def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
-        parts = elbo_parts(batch, logits, posterior)
+    def loss(self, reconstruction: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+        parts = elbo_parts(reconstruction, posterior)
         total = parts["reconstruction"] + pressure * parts["kl"]
         return Loss(total, {"loss": total, **parts})

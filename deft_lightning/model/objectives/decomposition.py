@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from deft_lightning.common.errors import DeftError
+from deft_lightning.model.global_batch import global_batch
 from deft_lightning.model.networks import Posterior
-from deft_lightning.model.objectives.base import global_batch
 
 ESTIMATORS = ("weighted", "stratified")
 LOG_2PI = math.log(2.0 * math.pi)

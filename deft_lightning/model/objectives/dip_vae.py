@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from deft_lightning.common import checks
+from deft_lightning.model.global_batch import global_batch
 from deft_lightning.model.networks import Posterior
-from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, global_batch
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
 
 
 class DIPVAE(Objective):
@@ -42,8 +43,8 @@ class DIPVAE(Objective):
     def covariance(self, posterior: Posterior) -> Tensor:
         """C [D, D], over the global batch."""
 
-    def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
-        parts = elbo_parts(batch, logits, posterior)
+    def loss(self, reconstruction: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+        parts = elbo_parts(reconstruction, posterior)
         covariance = self.covariance(posterior)
         variances = covariance.diagonal()  # [D]
         off_diagonal = (covariance - torch.diag(variances)).square().sum()

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deft_lightning.common import checks
+from deft_lightning.model.global_batch import global_batch
 from deft_lightning.model.networks import Posterior, initialise
-from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts, global_batch
+from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
 
 
 class FactorVAE(Objective):
@@ -58,8 +59,8 @@ class FactorVAE(Objective):
         self.discriminator.requires_grad_(False)
         self._make_optimizer({})
 
-    def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
-        parts = elbo_parts(batch, logits, posterior)
+    def loss(self, reconstruction: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+        parts = elbo_parts(reconstruction, posterior)
         class_logits = self.discriminator(sample)  # [B, 2]
         tc = (class_logits[:, 0] - class_logits[:, 1]).mean()
         total = parts["reconstruction"] + pressure * parts["kl"] + self.gamma * tc

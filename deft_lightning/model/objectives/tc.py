@@ -35,8 +35,8 @@ class WeightedTC(Objective):
     def total(self, elbo: dict[str, Tensor], terms: Decomposition, pressure: Tensor) -> Tensor:
         """The loss, a scalar, from the parts that `elbo_parts` returns and the terms of the KL."""
 
-    def loss(self, batch: Tensor, logits: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
-        elbo = elbo_parts(batch, logits, posterior)
+    def loss(self, reconstruction: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
+        elbo = elbo_parts(reconstruction, posterior)
         terms = minibatch_decomposition(posterior, sample, self.dataset_size, self.estimator)
         total = self.total(elbo, terms, pressure)
         return Loss(total, {"loss": total, **elbo, **terms._asdict()})

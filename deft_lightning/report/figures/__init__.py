@@ -92,8 +92,8 @@ FIGURES = (
     PaperFigure(
         "Fig. 9",
         "Reconstruction error",
-        "Bernoulli negative log likelihood, summed over pixels and channels. Lower is better; values of different data "
-        "sets cannot be compared.",
+        "Negative log likelihood, summed over pixels and channels. Lower is better; values of different data sets "
+        "cannot be compared, nor those of different likelihoods: Bernoulli where the method names no other.",
         f"{TRAIN} +sweep=paper",
         (distributions.reconstruction,),
     ),

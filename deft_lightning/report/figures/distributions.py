@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deft_lightning.common.checks import is_number
+from deft_lightning.common.method import PAPER
 from deft_lightning.report import paper
 from deft_lightning.report.figures._common import QUIET, Plate, file_name, row_of_axes, title
 from deft_lightning.report.figures._violins import SPREAD, jitter, violins
@@ -41,8 +42,14 @@ def scores(study: Study) -> list[Plate]:
 
 
 def reconstruction(study: Study) -> list[Plate]:
-    """Fig. 9: reconstruction error; every data set has a separate range."""
-    return _plate("fig_09_reconstruction", _without_ablations(study, "reconstruction"), "reconstruction")
+    """Fig. 9: reconstruction error, one plate for each likelihood; every data set has a separate range."""
+    cells = _without_ablations(study, "reconstruction")
+    plates = []
+    for likelihood in dict.fromkeys([PAPER, *sorted({study.methods[m].likelihood for _, m in cells})]):
+        same = {(d, m): x for (d, m), x in cells.items() if study.methods[m].likelihood == likelihood}
+        key = "fig_09_reconstruction" + ("" if likelihood == PAPER else f"_{file_name(likelihood)}")
+        plates += _plate(key, same, "reconstruction")
+    return plates
 
 
 def variants(study: Study) -> list[Plate]:

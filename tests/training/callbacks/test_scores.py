@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning import DEFT, AnnealedVAE, Capacity, FactorDataModule, Groups
+from deft_lightning import (
+    DEFT,
+    AnnealedVAE,
+    Capacity,
+    ContinuousBernoulli,
+    FactorDataModule,
+    Gaussian,
+    Groups,
+    LearntGaussian,
+)
 from deft_lightning.common import results
 from deft_lightning.evaluation.codes import encode, reconstruction_errors
 from deft_lightning.metrics import max_nmi, mig, nmi
@@ -65,6 +74,30 @@ def test_kl_and_reconstruction_are_their_closed_forms() -> None:
     likelihood = images * decoded.log() + (1 - images) * (1 - decoded).log()
     expected = -float(likelihood.sum()) / 96
     assert reconstruction_errors(module, data, encoding).mean() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "distribution"),
+    [
+        (Gaussian(0.3), lambda p: torch.distributions.Normal(torch.sigmoid(p), 0.3)),
+        (LearntGaussian(), lambda p: torch.distributions.Normal(torch.sigmoid(p), 0.2)),
+        (ContinuousBernoulli(), lambda p: torch.distributions.ContinuousBernoulli(logits=p)),
+    ],
+)
+def test_reconstruction_is_that_of_the_likelihood_also_while_the_module_trains(likelihood, distribution) -> None:
+    """In nats of the density; the learnt sigma is the running one. What is decoded is the mean."""
+    data, module = FactorDataModule(TinySprites(), batch_size=32), tiny_module(likelihood=likelihood)
+    if isinstance(likelihood, LearntGaussian):
+        likelihood.squared_error.fill_(0.04)
+    assert module.training
+    encoding = encode(module, data, torch.arange(96))
+    images = TinySprites().images(torch.arange(96), torch.Generator())
+    with torch.no_grad():
+        output = distribution(module.decoder(torch.as_tensor(encoding.codes)).double())
+    expected = -output.log_prob(images.double()).flatten(1).sum(dim=1)
+    np.testing.assert_allclose(reconstruction_errors(module, data, encoding), expected, rtol=1e-4, atol=1e-2)
+    assert module.training
+    torch.testing.assert_close(module.decode(encoding.codes).double(), output.mean, rtol=1e-4, atol=1e-5)
 
 
 def test_the_sample_is_fixed_and_a_function_of_the_seed() -> None:
