@@ -17,6 +17,7 @@ from deft_lightning.common.seeding import Stream, derive_seed
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.data.factors import FactorSpace
+from deft_lightning.model.likelihoods import Likelihood
 from deft_lightning.model.module import DEFT
 from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.report.figures.thresholds import factors_figure
@@ -67,8 +68,9 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     with measurement(cfg, folder, counts, rule) as dataset:
         space = _full_grid(dataset)
         names = [name for name, size in zip(space.factor_names, space.factor_sizes, strict=True) if size > 1]
+        likelihood = config.build_choices(cfg).likelihood
         cfg = resolution.resolve(
-            cfg, folder, lambda: _largest_eigenvalue(dataset, space, names, counts["repeats"], cfg.seed)
+            cfg, folder, lambda: _largest_eigenvalue(dataset, space, names, counts["repeats"], cfg.seed, likelihood)
         )
         schedule = anneal_schedule(cfg)
         settings = anneal_settings(cfg, schedule)
@@ -158,7 +160,12 @@ def _subset(dataset: FactorDataset, space: FactorSpace, factor: str, member: int
 
 
 def _largest_eigenvalue(
-    dataset: FactorDataset, space: FactorSpace, factors: Sequence[str], repeats: int, seed: int
+    dataset: FactorDataset,
+    space: FactorSpace,
+    factors: Sequence[str],
+    repeats: int,
+    seed: int,
+    likelihood: Likelihood,
 ) -> float:
     """The largest first eigenvalue of all subsets; raises `DeftError` when the images of every subset are the same."""
     largest, refusal = 0.0, None
@@ -166,7 +173,8 @@ def _largest_eigenvalue(
         subsets = [(factor, member) for factor in factors for member in range(repeats)]
         for factor, member in progress.track(subsets, description="first eigenvalues"):
             try:
-                largest = max(largest, resolution.first_eigenvalue(_subset(dataset, space, factor, member, seed)))
+                subset = _subset(dataset, space, factor, member, seed)
+                largest = max(largest, resolution.first_eigenvalue(subset, likelihood))
             except DeftError as error:
                 refusal = error
     if not largest and refusal is not None:

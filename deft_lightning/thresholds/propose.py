@@ -22,7 +22,7 @@ from deft_lightning.thresholds.measurement import (
     measurement,
     pop_counts,
 )
-from deft_lightning.training import resolution, run
+from deft_lightning.training import config, resolution, run
 
 
 def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -36,7 +36,8 @@ def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     cfg = resolution.as_recorded(cfg, folder)
     anneal_schedule(cfg)
     with measurement(cfg, folder, counts, anneal_rule(cfg)) as dataset:
-        cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset))
+        likelihood = config.build_choices(cfg).likelihood
+        cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, likelihood))
         settings = anneal_settings(cfg, anneal_schedule(cfg))
         tests = [_test(cfg, folder / f"seed_{seed}", seed) for seed in range(cfg.seed, cfg.seed + counts["n"])]
         latents = [test["latent_thresholds"] for test in tests]

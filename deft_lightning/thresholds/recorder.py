@@ -17,6 +17,7 @@ from deft_lightning.report.figures.thresholds import anneal_figure
 from deft_lightning.thresholds import crossing, record
 from deft_lightning.thresholds.loss_log import LossLog
 from deft_lightning.training.callbacks.base import DEFTCallback, as_deft, data_of, log_image, save_figure
+from deft_lightning.training.resolution import noise_variance
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,11 @@ class AnnealRecorder(DEFTCallback):
             "window": self.window,
         }
         try:
-            eigenvalues = [float(f"{value:.4g}") for value in spectrum_of(data.dataset).eigenvalues]
-        except DeftError:  # pixels of a kind that the spectrum does not describe
+            variance = noise_variance(module.likelihood)
+            eigenvalues = [
+                float(f"{value:.4g}") for value in spectrum_of(data.dataset, noise_variance=variance).eigenvalues
+            ]
+        except DeftError:  # pixels or a likelihood that the spectrum does not describe
             eigenvalues = []
         outcome = crossing.outcome(curve, self.limit, self.window)
         content = {"kind": "anneal", "finished": True, "data": description, "settings": settings, **outcome}

@@ -13,7 +13,9 @@ from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.report.figures.spectrum import spectrum_figure
 from deft_lightning.thresholds import record
 from deft_lightning.thresholds.measurement import measurement
+from deft_lightning.training import config
 from deft_lightning.training.callbacks.base import save_figure
+from deft_lightning.training.resolution import noise_variance
 
 
 def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -22,14 +24,20 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     Returns the content of thresholds.json. Raises `DeftError` for images without a spectrum, such as equal ones.
     """
     with measurement(cfg, folder, {}, {}) as dataset:
-        found = spectrum_of(dataset, cfg.seed)
+        likelihood = config.build_choices(cfg).likelihood
+        found = spectrum_of(dataset, cfg.seed, noise_variance(likelihood))
         eigenvalues = [float(f"{value:.4g}") for value in found.eigenvalues]
         beta_high = float(f"{Anneal.MARGIN * found.eigenvalues[0]:.4g}")
         content = {
             "kind": "spectrum",
             "finished": True,
             "data": dataset.description,
-            "settings": {"seed": cfg.seed, "images": found.images, "pixels": found.pixels, "likelihood": "bernoulli"},
+            "settings": {
+                "seed": cfg.seed,
+                "images": found.images,
+                "pixels": found.pixels,
+                "likelihood": likelihood.label,
+            },
             "notices": _notices(found, dataset.shape, beta_high),
             "eigenvalues": eigenvalues,
             "alike": [[place + 1 for place in group] for group in alike(eigenvalues)],

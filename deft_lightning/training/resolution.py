@@ -10,8 +10,10 @@ from omegaconf import DictConfig
 
 from deft_lightning.common import results
 from deft_lightning.common.checks import is_number
+from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.spectrum import spectrum_of
+from deft_lightning.model.likelihoods import Bernoulli, Gaussian, Likelihood
 from deft_lightning.model.schedules.base import Schedule
 from deft_lightning.training import config, distributed, run_folder
 
@@ -44,9 +46,24 @@ def resolve(cfg: DictConfig, folder: Path, first_eigenvalue: Callable[[], float]
     return _with(cfg, found)
 
 
-def first_eigenvalue(dataset: FactorDataset) -> float:
-    """The pressure below which a collapsed model of the images opens its first latent."""
-    return float(spectrum_of(dataset).eigenvalues[0])
+def first_eigenvalue(dataset: FactorDataset, likelihood: Likelihood) -> float:
+    """The pressure below which a collapsed model of the images opens its first latent; raises as `noise_variance`."""
+    return float(spectrum_of(dataset, noise_variance=noise_variance(likelihood)).eigenvalues[0])
+
+
+def noise_variance(likelihood: Likelihood) -> float | None:
+    """What the spectrum needs of a likelihood: sigma^2 of a Gaussian, None for Bernoulli.
+
+    Raises `DeftError` for others, whose spectrum is not known.
+    """
+    if isinstance(likelihood, Gaussian):
+        return likelihood.sigma**2
+    if isinstance(likelihood, Bernoulli):
+        return None
+    raise DeftError(
+        f"the spectrum of images is known for likelihood=bernoulli and gaussian, not for {likelihood.label}: give "
+        "schedule.beta_high as a number, or choose one of these."
+    )
 
 
 def _null(cfg: DictConfig) -> list[str]:

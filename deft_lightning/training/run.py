@@ -75,7 +75,7 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     dataset: FactorDataset = config.build(cfg, "data")
-    cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset))
+    cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, choices.likelihood))
     choices = choices._replace(schedule=config.build(cfg, "schedule"))
     module, data = build.module_and_data(cfg, choices, dataset)
     choices.schedule.check(data.dataset.description)

@@ -13,6 +13,7 @@ from deft_lightning import Anneal, DeftError
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.data.spectrum import spectrum, spectrum_of
+from deft_lightning.model.likelihoods import Bernoulli, Gaussian, LearntGaussian
 from deft_lightning.model.module import DEFT
 from deft_lightning.thresholds import factors, propose, record, summary
 from deft_lightning.thresholds import spectrum as command
@@ -80,7 +81,7 @@ def test_a_run_records_its_beta_high_and_a_resumed_one_takes_it(
     stopped = results.read(folder)
     assert stopped["training"]["schedule"]["beta_high"] == HIGH
     assert stopped["config_digest"] == results.digest(stopped["training"])
-    monkeypatch.setattr(resolution, "first_eigenvalue", lambda dataset: pytest.fail("computed again"))
+    monkeypatch.setattr(resolution, "first_eigenvalue", lambda *_: pytest.fail("computed again"))
     with pytest.raises(DeftError, match=r"other settings \(schedule.beta_high: .* -> 300\)"):
         anneal("schedule.beta_high=300", "resume=true")
     finished = anneal("resume=true")
@@ -121,8 +122,8 @@ def test_factors_take_the_largest_eigenvalue_of_their_subsets(tmp_path: Path, mo
     seen: list[tuple[int, float]] = []
     first = resolution.first_eigenvalue
 
-    def counting(dataset) -> float:
-        value = first(dataset)
+    def counting(dataset, likelihood) -> float:
+        value = first(dataset, likelihood)
         images = dataset.images(torch.arange(len(dataset)), torch.Generator())
         assert value == pytest.approx(spectrum([images]).eigenvalues[0], rel=1e-3)
         seen.append((len(dataset), value))
@@ -135,3 +136,17 @@ def test_factors_take_the_largest_eigenvalue_of_their_subsets(tmp_path: Path, mo
     expected = 1.25 * max(value for _, value in seen)
     assert content["settings"]["beta_high"] == pytest.approx(expected, rel=1e-3)
     assert results.read(tmp_path / "run")["training"]["schedule"]["beta_high"] == content["settings"]["beta_high"]
+
+
+def test_the_spectrum_of_a_likelihood() -> None:
+    """That of a Gaussian is the covariance over sigma^2; one that is not known is refused with what to do."""
+    dataset = UnlabelledSprites()
+    images = dataset.images(torch.arange(96), torch.Generator()).flatten(1).double()
+    covariance = torch.cov(images.T, correction=0)
+    expected = float(torch.linalg.eigvalsh(covariance)[-1]) / 0.25
+    assert resolution.first_eigenvalue(dataset, Gaussian(sigma=0.5)) == pytest.approx(expected, rel=1e-3)
+    assert resolution.first_eigenvalue(dataset, Bernoulli()) == pytest.approx(
+        float(spectrum([images.view(-1, 1, 64, 64).float()]).eigenvalues[0]), rel=1e-3
+    )
+    with pytest.raises(DeftError, match=r"not for Gaussian learnt sigma: give schedule\.beta_high as a number"):
+        resolution.first_eigenvalue(dataset, LearntGaussian())
