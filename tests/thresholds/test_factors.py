@@ -60,6 +60,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_other_networks_and_likelihoods_are_measured_as_well(tmp_path: Path) -> None:
+    choices = ("networks=residual", "networks.channels=4", "likelihood=gaussian_learnt", "optimizer=adamw")
+    never = "callbacks.anneal_recorder.limit=1000"  # nats: these networks begin with more than the limit of the others
+    content = measure(tmp_path / "run", *choices, never, "schedule.steps=4", "repeats=2")
+    assert [len(values) for values in content["factors"].values()] == [2] * 4
+    assert content["settings"]["likelihood"] == "Gaussian learnt sigma"
+    outcome = results.read(tmp_path / "run")
+    assert Method.of_record(outcome["method"]).label == "beta-VAE, Gaussian learnt sigma"
+
+
 def test_every_factor_has_its_subsets_and_the_pressures_of_the_experiment(finished: Path) -> None:
     content, outcome = record.read(finished, "factors"), results.read(finished)
     assert {name: len(values) for name, values in content["factors"].items()} == dict.fromkeys(
