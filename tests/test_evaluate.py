@@ -130,7 +130,7 @@ def _forget_class(folder: Path) -> None:
         (lambda folder: (folder / "config.yaml").write_text(""), "config.yaml lacks data"),
         (lambda folder: (folder / "config.yaml").unlink(), "config.yaml cannot be read"),
         (lambda folder: (folder / "results.json").write_text('{"status": "fini'), "results.json cannot be read"),
-        (_forget_class, "seed0: data cannot be built from the configuration"),
+        (_forget_class, "seed0: data is tests.helpers.Missing, and tests.helpers has no Missing"),
         (_remove_scores, "has no scores of any stage to add to"),
     ],
 )
@@ -164,7 +164,7 @@ def test_one_damaged_run_does_not_stop_the_others(copies: Path, capsys: pytest.C
         (["metrics=full"], "no run folder is given"),
         (["{runs}", "metrics=all"], "use metrics=fast, paper or full"),
         (["{runs}", "metrics.bins=1"], "metrics.bins is 1: give a whole number from 2 up"),
-        (["{runs}", "metrics.at_end=[fid]"], "metrics.at_end holds 'fid': give a list of"),
+        (["{runs}", "metrics.at_end=[fid]"], "metrics.at_end holds 'fid': give one of"),
         (["{runs}", "metrics.bootstrap=50", "metrics.infomec_mi=knn"], "metrics.infomec_mi=binned with infomec"),
         (["{runs}", "metrics.num_points=60"], "was scored with 96: leave it out"),
         (["{runs}", "--device", "toaster"], "--device is toaster: use cpu, or a device that torch finds here"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -250,6 +251,9 @@ def _sentence(error: BaseException, key: str) -> DeftError:
         return cause
     reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     if isinstance(cause, ModuleNotFoundError) and cause.name:
+        parent, _, name = cause.name.rpartition(".")
+        if parent in sys.modules:  # Hydra looks for a module where a module has no such class
+            return DeftError(f"{key} is {cause.name}, and {parent} has no {name}: look at its _target_.")
         return DeftError(
             f"{key} needs the module {cause.name}, which cannot be found: run the command in the folder that has it, "
             "or install it."

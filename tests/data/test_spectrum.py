@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deft_lightning import DEFT, BetaVAE, Constant, DeftError, Groups
 from deft_lightning.data import spectrum as module
 from deft_lightning.data.spectrum import Sample, alike, spectrum, spectrum_of
-from deft_lightning.model.networks.base import Encoders, Networks, Posterior
+from deft_lightning.model.networks.base import Networks, Posterior
 from tests.helpers import OneImage, TinySprites, TwoSquares, correlation_eigenvalues
 
 SQUARE = torch.zeros(64, 1, 16, 16)
@@ -165,22 +165,16 @@ def test_alike_are_neighbours_that_differ_by_less_than_a_twentieth() -> None:
 class Linear(Networks):
     """An encoder and a decoder of one layer each: they find an instability in few steps."""
 
-    def check(self, groups: int, image_size: int) -> None: ...
-
-    def encoders(self, image_shape: tuple[int, int, int], latents: list[int]) -> Encoders:
-        return LinearEncoders(torch.Size(image_shape).numel(), latents)
+    def encoder(self, image_shape: tuple[int, int, int], latents: int, groups: int) -> nn.Module:
+        return LinearEncoder(torch.Size(image_shape).numel(), 2 * latents)
 
     def decoder(self, image_shape: tuple[int, int, int], latents: int) -> nn.Module:
         return nn.Sequential(nn.Linear(latents, torch.Size(image_shape).numel()), nn.Unflatten(1, image_shape))
 
 
-class LinearEncoders(Encoders):
-    def __init__(self, pixels: int, latents: list[int]) -> None:
-        super().__init__()
-        self.groups = nn.ModuleList(nn.Linear(pixels, 2 * count) for count in latents)
-
+class LinearEncoder(nn.Linear):
     def forward(self, images: Tensor) -> Posterior:
-        return Posterior(*self.groups[0](images.flatten(1)).chunk(2, dim=1))
+        return Posterior(*super().forward(images.flatten(1)).chunk(2, dim=1))
 
 
 @pytest.mark.slow  # trains six models for 800 steps

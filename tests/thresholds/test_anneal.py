@@ -75,7 +75,7 @@ def test_what_a_test_leaves_behind(finished: Path) -> None:
     assert outcome["status"] == "finished"
     assert (content["data"]["name"], content["data"]["factors"]) == ("tiny", [])
     expected = {"beta_high": 300, "steps": 60, "batch_size": 8, "lr": 0.002, "seed": 0, "limit": 0.0008, "window": 8}
-    assert content["settings"] == expected
+    assert content["settings"] == expected | {"likelihood": "Bernoulli"}
     assert outcome["thresholds"]["threshold"] == content["threshold"]
     assert len(outcome["thresholds"]["latent_thresholds"]) == 10
     assert 1 < content["threshold"]["pressure"] < 300

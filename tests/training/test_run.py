@@ -102,6 +102,7 @@ def test_the_method_records_variants_and_the_name_of_the_user(tmp_path: Path) ->
         "groups": 4,
         "stages": 4,
         "variants": ["frozen", "Adam reset"],
+        "likelihood": "Bernoulli",
         "name": "mine",
     }
 
