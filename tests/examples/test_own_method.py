@@ -76,7 +76,8 @@ def test_a_sweep_in_processes_and_a_change_of_the_code(mine: Path, dsprites_root
     done = run(mine, *sweep, *chosen)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 jobs finished" in done.stdout
-    (folder,) = mine.glob("multirun_outputs/lab/mine_*")
+    folders = [path.parent for path in mine.glob("multirun_outputs/lab/*/results.json")]
+    (folder,) = [path for path in folders if results.read(path)["method"]["objective"] == "ordered VAE"]
     results.update(folder, status="interrupted")
     (mine / "my_method.py").write_text((mine / "my_method.py").read_text() + "\n# changed\n")
     resumed = run(mine, *sweep, *chosen, "sweep.resume=true")
@@ -89,5 +90,5 @@ def test_a_module_that_is_elsewhere_is_one_sentence(mine: Path, tmp_path: Path) 
     shutil.copytree(mine / "conf", tmp_path / "conf")
     done = run(tmp_path, "--config-dir", "conf", "+experiment=mine", "data=dsprites", *SMOKE)
     assert done.returncode == 1
-    assert "cannot be found: run the command in the folder that has it" in done.stderr
+    assert "run the command in the folder of its module" in done.stderr
     assert "Traceback" not in done.stderr
