@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--traversals", type=_path, metavar="IMAGE", help="draw the traversals of this image, beside --out"
     )
+    parser.add_argument("--trust", action="store_true", help="import what the run uses from outside this package")
     options = parser.parse_args(arguments)
     return run_command(lambda: _encode(options))
 
@@ -38,7 +39,13 @@ def _encode(options: argparse.Namespace) -> None:
     from deft_lightning.training import encoding  # noqa: PLC0415
 
     request = encoding.Request(
-        options.run, options.images, options.out, options.stage, options.reconstructions, options.traversals
+        options.run,
+        options.images,
+        options.out,
+        options.stage,
+        options.reconstructions,
+        options.traversals,
+        options.trust,
     )
     for path in encoding.encode(request, devices.choose(options.device)):
         print(path)

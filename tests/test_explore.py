@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,15 @@ from deft_lightning import explore
 from deft_lightning.training import run
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, compose_run
+
+
+@pytest.fixture(autouse=True)
+def _level() -> Iterator[None]:
+    """The command silences the package's log, which is a matter of its own process."""
+    log = logging.getLogger("deft_lightning")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 def test_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

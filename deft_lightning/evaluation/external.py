@@ -41,11 +41,23 @@ def score_file(
         DeftError: as `tables.read` does, and when `folder` holds other results.
     """
     table = tables.read(path, factors)
-    training = {"codes": hashlib.sha256(path.read_bytes()).hexdigest()[:16], "method": method, "seed": seed}
+    sample = {name: getattr(settings, name) for name in ("num_points", "num_test", "bins", "seed")}
+    training = {
+        "codes": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        "factors": hashlib.sha256(table.factors.tobytes()).hexdigest()[:16],
+        "names": list(table.factor_names),
+        "metrics": sample,
+        "method": method,
+        "data": data,
+        "seed": seed,
+    }
     digest = results.digest(training)
     previous = results.read(folder)
     if previous and previous.get("config_digest") != digest:
-        raise DeftError(f"{folder} holds the results of other codes or another run: choose another folder with --out.")
+        raise DeftError(
+            f"{folder} holds the results of other codes, factors or settings, or of a run: choose another folder "
+            "with --out."
+        )
     scored = score_codes(settings.names, settings, table.codes, table.factors)
     without = ["reconstruction"]
     record: dict[str, Any] = {"step": 0}

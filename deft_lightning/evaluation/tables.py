@@ -53,14 +53,20 @@ def read(path: Path, factors: str) -> Table:
         DeftError: for files that are missing, damaged or do not fit each other.
     """
     content = _content(path)
+    _require_names(content, path)
     source = Path(factors)
     if source.suffix.lower() in (*SUFFIXES, ".npy"):
         taken: list[str] = []
-        columns = _factors_of(_content(source), source, content.get(FILE))
+        of_factors = _content(source)
+        _require_names(of_factors, source)
+        columns = _factors_of(of_factors, source, content.get(FILE))
     else:
         taken = [name.strip() for name in factors.split(",")]
         columns = _named(content, taken, path)
     codes, log_variance = _codes(content, taken, path)
+    for name, column in columns.items():
+        if pd.isna(column).any():
+            raise DeftError(f"factor {name} has missing values: give every image a value.")
     notices, numbered = [], []
     for name, column in columns.items():
         if len(column) != len(codes):
@@ -85,8 +91,8 @@ def _content(path: Path) -> dict[str, NDArray[Any]]:
                 row for row, line in enumerate(lines) if not line.startswith("#")
             )  # the origin may stand above
             separator = max(",;\t", key=lines[first].count)
-            frame = pd.read_csv(path, sep=separator, skiprows=first, decimal="," if separator == ";" else ".")
-            return {str(name): frame[name].to_numpy() for name in frame}
+            frame = pd.read_csv(path, sep=separator, skiprows=first)
+            return {str(name): _cells(frame[name], decimal_comma=separator != ",") for name in frame}
         if suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return {_column(name): archive[name] for name in archive.files}
@@ -105,21 +111,37 @@ def _content(path: Path) -> dict[str, NDArray[Any]]:
     raise DeftError(f"{path} is no file of codes or factors: give a .csv, .npz or .h5 file.")
 
 
+def _require_names(content: Mapping[str, NDArray[Any]], path: Path) -> None:
+    if any(name.startswith("Unnamed: ") for name in content):  # pandas writes its row numbers so
+        raise DeftError(f"{path} has a column without a name: name it, or leave it out (in pandas with index=False).")
+
+
+def _cells(column: pd.Series, decimal_comma: bool) -> NDArray[Any]:
+    """A column as numbers, if all its cells are, also with decimal commas; else as it is."""
+    if decimal_comma and not pd.api.types.is_numeric_dtype(column):
+        numbers = pd.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
+        if numbers.notna().all():
+            return numbers.to_numpy()
+    return column.to_numpy()
+
+
 def _column(name: str) -> str:
     return FILE if name == FILES else name
 
 
 def _strings(array: Any) -> NDArray[Any]:
     array = np.asarray(array)
-    return np.array([str(item, "utf-8") for item in array.ravel()]) if array.dtype.kind == "O" else array
+    if array.dtype.kind != "O":
+        return array
+    return np.array([str(item, "utf-8") for item in array.ravel()]).reshape(array.shape)
 
 
 def _codes(
     content: Mapping[str, NDArray[Any]], taken: list[str], path: Path
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     if path.suffix.lower() in (".csv", ".tsv"):
-        names = [name for name in content if name.startswith(MEAN)]
         others = [*taken, FILE]
+        names = [name for name in content if name.startswith(MEAN) and name not in others]
         names = names or [n for n in content if n not in others and not n.startswith(LOG_VARIANCE)]
         uncertain = [name for name in content if name.startswith(LOG_VARIANCE)]
         codes = _matrix([content[name] for name in names], path, "codes")
@@ -167,12 +189,11 @@ def _factors_of(content: Mapping[str, NDArray[Any]], path: Path, files: NDArray[
             raise DeftError(f"{path} has no array factors or labels (it has {', '.join(content)}): save one [N, K].")
         names = content.get("factor_names")
         columns = _columns("factor", content[name], path, None if names is None else list(map(str, names)))
-    for name, column in columns.items():
-        if pd.isna(column).any():
-            raise DeftError(f"{path} has missing values of factor {name}: give every image a value.")
     if FILE not in content or files is None:
         return columns
     place = {str(file): row for row, file in enumerate(content[FILE])}
+    if len(place) < len(content[FILE]):
+        raise DeftError(f"{path} has more than one row for the same file: keep one.")
     if missing := [str(file) for file in files if str(file) not in place]:
         raise DeftError(f"{path} has no row for {missing[0]}: give a row for every file with a code.")
     rows = [place[str(file)] for file in files]

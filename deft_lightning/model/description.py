@@ -63,8 +63,8 @@ def build(description: dict[str, Any], field: str, base: type[Part], trust: bool
     module, _, attribute = name.replace(":", ".").rpartition(".") if ":" not in name else name.partition(":")
     if not trust and module.partition(".")[0] != "deft_lightning":
         raise DeftError(
-            f"{field} of this checkpoint is {name}, which is not part of deft_lightning: add trust=True to import it, "
-            f"if you trust the file, or {instead}."
+            f"{field} of this checkpoint is {name}, which is not part of deft_lightning: add trust=True (in a command "
+            f"--trust) to import it, if you trust the file, or {instead}."
         )
     if arguments is None:
         raise DeftError(f"{field} of this checkpoint is {name}, and {description['reason']}: {instead}.")
@@ -79,4 +79,10 @@ def build(description: dict[str, Any], field: str, base: type[Part], trust: bool
         ) from error
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise DeftError(f"{field} of this checkpoint is {name}, which is no {base.__name__}: {instead}.")
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise DeftError(
+            f"{field} of this checkpoint is {name}, which takes other arguments now ({error}): load it with the code "
+            f"that it was saved with, or {instead}."
+        ) from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
@@ -65,7 +66,10 @@ class Inference(pl.LightningModule):
         `latent_names`.
         """
         codes = self.encode(images).mean
-        numbers = torch.as_tensor(values, dtype=codes.dtype, device=codes.device)
+        try:
+            numbers = torch.as_tensor(values, dtype=codes.dtype, device=codes.device)
+        except (TypeError, ValueError):
+            numbers = torch.empty(0)
         if numbers.dim() != 1 or not len(numbers):
             raise DeftError(f"the values of a traversal are {values!r}: give a list of numbers.")
         moved = codes.repeat_interleave(len(numbers), dim=0)  # [N * V, D]
@@ -80,8 +84,8 @@ class Inference(pl.LightningModule):
         if latent in self.latent_names:
             return self.latent_names.index(str(latent))
         count = sum(self.groups.latents)
-        if isinstance(latent, int) and 0 <= latent < count:
-            return latent
+        if isinstance(latent, int | np.integer) and 0 <= latent < count:
+            return int(latent)
         raise DeftError(
             f"there is no latent {latent!r}: give a number from 0 to {count - 1}, or one of "
             f"{', '.join(self.latent_names)}."
@@ -106,7 +110,7 @@ class Inference(pl.LightningModule):
 
     def _images(self, images: Images) -> Tensor:
         """Check the type and the shape of images."""
-        images = torch.as_tensor(images)
+        images = _tensor(images)
         channels, height, width = self.image_shape
         shape = list(images.shape)
         if images.dim() != 4 or shape[2:] != [height, width] or shape[1] not in {channels, 1, 3}:
@@ -133,11 +137,16 @@ class Inference(pl.LightningModule):
         return images.contiguous(memory_format=torch.channels_last)
 
     def _codes(self, latents: Tensor | NDArray[Any]) -> Tensor:
-        latents = torch.as_tensor(latents)
+        latents = _tensor(latents)
         count = sum(self.groups.latents)
         if latents.dim() != 2 or latents.shape[1] != count:
             raise DeftError(f"the latents have the shape {list(latents.shape)}: this model decodes [N, {count}].")
         return latents
+
+
+def _tensor(values: Images) -> Tensor:
+    """`values` as a tensor; arrays that are views with negative strides, such as flipped ones, are copied."""
+    return torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values)
 
 
 def name_latents(names: Sequence[str], latents: int) -> list[str]:

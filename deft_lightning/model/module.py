@@ -246,7 +246,9 @@ class DEFT(Inference):
         noise = torch.randn(len(images), sum(self.groups.latents), generator=random).to(images.device)
         posterior, sample, parameters = self(images, noise)
         steps = max(self.global_step, self._trained_steps)
-        pressure = torch.tensor(float(self.timeline.at(max(0, steps - 1)).pressure), device=images.device)
+        # Before the first step an epoch may have no length yet; the first pressure does not depend on it.
+        latest = self.timeline.at(steps - 1) if steps else self.schedule.timeline(1).at(0)
+        pressure = torch.tensor(float(latest.pressure), device=images.device)
         loss = loss_function(self.likelihood, self.objective)(images, parameters, posterior, sample, pressure)
         parts = {"loss": loss.total, **dict(_scalars(loss.parts))}
         values = {f"validation/{name}": value for name, value in parts.items()}

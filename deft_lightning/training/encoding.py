@@ -44,6 +44,8 @@ class Request:
     """Folder of the pictures of all images above their reconstructions."""
     traversals: Path | None = None
     """An image whose traversals are drawn beside `out`."""
+    trust: bool = False
+    """Whether to import what the run uses from outside this package."""
 
     @property
     def traversal_picture(self) -> Path:
@@ -58,7 +60,7 @@ def encode(request: Request, device: str) -> list[Path]:
     the run, an image or a path cannot be used; nothing is written then, and what was there stays.
     """
     _check(request)
-    model = load_model(request.run, request.stage).to(device)
+    model = load_model(request.run, request.stage, request.trust).to(device)
     record = results.read(request.run)
     ground = background(record)
     images = open_images("the path of the images", request.images, ground)

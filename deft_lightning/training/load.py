@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deft_lightning.common import results
+from deft_lightning.common.conf import choice_names
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -33,14 +36,26 @@ def load_data(folder: str | Path, trust: bool = False, dataset: FactorDataset | 
     `trust` is false.
     """
     cfg = run_folder.read_config(Path(folder))
-    if not trust and not str(cfg.data.get("_target_")).startswith("deft_lightning."):
+    foreign = [target for target in _targets(config.to_plain(cfg, "data")) if target not in choice_names("data")]
+    if foreign and not trust:
         raise DeftError(
-            f"the data of {folder} are {cfg.data.get('_target_')}, which is not part of deft_lightning: add trust=True "
-            "to import it, or use load_model, which needs no data."
+            f"the data of {folder} are {foreign[0]}, which is not part of deft_lightning: add trust=True (in a command "
+            "--trust) to import it, or use load_model, which needs no data."
         )
     data = FactorDataModule(config.build(cfg, "data") if dataset is None else dataset, cfg.batch_size, cfg.seed)
     require_same_data(Path(folder), data.dataset)
     return data
+
+
+def _targets(part: Any) -> Iterator[str]:
+    """Every `_target_` in a part of a configuration, to any depth: each of them is imported."""
+    if isinstance(part, dict):
+        if "_target_" in part:
+            yield str(part["_target_"])
+        part = list(part.values())
+    if isinstance(part, list):
+        for item in part:
+            yield from _targets(item)
 
 
 def load_model(folder: str | Path, stage: int | None = None, trust: bool = False) -> DEFT:

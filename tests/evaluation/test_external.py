@@ -77,15 +77,16 @@ def test_a_plain_csv_file_of_numbers_and_one_of_factors_in_another_order(tmp_pat
     assert table.factors.tolist() == FACTORS.tolist()
 
 
-@pytest.mark.parametrize(("separator", "decimal", "suffix"), [(";", ",", "csv"), ("\t", ".", "tsv"), (";", ".", "csv")])
+@pytest.mark.parametrize(("separator", "decimal", "suffix"), [(";", ",", "csv"), ("\t", ",", "tsv"), (";", ".", "csv")])
 def test_tables_as_spreadsheets_write_them(separator: str, decimal: str, suffix: str, tmp_path: Path) -> None:
     frame = pd.DataFrame(CODES, columns=["a", "b", "c"])
-    frame["shape"] = FACTORS[:, 0]
+    frame["shape"], frame["angle"] = FACTORS[:, 0], np.linspace(0, 1, N) + 0.5
     path = tmp_path / f"codes.{suffix}"
     frame.to_csv(path, sep=separator, decimal=decimal, index=False)
-    table = tables.read(path, "shape")
+    table = tables.read(path, "shape,angle")
     np.testing.assert_allclose(table.codes, CODES)
     assert table.factors[:, 0].tolist() == FACTORS[:, 0].tolist()
+    assert "factor angle has 300 different values" in table.notices[0]
 
 
 def test_the_scores_are_those_of_the_metrics_and_the_report_compares_them(
@@ -120,13 +121,43 @@ def test_scores_are_added_to_those_of_the_same_codes_and_to_no_others(
 ) -> None:
     command = ["--factors", "shape,scale", "--out", str(tmp_path / "out")]
     assert evaluate.main([str(csv), *command, *FAST]) == 0
-    assert evaluate.main([str(csv), *command, "metrics=fast", "metrics.each_stage=[irs]"]) == 0
+    assert evaluate.main([str(csv), *command, *FAST, "metrics.each_stage=[irs]"]) == 0
     assert {"mig", "irs"} <= set(results.read(tmp_path / "out")["stages"]["stage_1"]["scores"])
     before = (tmp_path / "out" / "results.json").read_text()
     csv.write_text(csv.read_text().replace("disc", "ring"))
     assert evaluate.main([str(csv), *command, *FAST]) == 1
     assert "holds the results of other codes" in capsys.readouterr().err
     assert (tmp_path / "out" / "results.json").read_text() == before
+
+
+def test_scores_of_other_factors_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "codes.npz", codes=CODES, good=FACTORS, bad=FACTORS[::-1])
+    command = [str(tmp_path / "codes.npz"), *FAST, "--out", str(tmp_path / "out")]
+    assert evaluate.main([*command, "--factors", "good"]) == 0
+    assert evaluate.main([*command, "--factors", "bad"]) == 1
+    assert "holds the results of other codes, factors or settings" in capsys.readouterr().err
+    assert evaluate.main([*command, "--factors", "good", "metrics.bins=10"]) == 1
+
+
+def test_a_factor_is_never_scored_as_a_code(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"z0": CODES[:, 0], "z1": CODES[:, 1], "mean intensity": FACTORS[:, 0]})
+    frame.to_csv(tmp_path / "codes.csv", index=False)
+    np.testing.assert_allclose(tables.read(tmp_path / "codes.csv", "mean intensity").codes, CODES[:, :2])
+    frame.to_csv(tmp_path / "codes.csv")
+    with pytest.raises(DeftError, match=r"has a column without a name: name it, or leave it out"):
+        tables.read(tmp_path / "codes.csv", "mean intensity")
+
+
+def test_missing_and_repeated_values_are_one_sentence(tmp_path: Path) -> None:
+    for column in (["a", None, "b", "c"], [1.0, 2.0, np.nan, 3.0]):
+        frame = pd.DataFrame({"z0": CODES[:4, 0], "shape": column})
+        frame.to_csv(tmp_path / "codes.csv", index=False)
+        with pytest.raises(DeftError, match="factor shape has missing values"):
+            tables.read(tmp_path / "codes.csv", "shape")
+    frame[["z0"]].assign(file=FILES[:4]).to_csv(tmp_path / "codes.csv", index=False)
+    pd.DataFrame({"file": [FILES[0], *FILES[:4]], "shape": range(5)}).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(DeftError, match="has more than one row for the same file"):
+        tables.read(tmp_path / "codes.csv", str(tmp_path / "labels.csv"))
 
 
 def test_factors_of_many_values_are_binned_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from deft_lightning.common import results
 from tests.docs.pages import ROOT
 from tests.helpers import PLAIN
 
-pytestmark = pytest.mark.slow  # trains runs, in processes that import torch
+pytestmark = pytest.mark.acceptance  # a dozen commands, each of which imports torch
 
 SMOKE = ("scale=smoke", "trainer=cpu", "logger=csv", "compile=false", *PLAIN)
 
@@ -62,7 +62,7 @@ print(type(model.objective).__name__, model.decode(model.encode(__import__("torc
     (mine / "use.py").write_text(code)
     used = run(mine, module="use")
     assert used.returncode == 0, used.stderr
-    assert "add trust=True to import it" in used.stdout
+    assert "add trust=True (in a command --trust) to import it" in used.stdout
     assert "OrderedVAE torch.Size([2, 1, 64, 64])" in used.stdout
     reported = run(mine, "outputs", module="deft_lightning.report")
     assert reported.returncode == 0, reported.stderr

@@ -90,6 +90,7 @@ def test_nothing_is_imported_without_trust(tmp_path: Path, monkeypatch: pytest.M
         ({"class": f"{__name__}:Absent", "arguments": {}}, "cannot be imported"),
         ({"class": "os:system", "arguments": {"command": "true"}}, "which is no Objective"),
         ({"class": "deft_lightning.Burgess", "arguments": {}}, "which is no Objective"),
+        ({"class": "deft_lightning.BetaVAE", "arguments": {"weight": 2}}, "which takes other arguments now"),
         (description.describe(Forgets(2.0)), "it does not keep its argument weight as an attribute: pass objective="),
     ],
 )

@@ -81,6 +81,7 @@ def test_a_traversal_moves_one_latent_and_keeps_the_others(model: DEFT, grey: to
             code = codes[row : row + 1].clone()
             code[0, 4] = value
             torch.testing.assert_close(images[row, column], model.decode(code)[0])
+    assert torch.equal(model.traverse(grey[:2], np.int64(4), values), images)
     model.latent_names[4] = "posX"
     assert torch.equal(model.traverse(grey[:2], "posX", values), images)
 
@@ -127,8 +128,22 @@ def test_wrong_codes_latents_and_values_are_one_sentence(model: DEFT, grey: torc
     for latent in (10, -1, "posX"):
         with pytest.raises(DeftError, match=f"there is no latent {latent!r}: give a number from 0 to 9"):
             model.traverse(grey[:1], latent, [0.0])
-    with pytest.raises(DeftError, match="the values of a traversal are"):
-        model.traverse(grey[:1], 0, [])
+    for values in ([], ["a"], 3):
+        with pytest.raises(DeftError, match="the values of a traversal are"):
+            model.traverse(grey[:1], 0, values)  # type: ignore[arg-type]
+
+
+def test_a_flipped_array_is_an_array(model: DEFT, grey: torch.Tensor) -> None:
+    flipped = grey.numpy()[:, :, :, ::-1]
+    assert torch.equal(model.encode(flipped).mean, model.encode(grey.flip(3)).mean)
+
+
+def test_a_model_that_was_never_trained_is_validated_under_the_first_pressure(grey: torch.Tensor) -> None:
+    model = tiny_module()
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    (parts,) = trainer.validate(model, DataLoader(grey, batch_size=96), verbose=False)
+    total = parts["validation/reconstruction"] + 70 * parts["validation/kl"]
+    assert parts["validation/loss"] == pytest.approx(total, rel=1e-5)
 
 
 def test_names_of_latents_are_unique() -> None:

@@ -26,6 +26,7 @@ def proposal(folder: Path, *overrides: str) -> dict:
 
 
 # Slow: three anneal tests of 1,000 steps; in much fewer the small square is learnt too late.
+@pytest.mark.acceptance
 def test_trained_on_two_squares_of_very_different_size_it_separates_them(tmp_path: Path) -> None:
     """In every seed the latent that opens first, above the first pressure, is the large square's.
 

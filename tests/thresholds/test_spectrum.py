@@ -53,7 +53,7 @@ def test_what_the_command_leaves_behind(tmp_path: Path, capsys: pytest.CaptureFi
         "seed": 0,
         "images": 960,
         "pixels": int((sum(TinySprites()._masks.float()) > 0).sum()),
-        "likelihood": "bernoulli",
+        "likelihood": "Bernoulli",
     }
     assert content["alike"][0][0] == 1  # posX and posY move the sprites equally far
     assert results.read(folder)["thresholds"]["eigenvalues"] == content["eigenvalues"]

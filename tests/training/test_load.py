@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from deft_lightning import DeftError, load_model, load_run
 from deft_lightning.common import results
 from deft_lightning.training import run
+from deft_lightning.training.load import load_data
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, compose_run
 
@@ -61,6 +64,20 @@ def test_latents_are_named_after_the_factors_that_the_run_measured(folder: Path,
 def test_data_from_outside_the_package_need_trust(folder: Path) -> None:
     with pytest.raises(DeftError, match=r"the data of .* are tests.helpers.TinySprites, which is not part of"):
         load_run(folder)
+
+
+def test_nothing_inside_the_data_is_imported_without_trust(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """Also where only an option of a data set of this package names it."""
+    copy = Path(shutil.copytree(folder, tmp_path / "run"))
+    (tmp_path / "harmful.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = OmegaConf.load(copy / "config.yaml")
+    for target in ("deft_lightning.data.CustomImages", "deft_lightning.common.files.os.system"):
+        cfg.data = {"_target_": target, "path": {"_target_": "harmful.path"}}
+        OmegaConf.save(cfg, copy / "config.yaml")
+        with pytest.raises(DeftError, match=r"which is not part of deft_lightning: add trust=True"):
+            load_data(copy)
+    assert "harmful" not in sys.modules
 
 
 def test_other_images_than_those_of_the_training_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ def _from_table(path: Path, count: int, files: Sequence[str] | None) -> Labels:
         if not header:
             raise DeftError(f"{path} has no factors: add a column for each after the first, file.")
     _check_length(len(rows), count, str(path))
-    # Spreadsheets that write semicolons write numbers with a decimal comma.
-    comma = delimiter == ";"
+    # Where the decimal sign is a comma, spreadsheets separate columns by semicolons or tabs.
+    comma = delimiter != ","
     columns = [_numbers_or_strings([row[place] for row in rows], comma) for place in range(len(header))]
     return recode(columns, header, str(path))
 
