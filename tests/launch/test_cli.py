@@ -17,6 +17,7 @@ from tests.helpers import PLAIN, TINY
 from tests.launch.running import QUICK, REPOSITORY, command
 
 
+@pytest.mark.slow  # dozens of command lines
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -85,6 +86,7 @@ def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "taken").read_text() == "a file"
 
 
+@pytest.mark.slow  # trains a run
 def test_a_run_lands_in_outputs_under_its_name_and_seed(tmp_path: Path) -> None:
     assert command(*TINY, *PLAIN, "schedule.epochs=[0.1,0.1,0.1,0.1]", "seed=7") == (0, "")
     (folder,) = (tmp_path / "outputs" / "color_dsprites").iterdir()

@@ -138,6 +138,7 @@ def test_factors_take_the_largest_eigenvalue_of_their_subsets(tmp_path: Path, mo
     assert results.read(tmp_path / "run")["training"]["schedule"]["beta_high"] == content["settings"]["beta_high"]
 
 
+@pytest.mark.slow  # an eigendecomposition of 4,096 pixels
 def test_the_spectrum_of_a_likelihood() -> None:
     """That of a Gaussian is the covariance over sigma^2; one that is not known is refused with what to do."""
     dataset = UnlabelledSprites()

@@ -25,6 +25,7 @@ def images() -> torch.Tensor:
     return TinySprites().images(torch.arange(96), torch.Generator())
 
 
+@pytest.mark.slow  # trains
 @pytest.mark.parametrize("plain", [False, True], ids=["FactorDataModule", "DataLoader"])
 def test_trains_with_a_plain_trainer(plain: bool, images: torch.Tensor, tmp_path: Path) -> None:
     """On a data module or any loader of image tensors: the error falls far below that of a grey image."""
