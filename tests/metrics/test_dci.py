@@ -45,7 +45,7 @@ def test_agrees_with_the_reference_on_a_small_table(case: str) -> None:
         assert getattr(result, name) == pytest.approx(value, abs=0.01), name
 
 
-@pytest.mark.slow  # scikit-learn's gradient boosting takes most of a minute per case
+@pytest.mark.acceptance  # scikit-learn's gradient boosting takes most of a minute per case
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_the_reference(case: str) -> None:
     result, expected = dci(*points(case)), reference(case)["dci"]

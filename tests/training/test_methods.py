@@ -96,6 +96,7 @@ def test_beta_tcvae_lowers_the_total_correlation(tmp_path: Path) -> None:
     assert total_correlation[1] < 0.8 * total_correlation[0]
 
 
+@pytest.mark.acceptance  # 700 steps of the slowest networks each
 @pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_learnt", "continuous_bernoulli"])
 def test_residual_networks_learn_grey_images_with_every_likelihood(likelihood: str, tmp_path: Path) -> None:
     """The mean image would leave all of the variance."""
