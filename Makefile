@@ -32,7 +32,7 @@ test: $(SETUP) ## Run all tests but the acceptance tests, in two processes
 test-fast: $(SETUP) ## Run the tests that train nothing and start no processes, in under a minute
 	$(PYTEST) -m "not slow and not acceptance"
 
-acceptance: $(SETUP) ## Run what is slow by nature: the browser, the Python code of the docs
+acceptance: $(SETUP) ## Run what is slow by nature: the browser, the code of the docs, long trainings and comparisons
 	$(PYTEST) -m acceptance --durations=15
 
 lint: $(SETUP) ## Check style and formatting with ruff, and that the rooms import only downwards
