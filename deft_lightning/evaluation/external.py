@@ -41,17 +41,17 @@ def score_file(
         DeftError: as `tables.read` does, and when `folder` holds other results.
     """
     table = tables.read(path, factors)
-    sample = {name: getattr(settings, name) for name in ("num_points", "num_test", "bins", "seed")}
-    training = {
-        "codes": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
-        "factors": hashlib.sha256(table.factors.tobytes()).hexdigest()[:16],
-        "names": list(table.factor_names),
-        "metrics": sample,
-        "method": method,
-        "data": data,
-        "seed": seed,
-    }
-    digest = results.digest(training)
+    digest = results.digest(
+        {
+            "codes": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "factors": hashlib.sha256(table.factors.tobytes()).hexdigest(),
+            "names": list(table.factor_names),
+            "metrics": {name: getattr(settings, name) for name in ("num_points", "num_test", "bins", "seed")},
+            "method": method,
+            "data": data,
+            "seed": seed,
+        }
+    )
     previous = results.read(folder)
     if previous and previous.get("config_digest") != digest:
         raise DeftError(
@@ -59,21 +59,7 @@ def score_file(
             "with --out."
         )
     scored = score_codes(settings.names, settings, table.codes, table.factors)
-    without = ["reconstruction"]
-    record: dict[str, Any] = {"step": 0}
-    if table.log_variance is None:
-        without.append("kl")
-    else:
-        kl = Posterior(torch.as_tensor(table.codes), torch.as_tensor(table.log_variance)).kl().numpy()  # [N, D]
-        scored.add_means(settings, kl=kl.sum(axis=1))
-        record["kl_per_latent"] = kl.mean(axis=0).tolist()
-    matrix = nmi(table.codes, table.factors, settings.bins)  # [D, K]
-    names = table.factor_names
-    record |= {
-        "nmi": matrix.tolist(),
-        "max1_nmi": dict(zip(names, max_nmi(matrix, 1).tolist(), strict=True)),
-        "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
-    }
+    stage = _stage(table, settings, scored)
     folder.mkdir(parents=True, exist_ok=True)
     results.update(
         folder,
@@ -86,14 +72,36 @@ def score_file(
         command=" ".join(sys.argv),
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         versions=results.versions(),
-        data={
-            "name": data,
-            "source": "codes",
-            "images": len(table.codes),
-            "factors": list(names),
-            "factor_sizes": [int(size) + 1 for size in table.factors.max(axis=0)],
-            "notices": list(table.notices),
-        },
-        stages={STAGE: record | scored.record()},
+        data=_description(table, data),
+        stages={STAGE: stage},
     )
-    return scored, [*table.notices, f"Without the model there is no score of {' and '.join(without)}."]
+    without = "reconstruction" if table.log_variance is not None else "reconstruction and kl"
+    return scored, [*table.notices, f"Without the model there is no score of {without}."]
+
+
+def _stage(table: tables.Table, settings: Settings, scored: Scored) -> dict[str, Any]:
+    """What results.json holds of a stage; the KL is added to the scores where the log variances are known."""
+    names, matrix = table.factor_names, nmi(table.codes, table.factors, settings.bins)  # [D, K]
+    record: dict[str, Any] = {
+        "step": 0,
+        "nmi": matrix.tolist(),
+        "max1_nmi": dict(zip(names, max_nmi(matrix, 1).tolist(), strict=True)),
+        "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
+    }
+    if table.log_variance is not None:
+        kl = Posterior(torch.as_tensor(table.codes), torch.as_tensor(table.log_variance)).kl().numpy()  # [N, D]
+        scored.add_means(settings, kl=kl.sum(axis=1))
+        record["kl_per_latent"] = kl.mean(axis=0).tolist()
+    return record | scored.record()
+
+
+def _description(table: tables.Table, data: str) -> dict[str, Any]:
+    """What results.json holds of the data."""
+    return {
+        "name": data,
+        "source": "codes",
+        "images": len(table.codes),
+        "factors": list(table.factor_names),
+        "factor_sizes": [int(size) + 1 for size in table.factors.max(axis=0)],
+        "notices": list(table.notices),
+    }

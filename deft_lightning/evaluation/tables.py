@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from deft_lightning.common import binning
+from deft_lightning.common import binning, delimited
 from deft_lightning.common.errors import DeftError
 
 SUFFIXES = (".csv", ".tsv", ".npz", ".h5")
@@ -86,13 +87,12 @@ def _content(path: Path) -> dict[str, NDArray[Any]]:
     suffix = path.suffix.lower()
     try:
         if suffix in (".csv", ".tsv"):
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            first = next(
-                row for row, line in enumerate(lines) if not line.startswith("#")
-            )  # the origin may stand above
-            separator = max(",;\t", key=lines[first].count)
-            frame = pd.read_csv(path, sep=separator, skiprows=first)
-            return {str(name): _cells(frame[name], decimal_comma=separator != ",") for name in frame}
+            text = path.read_text(encoding="utf-8-sig")
+            while text.startswith("#"):  # comments may stand above the header
+                text = text.partition("\n")[2]
+            sign = delimited.delimiter(text, suffix)
+            frame = pd.read_csv(io.StringIO(text), sep=sign)
+            return {str(name): _cells(frame[name], delimited.decimal_comma(sign)) for name in frame}
         if suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return {_column(name): archive[name] for name in archive.files}

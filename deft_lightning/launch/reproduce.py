@@ -9,7 +9,6 @@ again with the same arguments it resumes them.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import yaml
 from deft_lightning.common.conf import config_folder
 from deft_lightning.common.console import new_table, run_command
 from deft_lightning.common.errors import DeftError
+from deft_lightning.report.paper import table_1
 
 BATCH = 64
 STEPS_PER_EPOCH = {"dsprites": 11_520, "color_dsprites": 11_520, "scream_dsprites": 11_520, "smallnorb": 759}
@@ -56,7 +56,7 @@ class Row:
     @property
     def steps(self) -> int:
         """Steps of a run at paper scale."""
-        epochs = sum(_table1(self.data)["epochs"]) if self.epochs is None else self.epochs
+        epochs = sum(table_1()[self.data]["epochs"]) if self.epochs is None else self.epochs
         return round(epochs * STEPS_PER_EPOCH[self.data])
 
 
@@ -91,7 +91,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         raise DeftError(f"SEEDS is {options.seeds}: give 1 or more.")
     if wrong := [method for method in methods if method not in METHODS]:
         raise DeftError(f"METHODS holds {wrong[0]!r}: give all, or some of {', '.join(METHODS)}.")
-    fraction = _load(config_folder() / "scale" / f"{options.scale}.yaml")["fraction"]
+    fraction = yaml.safe_load((config_folder() / "scale" / f"{options.scale}.yaml").read_text())["fraction"]
     print(f"Measuring the speed of this machine for {SECONDS:.0f} s.", flush=True)
     rates = measure(SECONDS)
     table = new_table("row", "shows", "runs", "steps", "hours here")
@@ -119,7 +119,7 @@ def commands(row: str, scale: str, seeds: int, methods: Sequence[str]) -> list[l
     chosen = ROWS[row]
     sweeps = chosen.experiments
     if not sweeps:
-        epochs = sum(_table1(chosen.data)["epochs"])
+        epochs = sum(table_1()[chosen.data]["epochs"])
         data = f"data={chosen.data}"
         # Baselines train for as many steps as DEFT.
         sweeps = tuple((m, data) if m == "deft" else (m, data, f"schedule.epochs={epochs}") for m in methods)
@@ -139,10 +139,10 @@ def commands(row: str, scale: str, seeds: int, methods: Sequence[str]) -> list[l
 
 
 def jobs() -> int:
-    """How many jobs run at once: one for each core, or one on a GPU."""
+    """How many jobs run at once: -1, one for each core, or one on a GPU."""
     import torch  # noqa: PLC0415  # --help imports no torch
 
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return 1 if torch.cuda.is_available() else -1
 
 
 def hours(row: Row, methods: Sequence[str], seeds: int, steps: int, rates: dict[tuple[str, int], float]) -> float:
@@ -185,16 +185,6 @@ def measure(seconds: float) -> dict[tuple[str, int], float]:
                     torch.cuda.synchronize()
                 rates[kind, channels] = taken * BATCH / (time.perf_counter() - begin)
     return rates
-
-
-def _table1(data: str) -> dict[str, list[float]]:
-    return _load(config_folder() / "table1" / f"{data}.yaml")
-
-
-def _load(path: Path) -> dict:
-    content = yaml.safe_load(path.read_text())
-    assert isinstance(content, dict)
-    return content
 
 
 if __name__ == "__main__":

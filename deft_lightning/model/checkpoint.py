@@ -52,8 +52,13 @@ def require_description(checkpoint: dict[str, Any], path: Path) -> dict[str, Any
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load the weights of the checkpoint at `path`; raises `DeftError` when it is damaged or of another model."""
+    load_state(module, read_checkpoint(path), path)
+
+
+def load_state(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Load the weights in `checkpoint`, which was read from `path`; raises `DeftError` when it is of another model."""
     try:
-        module.load_state_dict(read_checkpoint(path)["state_dict"])
+        module.load_state_dict(checkpoint["state_dict"])
     except (KeyError, RuntimeError) as error:
         raise DeftError(
             f"the checkpoint {path} is of another model than the configuration: give one with the same groups, "

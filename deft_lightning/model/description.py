@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 import deft_lightning
 from deft_lightning.common.errors import DeftError
+from deft_lightning.model.groups import Groups
+from deft_lightning.model.likelihoods import Likelihood
+from deft_lightning.model.networks import Networks
+from deft_lightning.model.objectives import Objective
+from deft_lightning.model.optimizers import OptimizerFactory
+from deft_lightning.model.schedules.base import Schedule
 
 Part = TypeVar("Part")
+
+PARTS: dict[str, type] = {
+    "groups": Groups,
+    "schedule": Schedule,
+    "objective": Objective,
+    "networks": Networks,
+    "likelihood": Likelihood,
+    "optimizer": OptimizerFactory,
+}
+"""The class of every part of a model, by the name of its argument."""
+
+
+def describe_all(parts: Mapping[str, object]) -> dict[str, Any]:
+    """`describe` of every part, by name."""
+    return {name: describe(part) for name, part in parts.items()}
+
+
+def build_all(descriptions: Mapping[str, Any], trust: bool) -> dict[str, Any]:
+    """The parts that `descriptions` describe, by name; raises `DeftError` as `build` does."""
+    return {name: build(descriptions[name], name, base, trust) for name, base in PARTS.items() if name in descriptions}
 
 
 def class_name(kind: type) -> str:

@@ -5,10 +5,7 @@ A baseline is a configuration of this module, not a subclass: a beta-VAE has one
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import shutil
-import sysconfig
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -18,7 +15,6 @@ from typing import Any, NamedTuple, Self
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import BackendCompilerFailed
 from torch.optim import Optimizer
 
 from deft_lightning.common.seeding import Stream, derive_seed, generator
@@ -26,10 +22,11 @@ from deft_lightning.model import description
 from deft_lightning.model.checkpoint import (
     CHECKPOINT_KEY,
     SCHEMA_VERSION,
-    load_weights,
+    load_state,
     read_checkpoint,
     require_description,
 )
+from deft_lightning.model.compiling import compile_or_not
 from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.inference import Inference, name_latents
@@ -41,16 +38,6 @@ from deft_lightning.model.optimizers import Adam, OptimizerFactory
 from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
 
 log = logging.getLogger(__name__)
-
-PARTS: dict[str, type] = {
-    "groups": Groups,
-    "schedule": Schedule,
-    "objective": Objective,
-    "networks": Networks,
-    "likelihood": Likelihood,
-    "optimizer": OptimizerFactory,
-}
-"""The parts of a model that are described in its checkpoints, by the name of their argument."""
 
 # A data module without validation images is the usual one here.
 warnings.filterwarnings("ignore", message="You defined a `validation_step` but have no `val_dataloader`")
@@ -166,29 +153,13 @@ class DEFT(Inference):
         posterior, sample, parameters = self(images, noise)
         self.sample = sample.detach()
         if self._loss is None:  # the device is not known before
-            self._loss = self._compile(images, parameters, posterior, sample, pressure)
+            # The networks are not compiled: their layers have a backward of their own, see `networks.layers`.
+            self._loss = loss_function(self.likelihood, self.objective)
+            if self._compiled:
+                self._loss = compile_or_not(self._loss, self.device, (images, parameters, posterior, sample, pressure))
         loss = self._loss(images, parameters, posterior, sample, pressure)
         learnt = self.likelihood.update(parameters.detach(), images) if self.training else {}
         return Loss(loss.total, {**loss.parts, **learnt})
-
-    def _compile(self, *example: Any) -> Callable[..., Loss]:
-        """The loss after the networks, compiled if `compiled` is set and compiling works for the arguments `example`.
-
-        The networks are not compiled: their layers have a backward of their own, see `networks.layers`.
-        """
-        loss = loss_function(self.likelihood, self.objective)
-        if not self._compiled:
-            return loss
-        if not can_compile(self.device.type):
-            log.info("torch.compile needs a C++ compiler and Python's headers, or Triton: training without it.")
-            return loss
-        compiled = torch.compile(loss, dynamic=False)
-        try:
-            compiled(*example)
-        except BackendCompilerFailed as error:  # such as a compiler without OpenMP or headers
-            log.info("torch.compile failed (%s): training without it.", type(error.inner_exception).__name__)
-            return loss
-        return compiled
 
     @property
     def steps_per_epoch(self) -> int:
@@ -264,16 +235,12 @@ class DEFT(Inference):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep all that `load_from_checkpoint` needs, as plain values."""
-        parts = {name: getattr(self, name) for name in PARTS} | {"schedule": self.schedule.without_files()}
+        parts = {name: getattr(self, name) for name in description.PARTS}
+        options = {"lr": self.lr, "seed": self.seed, "steps_per_epoch": self.steps_per_epoch}
         checkpoint[CHECKPOINT_KEY] = {
             "schema_version": SCHEMA_VERSION,
-            "parts": {name: description.describe(part) for name, part in parts.items()},
-            "options": {
-                "image_shape": list(self.image_shape),
-                "lr": self.lr,
-                "seed": self.seed,
-                "steps_per_epoch": self.steps_per_epoch,
-            },
+            "parts": description.describe_all(parts | {"schedule": self.schedule.without_files()}),
+            "options": options | {"image_shape": list(self.image_shape)},
             "dataset_size": self.objective.dataset_size,
         }
 
@@ -295,12 +262,11 @@ class DEFT(Inference):
         path = Path(checkpoint_path)
         checkpoint = read_checkpoint(path)
         saved = require_description(checkpoint, path)
-        for name, base in PARTS.items():
-            if name not in parts and name in saved["parts"]:
-                parts[name] = description.build(saved["parts"][name], name, base, trust)
+        described = {name: part for name, part in saved["parts"].items() if name not in parts}
+        parts = {**description.build_all(described, trust), **parts}
         options = saved["options"] | {"image_shape": tuple(saved["options"]["image_shape"])}
         model = cls(**{**options, **parts})
-        load_weights(model, path)
+        load_state(model, checkpoint, path)
         model.objective.dataset_size = saved["dataset_size"]
         model._trained_steps = int(checkpoint["global_step"])
         return model if map_location is None else model.to(map_location)
@@ -357,14 +323,6 @@ def scale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if scale != 1 and gradients:
         torch._foreach_mul_(gradients, scale)
-
-
-def can_compile(device_type: str) -> bool:
-    """Whether torch.compile can work: it needs a C++ compiler and Python's headers on a CPU, and Triton on CUDA."""
-    if device_type == "cpu":
-        headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-        return headers and any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
-    return device_type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _scalars(parts: dict[str, Tensor]) -> list[tuple[str, Tensor]]:

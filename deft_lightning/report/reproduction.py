@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from deft_lightning.common import files
 from deft_lightning.common.console import run_command
@@ -28,13 +27,12 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
 from deft_lightning.report import loading, paper
 from deft_lightning.report.loading import Record
-from deft_lightning.report.statistics import wilson
+from deft_lightning.report.statistics import bootstrap, wilson
 
 RESULTS = Path("docs", "reproduction")
 PAGES = (Path("README.md"), Path("docs", "reproduction.md"))
 MARK = re.compile(r"(<!-- begin: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LEFT_OUT = ("history", "own_code", "command", "started")
-RESAMPLES = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -181,20 +179,14 @@ TABLES = {"failure rates": _failure_table, "stages": _stage_table, "origin": _or
 
 
 def _median(values: Sequence[float]) -> str:
-    """The median and its bootstrap interval (percentile, fixed seed), which needs five values."""
+    """The median and its bootstrap interval, which needs five values."""
     if not values:
         return ""
     text = f"{np.median(values):.3f}"
     if len(values) < 5:
         return text
-    interval = stats.bootstrap(
-        (np.asarray(values),),
-        np.median,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return f"{text} ({interval.low:.3f} to {interval.high:.3f})"
+    low, high = bootstrap(values, np.median)
+    return f"{text} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":

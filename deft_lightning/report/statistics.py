@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -93,9 +93,15 @@ def paired(a: ArrayLike, b: ArrayLike) -> Paired:
     The interval is the percentile interval of the mean over 10,000 resamples of the pairs, with a fixed seed.
     """
     difference = np.asarray(a, float) - np.asarray(b, float)
-    rows = np.random.default_rng(0).integers(len(difference), size=(10_000, len(difference)))
-    low, high = np.quantile(difference[rows].mean(axis=1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Paired(float(difference.mean()), float(low), float(high), float(difference.std(ddof=1)))
+    return Paired(float(difference.mean()), *bootstrap(difference, np.mean), float(difference.std(ddof=1)))
+
+
+def bootstrap(values: ArrayLike, statistic: Callable[..., Any]) -> tuple[float, float]:
+    """95% percentile interval of `statistic`, such as `numpy.mean`, over 10,000 resamples with a fixed seed."""
+    x = np.asarray(values, float)
+    rows = np.random.default_rng(0).integers(len(x), size=(10_000, len(x)))
+    low, high = np.quantile(statistic(x[rows], axis=1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)
 
 
 def kruskal(samples: Sequence[Sequence[float]]) -> float | None:

@@ -239,6 +239,7 @@ def _run_row(study: Study, index: int, run: Record, out: Path) -> dict[str, Any]
 
 
 def table_of(key: str, frame: pd.DataFrame, printed: pd.DataFrame | None = None) -> Table:
+    """A table from its values and, where they are printed otherwise, from what is printed; cells become text."""
     shown = frame if printed is None else printed
     columns: dict[str, Callable[[Any], str]] = dict.fromkeys(shown.columns, _cell)
     for column in {"Method", "A", "B", "Reading"} & set(shown.columns):
@@ -284,6 +285,7 @@ def _number(value: float) -> str:
 
 
 def as_range(low: float, high: float) -> str:
+    """An interval as it is printed; a dash where an end is NaN."""
     return NONE if math.isnan(low) or math.isnan(high) else f"{_number(low)} to {_number(high)}"
 
 

@@ -90,7 +90,7 @@ def build_choices(cfg: DictConfig) -> Choices:
 
 
 def _part(cfg: DictConfig, key: str) -> Any:
-    from deft_lightning.model.module import PARTS  # noqa: PLC0415  # needs torch
+    from deft_lightning.model.description import PARTS  # noqa: PLC0415  # needs torch
 
     part = build(cfg, key)
     if not isinstance(part, PARTS[key]):

@@ -48,9 +48,10 @@ def recorded(
     checkpoint = run_folder.checkpoint_to_resume(folder, training, resume=bool(cfg.resume))
     run_folder.write_config(folder, cfg if whole is None else whole)
     previous = results.read(folder)
-    own_code.warn_of_changes(previous.get("own_code", {}), own_code.sources(cfg))
+    sources = own_code.sources(cfg)
+    own_code.warn_of_changes(previous.get("own_code", {}), sources)
     run_id = previous.get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **_header(cfg, training, run_id, method))
+    results.update(folder, **_header(cfg, training, run_id, method), own_code=sources)
     try:
         yield Session(run_id, checkpoint)
         results.update(folder, status=Status.FINISHED, reason=None)
@@ -78,7 +79,6 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: Meth
         "command": " ".join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "sweep": membership(cfg),
-        "own_code": own_code.sources(cfg),
     }
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 import deft_lightning
 from deft_lightning import DEFT, Bernoulli, BetaVAE, Constant, FactorDataModule, Groups, Piecewise
 from deft_lightning.common import memory
-from deft_lightning.model.module import can_compile
+from deft_lightning.model.compiling import can_compile
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deft_lightning.common import binning
+from deft_lightning.common import binning, delimited
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.factors import FactorSpace
 
@@ -110,7 +109,7 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def _from_table(path: Path, count: int, files: Sequence[str] | None) -> Labels:
-    (header, *rows), delimiter = _table(path)
+    (header, *rows), sign = _table(path)
     if files is not None:
         if header[0] != "file":
             raise DeftError(
@@ -121,8 +120,7 @@ def _from_table(path: Path, count: int, files: Sequence[str] | None) -> Labels:
         if not header:
             raise DeftError(f"{path} has no factors: add a column for each after the first, file.")
     _check_length(len(rows), count, str(path))
-    # Where the decimal sign is a comma, spreadsheets separate columns by semicolons or tabs.
-    comma = delimiter != ","
+    comma = delimited.decimal_comma(sign)
     columns = [_numbers_or_strings([row[place] for row in rows], comma) for place in range(len(header))]
     return recode(columns, header, str(path))
 
@@ -133,8 +131,8 @@ def _table(path: Path) -> tuple[list[list[str]], str]:
         text = path.read_bytes().decode("utf-8-sig")
         if re.search(r"[\x00-\x08\x0e-\x1f]", text):
             raise ValueError("it holds binary data")
-        delimiter = _delimiter(text, path)
-        rows = _rows(text, delimiter)
+        sign = delimited.delimiter(text, path.suffix)
+        rows = delimited.rows(text, sign)
     except (OSError, ValueError, csv.Error) as error:
         reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise DeftError(f"{path} cannot be read as CSV ({reason}): save it as UTF-8 text.") from error
@@ -145,28 +143,7 @@ def _table(path: Path) -> tuple[list[list[str]], str]:
             raise DeftError(
                 f"{path} has {_short(row)} as row {number}: give a value in each of the {len(rows[0])} columns."
             )
-    return rows, delimiter
-
-
-def _rows(text: str, delimiter: str) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [[cell.strip() for cell in row] for row in reader if row]
-
-
-def _delimiter(text: str, path: Path) -> str:
-    """What separates the columns: a tab in .tsv; in .csv what splits the header, and then all rows alike."""
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    columns = {}
-    for delimiter in ",;\t":
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        header = next((row for row in reader if row), [])
-        if len(header) > 1:  # outside quotes
-            columns[delimiter] = len(header)
-    if len(columns) > 1:  # such as the header file;position (x, y)
-        even = {sign: count for sign, count in columns.items() if all(len(row) == count for row in _rows(text, sign))}
-        columns = even or columns
-    return max(columns, key=lambda sign: columns[sign], default=",")
+    return rows, sign
 
 
 def _in_order(rows: list[list[str]], files: Sequence[str], path: Path) -> list[list[str]]:

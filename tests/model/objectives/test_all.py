@@ -16,8 +16,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from deft_lightning.common.conf import config_folder
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, generator
+from deft_lightning.model.compiling import can_compile
 from deft_lightning.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, LearntGaussian
-from deft_lightning.model.module import can_compile
 from deft_lightning.model.objectives import (
     DEFTTC,
     DIPVAE1,

@@ -66,13 +66,14 @@ def test_stages_end_at_the_same_steps_however_often_numbers_are_logged(
     assert all(torch.equal(value, expected[name]) for name, value in _weights(tmp_path / "run").items())
 
 
-@pytest.mark.parametrize("step", [5, 21])  # inside a window of the first stage and of the second
-def test_stopped_and_resumed_equals_uninterrupted(step: int, every_step: Path, tmp_path: Path) -> None:
-    """The sum over the unfinished window is in the checkpoint."""
-    folder = tmp_path / "run"
+@pytest.mark.parametrize("step", [5, 7, 21, "end"])  # inside a window of either stage, its last step, a stage's last
+def test_stopped_and_resumed_equals_uninterrupted(step: int | str, every_step: Path, tmp_path: Path) -> None:
+    """The sum over the unfinished window is in the checkpoint; nothing of it is logged, in windows of 4 steps."""
+    folder, seldom = tmp_path / "run", (*ADAPTIVE, "trainer.log_every_n_steps=50")
+    stop = results.read(every_step)["boundaries"][0] - 1 if isinstance(step, str) else step
     with pytest.raises(Interrupted):
-        run.train(*compose_run(folder, *ADAPTIVE, *send_signal(step, signal.SIGTERM)))
-    run.train(*compose_run(folder, *ADAPTIVE, "resume=true"))
+        run.train(*compose_run(folder, *seldom, *send_signal(stop, signal.SIGTERM)))
+    run.train(*compose_run(folder, *seldom, "resume=true"))
     ours, theirs = results.read(folder), results.read(every_step)
     for key in ("boundaries", "stages", "steps", "status"):
         assert ours[key] == theirs[key], key
