@@ -23,6 +23,7 @@ _HOMES = {
     "Constant": "model.schedules.base",
     "ContinuousBernoulli": "model.likelihoods",
     "DeftError": "common.errors",
+    "Distil": "model.schedules.distil",
     "FactorDataModule": "data.datamodule",
     "FactorVAE": "model.objectives",
     "Gaussian": "model.likelihoods",

@@ -15,6 +15,7 @@
     config_digest    of `training`
     data             name, source, digest, images, shape, factors, factor_sizes, notices
     boundaries       the step at which each stage ends
+    pressures        [[step, pressure]] from that step on, where the schedule finds them while training
     steps            optimiser steps taken
     precision        of the arithmetic, such as "32-true"
     device           "cpu", or the name of the accelerator

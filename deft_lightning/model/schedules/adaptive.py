@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deft_lightning.common import checks
-from deft_lightning.model.schedules.base import Piecewise, Schedule, Timeline
+from deft_lightning.model.schedules.base import Piecewise, Schedule
+from deft_lightning.model.schedules.observed import ObservedTimeline
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,17 @@ class Adaptive(Schedule):
         return AdaptiveTimeline(self, steps_per_epoch)
 
 
-class AdaptiveTimeline(Timeline):
+class AdaptiveTimeline(ObservedTimeline):
     """The ends of the stages that have ended, and the latest possible ends of the others."""
 
     def __init__(self, schedule: Adaptive, steps_per_epoch: int) -> None:
-        self._rule = schedule
         latest = Piecewise(schedule.epochs, schedule.pressures, schedule.fraction).timeline(steps_per_epoch).boundaries
         super().__init__(latest, lambda index, step: schedule.pressures[index])
+        self.window, self.patience, self.tolerance = schedule.window, schedule.patience, schedule.tolerance
         self._longest = [end - begin for begin, end in zip((0, *latest), latest, strict=False)]  # steps of each stage
         self._shortest = schedule.min_epochs * steps_per_epoch * schedule.fraction  # steps of every stage
-        self._ends: list[int] = []  # steps at which stages have ended
-        self._means: list[float] = []  # of the completed windows of this stage, in nats
+        self._ends = []
+        self._means: list[float] = []  # KL of the active group in the completed windows of this stage, in nats
 
     @property
     def boundaries(self) -> tuple[int, ...]:
@@ -80,24 +81,13 @@ class AdaptiveTimeline(Timeline):
             ends.append((ends[-1] if ends else 0) + length)
         return tuple(ends)
 
-    def window_ends(self, step: int) -> bool:
-        """Whether a window of the stage ends after `step` steps."""
-        return (step - self._begin) % self._rule.window == 0
-
-    def observe(self, step: int, mean: float | None) -> bool:
-        """Whether the stage ends after `step` steps. Must be called once after every step.
-
-        Args:
-            step: number of steps taken.
-            mean: KL of the active group, averaged over the window that ends with this step, in nats; None if no window
-                ends.
-        """
+    def observe(self, step: int, kl: Sequence[Sequence[float]] | None) -> bool:
         if self.finished:
             return False
-        if mean is not None:
-            self._means.append(mean)
+        if kl is not None:
+            self._means.append(sum(self._active(kl)))
         over = step >= self.boundaries[len(self._ends)]
-        settled = mean is not None and step - self._begin >= self._shortest and self._settled()
+        settled = kl is not None and step - self._begin >= self._shortest and self._settled(self._means)
         if not over and not settled:
             return False
         self._ends.append(step)
@@ -105,23 +95,12 @@ class AdaptiveTimeline(Timeline):
         return True
 
     @property
-    def _begin(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def _settled(self) -> bool:
-        last = self._means[-self._rule.patience - 1 :]
-        if len(last) <= self._rule.patience:
-            return False
-        return max(last) - min(last) <= self._rule.tolerance * max(1.0, sum(last) / len(last))
-
-    @property
     def finished(self) -> bool:
-        """Whether the last stage has ended."""
         return len(self._ends) == len(self._longest)
 
     @property
     def state(self) -> dict[str, Any]:
-        """The ends and averages so far, as plain lists for a checkpoint."""
+        """The ends and averages so far."""
         return {"ends": list(self._ends), "means": list(self._means)}
 
     @state.setter

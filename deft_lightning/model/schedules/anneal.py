@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from deft_lightning.common import checks
 from deft_lightning.common.errors import DeftError
-from deft_lightning.model.schedules.base import Schedule, Timeline, check_fraction
+from deft_lightning.model.schedules.base import Schedule, Timeline, beta_high_of, check_fraction
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,7 @@ class Anneal(Schedule):
         """The schedule with a number for `beta_high`: where it is None, `MARGIN` times the first eigenvalue."""
         if self.beta_high is not None:
             return self
-        eigenvalue = first_eigenvalue()
-        beta_high = float(f"{self.MARGIN * eigenvalue:.4g}")
-        if beta_high <= 1:
-            raise DeftError(
-                f"the first eigenvalue of the images is {eigenvalue:.3g}, so that no information passes above a "
-                "pressure of 1: check that the images differ, or give schedule.beta_high as a number."
-            )
-        return replace(self, beta_high=beta_high)
+        return replace(self, beta_high=beta_high_of(self.MARGIN, first_eigenvalue()))
 
     def record(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """`fields` with the number of `beta_high` once it is known."""

@@ -231,6 +231,17 @@ def _numbers(field: str, values: object) -> tuple[float, ...]:
     return tuple(values)
 
 
+def beta_high_of(margin: float, first_eigenvalue: float) -> float:
+    """`margin` times the first eigenvalue of the images, to four digits; raises `DeftError` where it is not above 1."""
+    beta_high = float(f"{margin * first_eigenvalue:.4g}")
+    if beta_high <= 1:
+        raise DeftError(
+            f"the first eigenvalue of the images is {first_eigenvalue:.3g}, so that no information passes above a "
+            "pressure of 1: check that the images differ, or give schedule.beta_high as a number."
+        )
+    return beta_high
+
+
 def check_fraction(fraction: float) -> None:
     """Raise `DeftError` unless `fraction` is a number in (0, 1]."""
     checks.number("scale.fraction", fraction, 0, 1, above=True)

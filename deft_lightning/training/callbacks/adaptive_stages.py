@@ -1,4 +1,4 @@
-"""Passes the KL of the active group to an adaptive schedule, and stops the trainer after the last stage."""
+"""Passes the KL of the latents to a schedule that follows the training; stops the trainer after the last stage."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pytorch_lightning as pl
 import torch
 
 from deft_lightning.common import results
+from deft_lightning.common.errors import DeftError
 from deft_lightning.model.module import DEFT
-from deft_lightning.model.schedules.adaptive import AdaptiveTimeline
+from deft_lightning.model.schedules.observed import ObservedTimeline
 from deft_lightning.training.callbacks.base import DEFTCallback, Phase, as_deft
 
 log = logging.getLogger(__name__)
 
 
 class AdaptiveStages(DEFTCallback):
-    """Passes the KL of the active group to `schedule=adaptive`; does nothing under another schedule.
+    """Passes the KL of the latents to `schedule=adaptive` and `distil`; does nothing under other schedules.
 
     The KL of every step is added up on the device and read once a window. The state of the schedule and of the window
     is in the checkpoint, so that a resumed run ends its stages where an uninterrupted one does.
@@ -26,9 +27,9 @@ class AdaptiveStages(DEFTCallback):
     phase = Phase.STAGES
 
     def __init__(self) -> None:
-        self._timeline: AdaptiveTimeline | None = None
+        self._timeline: ObservedTimeline | None = None
         self._restored: dict[str, Any] | None = None  # from a checkpoint, which is read before the data are known
-        self._sum: torch.Tensor | None = None  # of the KL in this window, in nats
+        self._sum: torch.Tensor | None = None  # of the KL of every latent in this window, [D], in nats
         self._count = 0  # steps in this window
 
     def state_dict(self) -> dict[str, Any]:
@@ -40,12 +41,17 @@ class AdaptiveStages(DEFTCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep what the schedule had learnt until the training starts."""
         self._restored = state_dict or None
+        if self._restored and self._restored["sum"] is not None and self._restored["sum"].dim() == 0:
+            raise DeftError(
+                "the checkpoint of this run was written by an earlier version of deft_lightning, whose stages ended by "
+                "another sum: resume it with that version, or start it anew."
+            )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the schedule and write where stages have ended; take no step after the last of them."""
         previous, timeline = self._timeline, as_deft(pl_module).timeline
-        self._timeline = timeline if isinstance(timeline, AdaptiveTimeline) else None
-        if not isinstance(timeline, AdaptiveTimeline):
+        self._timeline = timeline if isinstance(timeline, ObservedTimeline) else None
+        if not isinstance(timeline, ObservedTimeline):
             return
         if timeline is not previous:
             self._sum, self._count = None, 0
@@ -54,7 +60,7 @@ class AdaptiveStages(DEFTCallback):
             self._sum, self._count = self._restored["sum"], self._restored["count"]
             self._restored = None
         if trainer.is_global_zero:
-            results.update(trainer.default_root_dir, boundaries=list(timeline.boundaries))
+            results.update(trainer.default_root_dir, **timeline.record)
         if timeline.finished:  # the run was killed right after its last step
             trainer.should_stop = True
 
@@ -63,27 +69,34 @@ class AdaptiveStages(DEFTCallback):
         timeline, step = self._timeline, int(trainer.global_step)
         if timeline is None:
             return
-        index = timeline.at(step - 1).index
+        index, before = timeline.at(step - 1).index, timeline.at(step - 1).pressure
         bound = timeline.boundaries[index]
-        mean = self._add(trainer, module, index, timeline.window_ends(step))
-        if not timeline.observe(step, mean):
-            return
-        self._sum, self._count = None, 0
-        if trainer.is_global_zero:
+        ended = timeline.observe(step, self._add(trainer, module, timeline.window_ends(step)))
+        now = timeline.at(step).pressure
+        if ended:
+            self._sum, self._count = None, 0
             why = "its time was over" if step == bound else "the KL of its group has settled"
-            log.info("Stage %d of %d ended at step %s: %s.", index + 1, module.schedule.stages, f"{step:,}", why)
-            results.update(trainer.default_root_dir, boundaries=list(timeline.boundaries))
+            self._tell(trainer, "Stage %d of %d ended at step %s: %s.", index + 1, module.schedule.stages, step, why)
+        elif now != before:
+            self._tell(
+                trainer, "Stage %d of %d: pressure %.4g from step %s.", index + 1, module.schedule.stages, now, step
+            )
         if timeline.finished:
             trainer.should_stop = True
 
-    def _add(self, trainer: pl.Trainer, module: DEFT, stage: int, window_ends: bool) -> float | None:
-        """Add the KL of the step's active group, in nats; at the end of a window its mean over steps and processes."""
-        latents = module.groups.latent_slice(module.groups.active(stage))
-        kl = module.last_loss.parts["kl/latent"][latents].sum()
+    def _tell(self, trainer: pl.Trainer, message: str, *values: Any) -> None:
+        assert self._timeline is not None
+        if trainer.is_global_zero:
+            log.info(message, *(f"{value:,}" if isinstance(value, int) else value for value in values))
+            results.update(trainer.default_root_dir, **self._timeline.record)
+
+    def _add(self, trainer: pl.Trainer, module: DEFT, window_ends: bool) -> list[list[float]] | None:
+        """Add the KL of the step's latents, in nats; at the end of a window its mean over steps and processes."""
+        kl = module.last_loss.parts["kl/latent"]
         self._sum = kl if self._sum is None else self._sum.to(kl.device) + kl
         self._count += 1
         if not window_ends:
             return None
-        mean = trainer.strategy.reduce(self._sum / self._count, reduce_op="mean")
+        mean = trainer.strategy.reduce(self._sum / self._count, reduce_op="mean").tolist()
         self._sum, self._count = None, 0
-        return float(mean)
+        return [mean[module.groups.latent_slice(group)] for group in range(len(module.groups))]

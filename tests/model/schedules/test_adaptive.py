@@ -21,7 +21,7 @@ def feed(timeline: AdaptiveTimeline, kl: list[float], begin: int = 0, window: li
         if timeline.window_ends(step):
             mean = sum(window) / len(window)
             window.clear()
-        if timeline.observe(step, mean):
+        if timeline.observe(step, None if mean is None else [[mean]]):
             ends.append(step)
             window.clear()
     return ends

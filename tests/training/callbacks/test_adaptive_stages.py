@@ -1,7 +1,8 @@
-"""Runs whose stages end when their group has settled: the same ends however often numbers are logged."""
+"""Runs whose schedule follows the training: the same stages however often numbers are logged, and when resumed."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import signal
@@ -99,6 +100,50 @@ def test_a_run_killed_after_its_last_stage_takes_no_more_steps_when_resumed(ever
         assert ours[key] == theirs[key], key
 
 
+DISTIL = (
+    *BARE,
+    "schedule=distil",
+    "schedule.epochs=12",
+    "schedule.beta_high=4",
+    "lr=1e-2",
+    "schedule.window=3",
+    "schedule.patience=1",
+    "schedule.tolerance=0.3",
+)
+
+
+@pytest.fixture(scope="session")
+def distilled(make_once: MakeOnce) -> Path:
+    return make_once("distil", lambda folder: run.train(*compose_run(folder, *DISTIL)))
+
+
+def test_a_distilled_run_falls_holds_and_ends_at_a_pressure_of_one(distilled: Path) -> None:
+    record = results.read(distilled)
+    steps, pressures = zip(*record["pressures"], strict=True)
+    assert pressures[0] == 2.8
+    assert pressures[-1] == 1
+    assert all(after < before for before, after in itertools.pairwise(pressures))
+    assert len(pressures) > 3
+    assert record["boundaries"][-1] == record["steps"] == 144
+    assert record["steps"] - steps[-1] >= 72  # half of the training
+    assert record["stages"]["stage_4"]["pressure"] == 1
+
+
+@pytest.mark.parametrize("step", [4, 13, 22, 100])  # while the pressure falls, is held, and for good
+def test_a_distilled_run_stopped_and_resumed_equals_an_uninterrupted_one(
+    step: int, distilled: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        run.train(*compose_run(folder, *DISTIL, *send_signal(step, signal.SIGTERM)))
+    run.train(*compose_run(folder, *DISTIL, "resume=true"))
+    ours, theirs = results.read(folder), results.read(distilled)
+    for key in ("boundaries", "pressures", "stages", "steps", "status"):
+        assert ours[key] == theirs[key], key
+    expected = _weights(distilled)
+    assert all(torch.equal(value, expected[name]) for name, value in _weights(folder).items())
+
+
 class Keep(pl.Callback):
     """Keeps the KL of the active group after every step, in nats, as computed here."""
 
@@ -115,9 +160,9 @@ def test_the_schedule_sees_the_mean_kl_of_the_active_group(tmp_path: Path, monke
     seen: dict[int, float | None] = {}
     observe = AdaptiveTimeline.observe
 
-    def look(timeline, step, mean):
-        seen[step] = mean
-        return observe(timeline, step, mean)
+    def look(timeline, step, kl):
+        seen[step] = None if kl is None else sum(kl[(step - 1) // 3])
+        return observe(timeline, step, kl)
 
     monkeypatch.setattr(AdaptiveTimeline, "observe", look)
     schedule = Adaptive(epochs=[1, 1, 1, 1], pressures=[4, 3, 2, 1], min_epochs=0, window=2, patience=1, tolerance=0)
