@@ -73,21 +73,20 @@ class AdaptiveStages(DEFTCallback):
         bound = timeline.boundaries[index]
         ended = timeline.observe(step, self._add(trainer, module, timeline.window_ends(step)))
         now = timeline.at(step).pressure
+        name = f"Stage {index + 1} of {module.schedule.stages}"
         if ended:
             self._sum, self._count = None, 0
             why = "its time was over" if step == bound else "the KL of its group has settled"
-            self._tell(trainer, "Stage %d of %d ended at step %s: %s.", index + 1, module.schedule.stages, step, why)
+            self._tell(trainer, f"{name} ended at step {step:,}: {why}.")
         elif now != before:
-            self._tell(
-                trainer, "Stage %d of %d: pressure %.4g from step %s.", index + 1, module.schedule.stages, now, step
-            )
+            self._tell(trainer, f"{name}: {module.schedule.quantity} {now:g} from step {step:,}.")
         if timeline.finished:
             trainer.should_stop = True
 
-    def _tell(self, trainer: pl.Trainer, message: str, *values: Any) -> None:
+    def _tell(self, trainer: pl.Trainer, message: str) -> None:
         assert self._timeline is not None
         if trainer.is_global_zero:
-            log.info(message, *(f"{value:,}" if isinstance(value, int) else value for value in values))
+            log.info("%s", message)
             results.update(trainer.default_root_dir, **self._timeline.record)
 
     def _add(self, trainer: pl.Trainer, module: DEFT, window_ends: bool) -> list[list[float]] | None:
