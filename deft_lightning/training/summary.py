@@ -43,9 +43,9 @@ def start(
     stages = new_table("stage", module.schedule.quantity, "steps", "ends at", "active group")
     begin = 0
     for index, end in enumerate(module.timeline.boundaries):
-        pressure = module.timeline.at(begin).pressure
+        pressure = ("at most " if module.schedule.falls else "") + f"{module.timeline.at(begin).pressure:g}"
         active = groups.active(index) + 1
-        stages.add_row(str(index + 1), f"{pressure:g}", f"{end - begin:,}", f"{end:,}", str(active))
+        stages.add_row(str(index + 1), pressure, f"{end - begin:,}", f"{end:,}", str(active))
         begin = end
     console = rich.get_console()
     console.print(table)

@@ -58,9 +58,11 @@ class Schedule(ABC):
     Attributes:
         quantity: what `Stage.pressure` holds: "pressure", the weight of the KL term, or "capacity", its target in nats.
         fraction: factor on the length of every stage, in (0, 1].
+        falls: whether the pressure of a stage may fall below the one with which it begins.
     """
 
     quantity: ClassVar[str] = "pressure"
+    falls: ClassVar[bool] = False
     fraction: float
 
     @abstractmethod

@@ -52,6 +52,7 @@ class Distil(Schedule):
         DeftError: if a field is out of range; from the timeline while `beta_high` is None.
     """
 
+    falls: ClassVar[bool] = True
     OPEN: ClassVar[float] = 0.1
     """KL of a latent that encodes, in nats: the limit of the anneal test."""
 
