@@ -1,18 +1,22 @@
-"""`python -m deft_lightning.thresholds [spectrum | factors | propose]`: information thresholds.
+"""`python -m deft_lightning.thresholds [spectrum | factors | propose | later]`: information thresholds.
 
 python -m deft_lightning.thresholds +experiment=dsprites schedule.steps=10000
 python -m deft_lightning.thresholds spectrum +experiment=dsprites
 python -m deft_lightning.thresholds factors +experiment=dsprites repeats=50
 python -m deft_lightning.thresholds propose +experiment=color_dsprites n=5
+python -m deft_lightning.thresholds later <run folder> --fall 3000
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from deft_lightning.common.console import run_command
 from deft_lightning.launch.cli import run_task
 
 # The commands import what they need themselves: --help, --cfg and tab completion work without torch.
@@ -54,14 +58,39 @@ COMMANDS = {
 }
 
 
+def _later(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m deft_lightning.thresholds later",
+        description="Where the next latent opens after each stage of a run, from what its model leaves unexplained.",
+    )
+    parser.add_argument("run", type=lambda text: Path(text).expanduser(), help="the run folder")
+    parser.add_argument(
+        "--fall",
+        type=int,
+        metavar="STEPS",
+        help="also go on training after each stage while the pressure falls to 1 in so many steps, and look",
+    )
+    parser.add_argument("--trust", action="store_true", help="import what the run uses from outside this package")
+    options = parser.parse_args(arguments)
+
+    def command() -> None:
+        from deft_lightning.thresholds import later  # noqa: PLC0415
+
+        later.run(options.run, options.fall, options.trust)
+
+    return run_command(command)
+
+
 def main() -> None:
     """Run the command that the first argument names; without one, the anneal test."""
     word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word == "later":
+        sys.exit(_later(sys.argv[2:]))
     if word in COMMANDS:
         del sys.argv[1]  # the other arguments are for Hydra
         run_task(*COMMANDS[word])
     elif word.isidentifier():
-        sys.exit(f"error: {word!r} is not a command: use {', '.join(COMMANDS)}, or none for the anneal test.")
+        sys.exit(f"error: {word!r} is not a command: use {', '.join(COMMANDS)}, later, or none for the anneal test.")
     else:
         run_task(_anneal, "thresholds")
 
