@@ -18,7 +18,8 @@ from deft_lightning.common import files
 from deft_lightning.report import paper
 from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
-from deft_lightning.report.tables import NONE, RUN_NUMBERS, Table
+from deft_lightning.report.table import NONE, Table
+from deft_lightning.report.tables import RUN_NUMBERS
 
 INDEX = "index.html"
 REFERENCE = "DEFT"
@@ -104,12 +105,18 @@ def _facts(study: Study) -> dict[str, Any]:
 
 
 def _medians(study: Study, scores: Table) -> pd.DataFrame:
-    """Median MIG, its interval and the number of runs: one row a method, one column a data set."""
-    rows = scores.printed[scores.printed["Score"] == paper.score_label("mig")]
-    cells = {(r["Data"], r["Method"]): (r["Median"], r["95% of median"], r["Runs"]) for _, r in rows.iterrows()}
-    methods = [m for m in map(paper.shown, study.methods) if any(m == key[1] for key in cells)]
+    """Median MIG, its interval, the number of runs and their length: one row a method, one column a data set."""
+    rows = scores.printed[scores.frame["Score"] == paper.score_label("mig")]
+    names = scores.frame.loc[rows.index, ["Data", "Method"]].itertuples(index=False, name=None)
+    cells = {
+        (data, method): (row["Median"], row["95% of median"], row["Runs"], study.length(data, method))
+        for (data, method), (_, row) in zip(names, rows.iterrows(), strict=True)
+    }
+    methods = [m for m in study.methods if any(m == key[1] for key in cells)]
     data = [d for d in study.data if any(d == key[0] for key in cells)]
-    return pd.DataFrame({d: {m: cells.get((d, m)) for m in methods} for d in data}).reindex(methods)
+    return pd.DataFrame({d: {paper.shown(m): cells.get((d, m)) for m in methods} for d in data}).reindex(
+        list(map(paper.shown, methods))
+    )
 
 
 def _main_scores(scores: Table) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from deft_lightning.report import paper, statistics
 from deft_lightning.report.loading import numbers
 from deft_lightning.report.study import Study
-from deft_lightning.report.tables import Table, as_range, table_of
+from deft_lightning.report.table import Table, as_range, table_of
 
 
 def paired(study: Study) -> Table:
@@ -56,7 +56,7 @@ def paired(study: Study) -> Table:
     printed.insert(
         8, "95% of A - B", [as_range(low, high) for low, high in zip(frame["Low"], frame["High"], strict=True)]
     )
-    return table_of("paired", frame, printed)
+    return table_of("paired", frame, printed, study.shown)
 
 
 def _by_seed(study: Study, rows: pd.DataFrame) -> dict[str, dict[int, float]]:
