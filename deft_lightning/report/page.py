@@ -16,6 +16,7 @@ from PIL import Image
 
 from deft_lightning.common import files
 from deft_lightning.report import paper
+from deft_lightning.report.citation import citation
 from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
 from deft_lightning.report.table import NONE, Table
@@ -45,11 +46,22 @@ SECTIONS = (
     Section("udr", "Choosing without labels", ()),
     Section("settings", "Settings", ()),
     Section("runs", "Runs", ()),
+    Section("cite", "How to cite this study", ()),
 )
 
 
-def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[str, Table], out: Path) -> Path:
-    """Write the page into `out`, which has figures/ and tables/; returns its path."""
+BASELINE = Section("baseline", "Compared with the baseline", ())
+"""Stands after the comparison of methods, where a baseline is given."""
+
+
+def write(
+    study: Study,
+    plates: Mapping[str, Sequence[Plate]],
+    tables: Mapping[str, Table],
+    out: Path,
+    latex: bool = False,
+) -> Path:
+    """Write the page into `out`, which has figures/ and tables/ (with `latex`, .tex files too); returns its path."""
     environment = Environment(
         loader=PackageLoader("deft_lightning.report"),
         autoescape=True,
@@ -61,11 +73,13 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
     drawn = {number: [(plate, _inlined(plate, out)) for plate in group] for number, group in plates.items()}
     html = environment.get_template(INDEX).render(
         version=version("deft-lightning"),
-        sections=SECTIONS,
+        sections=_sections(BASELINE.key in tables),
         figures={figure.number: figure for figure in FIGURES},
         plates=drawn,
         tables=tables,
+        latex=latex,
         facts=_facts(study),
+        citation=citation(study),
         notices=study.notices,
         problems=study.problems,
         medians=_medians(study, tables["scores"]),
@@ -78,6 +92,13 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
     path = out / INDEX
     files.write_text(path, html)
     return path
+
+
+def _sections(baseline: bool) -> list[Section]:
+    sections = list(SECTIONS)
+    if baseline:
+        sections.insert(1 + [section.key for section in sections].index("comparison"), BASELINE)
+    return sections
 
 
 def _inlined(plate: Plate, out: Path) -> dict[str, Any]:

@@ -107,6 +107,18 @@ def paired(a: ArrayLike, b: ArrayLike) -> Paired:
     return Paired(float(difference.mean()), *bootstrap(difference, np.mean), float(difference.std(ddof=1)))
 
 
+def unpaired(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
+    """95% interval of mean(a) - mean(b) of two samples that do not belong together, by Welch's t test.
+
+    NaN where a sample has fewer than two values, or neither has any spread.
+    """
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    if min(len(x), len(y)) < 2 or x.std() == y.std() == 0:
+        return NO_INTERVAL
+    interval = stats.ttest_ind(x, y, equal_var=False).confidence_interval(LEVEL)
+    return float(interval.low), float(interval.high)
+
+
 def bootstrap(values: ArrayLike, statistic: Callable[..., Any]) -> tuple[float, float]:
     """95% percentile interval of `statistic`, such as `numpy.mean`, over 10,000 resamples with a fixed seed."""
     x = np.asarray(values, float)

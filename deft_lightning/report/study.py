@@ -11,6 +11,8 @@ import pandas as pd
 from deft_lightning.report import paper, swept
 from deft_lightning.report.loading import Record, Records
 
+DataKey = tuple[str, str, str, str]
+
 
 class Study:
     """Everything that tables and figures need to know about the runs.
@@ -44,7 +46,7 @@ class Study:
 
     def label(self, run: Record) -> str:
         """The name of a run's data set as it is printed, with source and scale where they differ between runs."""
-        return self.labels[_data_key(run)]
+        return self.labels[data_key(run)]
 
     def cells(self, score: str, best: bool = True) -> dict[tuple[str, str], pd.Series]:
         """The values of a score by (data set, method), at the best swept value or pooled over all; none is empty."""
@@ -109,7 +111,7 @@ class Study:
         for i, run in enumerate(self.runs):
             if not _counts_as_run(run):
                 continue
-            key = (run.text("config_digest") or i, _data_key(run))
+            key = (run.text("config_digest") or i, data_key(run))
             if key not in latest or (run.text("started") or "") >= (self.runs[latest[key]].text("started") or ""):
                 latest[key] = i
         if repeats := sum(map(_counts_as_run, self.runs)) - len(latest):
@@ -194,16 +196,16 @@ def _best(frame: pd.DataFrame) -> pd.Series:
     return highest.isna() | (frame["value"] == winners)
 
 
-def _data_key(run: Record) -> tuple[str, str, str, str]:
+def data_key(run: Record) -> DataKey:
     """Data set, its code if that is not from this package (module:name, else ""), source and scale."""
     name = run.text("training", "data", "name") or ""
     return run.dataset, name if ":" in name else "", run.source, run.scale
 
 
-def _data_labels(runs: list[Record]) -> dict[tuple[str, str, str, str], str]:
+def _data_labels(runs: list[Record]) -> dict[DataKey, str]:
     """How each data key is printed, the paper's data sets first."""
     order = list(paper.DATASETS)
-    keys = {_data_key(run) for run in runs}
+    keys = {data_key(run) for run in runs}
     sources, scales = _mixed(runs)
     labels = {}
     for key in sorted(keys, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k)):

@@ -106,7 +106,14 @@ def summary(study: Study) -> Table:
     frame = pd.DataFrame(rows, columns=columns)
     printed = pd.DataFrame(
         [
-            [*r[:4], as_number(r[4]), as_range(r[5], r[6]), as_number(r[7]), as_range(r[8], r[9]), as_range(r[10], r[11])]
+            [
+                *r[:4],
+                as_number(r[4]),
+                as_range(r[5], r[6]),
+                as_number(r[7]),
+                as_range(r[8], r[9]),
+                as_range(r[10], r[11]),
+            ]
             for r in rows
         ],
         columns=["Score", "Data", "Method", "Runs", "Mean", "95% of mean", "Median", "95% of median", "Range"],
@@ -259,5 +266,3 @@ def _reading(a: str, b: str, superiority: float, p: float) -> str:
     if p >= 1 - statistics.LEVEL:
         return "no difference shown"
     return f"{a} higher" if superiority > 0.5 else f"{b} higher"
-
-

@@ -131,7 +131,7 @@ def test_text_of_a_run_is_no_code_of_the_page(page: Path, elements: Elements) ->
 
 def test_a_figure_without_runs_says_what_to_run(tmp_path: Path) -> None:
     factory.write(tmp_path / "run", scored(0.3, status="running"))
-    text = Elements(write([tmp_path / "run"], tmp_path / "report").read_text()).text
+    text = Elements(write([tmp_path / "run"], tmp_path / "report").page.read_text()).text
     for figure in FIGURES:
         assert figure.command in text
     assert not list((tmp_path / "report" / "figures").iterdir())
@@ -151,7 +151,7 @@ def test_scores_may_be_missing(tmp_path: Path) -> None:
     bare = {"status": "finished", "name": "mine", "stages": {"stage_1": {"scores": {"reconstruction": 12.5}}}}
     factory.write(tmp_path / "a", bare)
     factory.write(tmp_path / "b", {"schema_version": 2})
-    html = write([tmp_path], tmp_path / "report").read_text()
+    html = write([tmp_path], tmp_path / "report").page.read_text()
     assert "12.5" in html
     assert (tmp_path / "report" / "figures" / "fig_09_reconstruction.png").exists()
 
@@ -174,7 +174,7 @@ def test_one_figure_that_cannot_be_drawn_does_not_cost_the_page(
         ],
     )
     factory.write(tmp_path / "run", scored(0.3))
-    html = write([tmp_path / "run"], tmp_path / "report").read_text()
+    html = write([tmp_path / "run"], tmp_path / "report").page.read_text()
     assert f"{FIGURES[0].number} cannot be drawn and is left out (ValueError: no such shape)" in html
     assert f"{FIGURES[1].number} cannot be drawn" in caplog.text
     assert (tmp_path / "report" / "figures" / "table_2_failures.png").exists()
@@ -187,7 +187,7 @@ def _broken() -> None:
 def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
     for seed in (0, 1):
         factory.write(tmp_path / "runs" / str(seed), scored(0.3, seed=seed))
-    first = write([tmp_path / "runs"], tmp_path / "report")
+    first = write([tmp_path / "runs"], tmp_path / "report").page
     files = [first, *(tmp_path / "report" / "tables").iterdir(), *(tmp_path / "report" / "figures").iterdir()]
     before = {path: path.read_bytes() for path in files}
     write([tmp_path / "runs"], tmp_path / "report")
