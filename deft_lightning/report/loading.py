@@ -104,7 +104,12 @@ class Record:
     @cached_property
     def scores(self) -> dict[str, float]:
         """The scores of the last stage that ended."""
-        return numbers(self.stages[-1].get("scores")) if self.stages else {}
+        return self.stage_scores(-1)
+
+    def stage_scores(self, stage: int) -> dict[str, float]:
+        """The scores at the end of a stage, counted from 0, or from -1 backwards; empty where it did not end."""
+        there = -len(self.stages) <= stage < len(self.stages)
+        return numbers(self.stages[stage].get("scores")) if there else {}
 
     def text(self, *keys: str) -> str | None:
         """The string at a path of keys; None where there is none."""
