@@ -20,7 +20,7 @@ from deft_lightning.report.citation import citation
 from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
 from deft_lightning.report.table import NONE, Table
-from deft_lightning.report.tables import RUN_NUMBERS
+from deft_lightning.report.tables import FAILURE_COLUMNS, RUN_NUMBERS
 
 INDEX = "index.html"
 REFERENCE = "DEFT"
@@ -82,6 +82,8 @@ def write(
         citation=citation(study),
         notices=study.notices,
         problems=study.problems,
+        failures=tables["table_2_failures"].printed.iloc[:, :FAILURE_COLUMNS],
+        readings=_readings(tables["table_2_failures"].printed),
         medians=_medians(study, tables["scores"]),
         main_scores=_main_scores(tables["scores"]),
         comparisons=_comparisons(tables["comparisons"]),
@@ -123,6 +125,16 @@ def _facts(study: Study) -> dict[str, Any]:
         "days": sorted({started[0], started[-1]}) if started else [],
         "statuses": sorted(Counter(run.status for run in study.runs).items()),
     }
+
+
+def _readings(failures: pd.DataFrame) -> pd.DataFrame:
+    """Failure rates with and without the runs that diverged, of the methods where there are such runs."""
+    if "Diverged" not in failures:
+        return pd.DataFrame()
+    columns = ["Data", "Method", "Failed, all values (%)", "Diverged", "Failed without them (%)", "Failed at it (%)",
+               "Diverged at it", "Failed at it without them (%)"]  # fmt: skip
+    shown = failures.loc[failures["Diverged"] != "0", columns]
+    return shown.rename(columns=lambda name: name.replace("at it", "at best"))
 
 
 def _medians(study: Study, scores: Table) -> pd.DataFrame:

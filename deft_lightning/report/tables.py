@@ -33,6 +33,8 @@ RUN_NUMBERS = {
     "Threads": ".0f",
 }
 """Formats of numbers in the table of runs; one that is not recorded is an empty cell."""
+FAILURE_COLUMNS = 10
+"""Columns of the printed Table 2, before those about runs that diverged."""
 PIECEWISE = ("epochs", "pressures")
 
 
@@ -89,7 +91,7 @@ def failures(study: Study) -> Table:
              "Diverged at it", "Failed at it without them (%)"]  # fmt: skip
     shown = pd.DataFrame(printed, columns=short)
     if not shown["Diverged"].any():
-        shown = shown[short[:10]]
+        shown = shown[short[:FAILURE_COLUMNS]]
     return table_of("table_2_failures", pd.DataFrame(rows, columns=columns), shown, study.shown)
 
 

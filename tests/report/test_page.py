@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from deft_lightning.common.conf import config_folder
+from deft_lightning.report import citation
 from deft_lightning.report import page as page_module
 from deft_lightning.report.__main__ import main
 from deft_lightning.report.build import write
@@ -121,6 +122,29 @@ def test_what_was_left_out_is_on_the_page(elements: Elements) -> None:
     assert "before the first release are left out (1 of 60)" in elements.text
     assert "did not finish (1 failed)" in elements.text
     assert "1 of 54 runs diverged" in elements.text
+
+
+def test_failure_rates_are_shown_with_and_without_runs_that_diverged(elements: Elements) -> None:
+    part = elements.text.partition("With and without the runs that diverged")[2].partition("Scores")[0]
+    cells = [line.strip() for line in part.splitlines() if line.strip()]
+    assert "β-VAE" in "".join(cells)
+    assert "DEFT" not in "".join(cells)  # of which no run diverged
+
+
+def test_the_runs_show_speed_memory_precision_and_device(elements: Elements) -> None:
+    head, _, rows = elements.text.partition("Images/s")[2].partition("Folder")
+    assert [name for name in ("Memory (MB)", "Precision", "Device") if name in head] == [
+        "Memory (MB)",
+        "Precision",
+        "Device",
+    ]
+    assert "4,4801,23432-truecpu, 2 threads" in rows
+
+
+def test_the_page_says_how_to_cite_the_study(elements: Elements, study: Study) -> None:
+    assert f"{len(study.runs)} runs, SHA-256 {citation.digest(study.runs)}" in elements.text
+    assert citation.BIBTEX in elements.text
+    assert f"deft_lightning {study.runs[0].text('versions', 'deft_lightning')}, commit 0123456789" in elements.text
 
 
 def test_text_of_a_run_is_no_code_of_the_page(page: Path, elements: Elements) -> None:
