@@ -8,12 +8,15 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import rich
 
 from deft_lightning.common.console import new_progress
 from deft_lightning.common.errors import DeftError
+from deft_lightning.report import latex as latex_tables
 from deft_lightning.report import page, paired, tables
+from deft_lightning.report.baseline import differences, lines
 from deft_lightning.report.figures import FIGURES, PaperFigure, Plate, save
 from deft_lightning.report.loading import load
 from deft_lightning.report.study import Study
@@ -21,12 +24,28 @@ from deft_lightning.report.study import Study
 log = logging.getLogger(__name__)
 
 
-def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
-    """Write index.html, figures/ and tables/ into `out` from the runs under `paths`; returns the path of the page.
+class Report(NamedTuple):
+    """A report that was written: its page, and one line for every difference from the baseline."""
+
+    page: Path
+    differences: list[str]
+
+
+def write(
+    paths: Sequence[str | Path],
+    out: str | Path = "report",
+    baseline: Sequence[str | Path] = (),
+    latex: bool = False,
+) -> Report:
+    """Write index.html, figures/ and tables/ into `out` from the runs under `paths`.
+
+    Every score is compared with that of the runs under `baseline`, where there are such paths. With `latex`, the
+    tables of a paper are also written as LaTeX.
 
     Raises `DeftError` when there are no runs, or when `out` cannot be written.
     """
     study = Study(load(paths))
+    before = Study(load(baseline)) if baseline else None
     out = Path(out)
     try:
         for folder in (out / "figures", out / "tables"):
@@ -41,10 +60,16 @@ def write(paths: Sequence[str | Path], out: str | Path = "report") -> Path:
                 tables.comparisons(study),
                 tables.udr(study), tables.proposals(study), tables.runs(study, out.resolve()),
             ]  # fmt: skip
+            if before:
+                made.append(differences(study, before))
             plates = _collect(study, waiting)
+        by_key = {table.key: table for table in made}
         for table in made:
             table.write(out / "tables")
-        return page.write(study, plates, {table.key: table for table in made}, out)
+        if latex:
+            latex_tables.write(study, by_key, out / "tables")
+        said = lines(by_key["baseline"]) if before else []
+        return Report(page.write(study, plates, by_key, out, latex), said)
     except OSError as error:
         raise DeftError(f"the report cannot be written into {out} ({error}): choose a folder with --out.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ class Record:
 
     folder: Path
     content: dict[str, Any]
+    digest: str = ""
+    """SHA-256 of the file as it was read, in hexadecimal digits; "" where the record is not from a file."""
 
     @property
     def status(self) -> str:
@@ -46,6 +49,19 @@ class Record:
         record = self.mapping("method")
         fields = {key: value for key, value in record.items() if _is_method_field(key, value)}
         return Method.of_record(fields) if fields else Method("unknown", name=self.name or None)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss or the weights were no longer finite: the run has no final scores and never will."""
+        return self.status == results.Status.DIVERGED
+
+    @property
+    def length(self) -> int | None:
+        """Optimiser steps of the whole run; of one that did not finish, those that were planned."""
+        boundaries, steps = self.value("boundaries"), self.value("steps")
+        if not (self.finished and is_whole(steps)):
+            steps = boundaries[-1] if isinstance(boundaries, list) and boundaries else steps
+        return steps if is_whole(steps) else None
 
     @property
     def name(self) -> str:
@@ -88,7 +104,12 @@ class Record:
     @cached_property
     def scores(self) -> dict[str, float]:
         """The scores of the last stage that ended."""
-        return numbers(self.stages[-1].get("scores")) if self.stages else {}
+        return self.stage_scores(-1)
+
+    def stage_scores(self, stage: int) -> dict[str, float]:
+        """The scores at the end of a stage, counted from 0, or from -1 backwards; empty where it did not end."""
+        there = -len(self.stages) <= stage < len(self.stages)
+        return numbers(self.stages[stage].get("scores")) if there else {}
 
     def text(self, *keys: str) -> str | None:
         """The string at a path of keys; None where there is none."""
@@ -155,7 +176,8 @@ def load(paths: Sequence[str | Path]) -> Records:
         elif path.name == THRESHOLDS and content.get("finished") is False:
             records.problems.append(f"{path} belongs to a measurement that has not finished: it is left out.")
         else:
-            (records.runs if path.name == results.FILE else records.thresholds).append(Record(path.parent, content))
+            kind = records.runs if path.name == results.FILE else records.thresholds
+            kind.append(Record(path.parent, content, hashlib.sha256(path.read_bytes()).hexdigest()))
     if outdated:
         records.problems.append(
             f"Files with a schema from before the first release are left out ({len(outdated)} of {len(files)}), such "

@@ -16,9 +16,11 @@ from PIL import Image
 
 from deft_lightning.common import files
 from deft_lightning.report import paper
+from deft_lightning.report.citation import citation
 from deft_lightning.report.figures import DPI, FIGURES, WIDTH, Plate
 from deft_lightning.report.study import Study
-from deft_lightning.report.tables import NONE, RUN_NUMBERS, Table
+from deft_lightning.report.table import NONE, Table
+from deft_lightning.report.tables import FAILURE_COLUMNS, RUN_NUMBERS
 
 INDEX = "index.html"
 REFERENCE = "DEFT"
@@ -44,11 +46,22 @@ SECTIONS = (
     Section("udr", "Choosing without labels", ()),
     Section("settings", "Settings", ()),
     Section("runs", "Runs", ()),
+    Section("cite", "How to cite this study", ()),
 )
 
 
-def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[str, Table], out: Path) -> Path:
-    """Write the page into `out`, which has figures/ and tables/; returns its path."""
+BASELINE = Section("baseline", "Compared with the baseline", ())
+"""Stands after the comparison of methods, where a baseline is given."""
+
+
+def write(
+    study: Study,
+    plates: Mapping[str, Sequence[Plate]],
+    tables: Mapping[str, Table],
+    out: Path,
+    latex: bool = False,
+) -> Path:
+    """Write the page into `out`, which has figures/ and tables/ (with `latex`, .tex files too); returns its path."""
     environment = Environment(
         loader=PackageLoader("deft_lightning.report"),
         autoescape=True,
@@ -60,13 +73,17 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
     drawn = {number: [(plate, _inlined(plate, out)) for plate in group] for number, group in plates.items()}
     html = environment.get_template(INDEX).render(
         version=version("deft-lightning"),
-        sections=SECTIONS,
+        sections=_sections(BASELINE.key in tables),
         figures={figure.number: figure for figure in FIGURES},
         plates=drawn,
         tables=tables,
+        latex=latex,
         facts=_facts(study),
+        citation=citation(study),
         notices=study.notices,
         problems=study.problems,
+        failures=tables["table_2_failures"].printed.iloc[:, :FAILURE_COLUMNS],
+        readings=_readings(tables["table_2_failures"].printed),
         medians=_medians(study, tables["scores"]),
         main_scores=_main_scores(tables["scores"]),
         comparisons=_comparisons(tables["comparisons"]),
@@ -77,6 +94,13 @@ def write(study: Study, plates: Mapping[str, Sequence[Plate]], tables: Mapping[s
     path = out / INDEX
     files.write_text(path, html)
     return path
+
+
+def _sections(baseline: bool) -> list[Section]:
+    sections = list(SECTIONS)
+    if baseline:
+        sections.insert(1 + [section.key for section in sections].index("comparison"), BASELINE)
+    return sections
 
 
 def _inlined(plate: Plate, out: Path) -> dict[str, Any]:
@@ -103,13 +127,29 @@ def _facts(study: Study) -> dict[str, Any]:
     }
 
 
+def _readings(failures: pd.DataFrame) -> pd.DataFrame:
+    """Failure rates with and without the runs that diverged, of the methods where there are such runs."""
+    if "Diverged" not in failures:
+        return pd.DataFrame()
+    columns = ["Data", "Method", "Failed, all values (%)", "Diverged", "Failed without them (%)", "Failed at it (%)",
+               "Diverged at it", "Failed at it without them (%)"]  # fmt: skip
+    shown = failures.loc[failures["Diverged"] != "0", columns]
+    return shown.rename(columns=lambda name: name.replace("at it", "at best"))
+
+
 def _medians(study: Study, scores: Table) -> pd.DataFrame:
-    """Median MIG, its interval and the number of runs: one row a method, one column a data set."""
-    rows = scores.printed[scores.printed["Score"] == paper.score_label("mig")]
-    cells = {(r["Data"], r["Method"]): (r["Median"], r["95% of median"], r["Runs"]) for _, r in rows.iterrows()}
-    methods = [m for m in map(paper.shown, study.methods) if any(m == key[1] for key in cells)]
+    """Median MIG, its interval, the number of runs and their length: one row a method, one column a data set."""
+    rows = scores.printed[scores.frame["Score"] == paper.score_label("mig")]
+    names = scores.frame.loc[rows.index, ["Data", "Method"]].itertuples(index=False, name=None)
+    cells = {
+        (data, method): (row["Median"], row["95% of median"], row["Runs"], study.length(data, method))
+        for (data, method), (_, row) in zip(names, rows.iterrows(), strict=True)
+    }
+    methods = [m for m in study.methods if any(m == key[1] for key in cells)]
     data = [d for d in study.data if any(d == key[0] for key in cells)]
-    return pd.DataFrame({d: {m: cells.get((d, m)) for m in methods} for d in data}).reindex(methods)
+    return pd.DataFrame({d: {paper.shown(m): cells.get((d, m)) for m in methods} for d in data}).reindex(
+        list(map(paper.shown, methods))
+    )
 
 
 def _main_scores(scores: Table) -> pd.DataFrame:

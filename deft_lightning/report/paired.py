@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -11,25 +12,13 @@ import pandas as pd
 from deft_lightning.report import paper, statistics
 from deft_lightning.report.loading import numbers
 from deft_lightning.report.study import Study
-from deft_lightning.report.tables import Table, as_range, table_of
+from deft_lightning.report.table import Table, as_range, table_of
 
 
 def paired(study: Study) -> Table:
     """Differences of methods over the same seeds, in MIG and the gap of every factor, at the best swept value."""
-    columns = [
-        "Data",
-        "A",
-        "B",
-        "Measure",
-        "Seeds",
-        "Mean A",
-        "Mean B",
-        "A - B",
-        "Low",
-        "High",
-        "Seeds needed",
-        "Reading",
-    ]
+    columns = ["Data", "A", "B", "Measure", "Seeds", "Mean A", "Mean B", "A - B", "Low", "High", "Seeds needed",
+               "Reading"]  # fmt: skip
     rows = []
     best = study.compared[study.compared["best"]] if len(study.compared) else study.compared
     for data in study.data:
@@ -56,7 +45,28 @@ def paired(study: Study) -> Table:
     printed.insert(
         8, "95% of A - B", [as_range(low, high) for low, high in zip(frame["Low"], frame["High"], strict=True)]
     )
-    return table_of("paired", frame, printed)
+    return table_of("paired", frame, printed, study.shown)
+
+
+def leader(values: Mapping[str, Mapping[int, float]], higher: bool = True) -> str | None:
+    """The method that is better than every other one over their common seeds; None where none is.
+
+    `values` are those of one measure by method and seed. A method is better where the 95% interval of the mean paired
+    difference excludes 0, which needs two common seeds.
+    """
+    for method, ours in values.items():
+        others = [theirs for name, theirs in values.items() if name != method]
+        if others and all(_is_better(ours, theirs, higher) for theirs in others):
+            return method
+    return None
+
+
+def _is_better(ours: Mapping[int, float], theirs: Mapping[int, float], higher: bool) -> bool:
+    seeds = sorted(ours.keys() & theirs.keys())
+    if len(seeds) < 2:
+        return False
+    result = statistics.paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return result.low > 0 if higher else result.high < 0
 
 
 def _by_seed(study: Study, rows: pd.DataFrame) -> dict[str, dict[int, float]]:

@@ -14,20 +14,15 @@ import gzip
 import json
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from deft_lightning.common import files
 from deft_lightning.common.console import run_command
 from deft_lightning.common.errors import DeftError
-from deft_lightning.common.results import Status
-from deft_lightning.report import loading, paper
+from deft_lightning.report import loading
 from deft_lightning.report.loading import Record
-from deft_lightning.report.statistics import bootstrap, wilson
+from deft_lightning.report.reproduction_tables import TABLES
 
 RESULTS = Path("docs", "reproduction")
 PAGES = (Path("README.md"), Path("docs", "reproduction.md"))
@@ -68,7 +63,7 @@ def add(paths: Sequence[str | Path], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for run in loading.load(paths).runs:
-        if not run.finished and run.status != Status.DIVERGED:
+        if not run.finished and not run.diverged:
             continue
         content = {key: value for key, value in run.content.items() if key not in LEFT_OUT}
         for stage in run.stages:
@@ -100,93 +95,6 @@ def render(text: str, runs: Sequence[Record]) -> str:
         return f"{match[1]}{TABLES[match['name']](runs)}\n{match[3]}"
 
     return MARK.sub(table, text)
-
-
-def _groups(runs: Sequence[Record]) -> dict[tuple[str, ...], list[Record]]:
-    """The runs by data set, source, scale, method with its pressure, precision and threads, in the order of tables."""
-    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    for run in runs:
-        groups[
-            paper.DATASETS.get(run.dataset, run.dataset), run.source, run.scale, _method(run), _arithmetic(run)
-        ].append(run)
-    datasets, methods = list(paper.DATASETS.values()), list(paper.METHODS)
-
-    def place(key: tuple[str, ...]) -> tuple[Any, ...]:
-        data, source, scale, method, arithmetic = key
-        name = method.partition(" (beta ")[0]
-        of_data = datasets.index(data) if data in datasets else len(datasets)
-        of_method = methods.index(name) if name in methods else len(methods)
-        return of_data, source, scale, of_method, method, arithmetic
-
-    return {key: sorted(groups[key], key=lambda run: run.seed or 0) for key in sorted(groups, key=place)}
-
-
-def _method(run: Record) -> str:
-    label = run.method.label
-    pressure = run.value("training", "schedule", "pressure")
-    return label if pressure is None or label.startswith("DEFT") else f"{label} (beta {pressure:g})"
-
-
-def _arithmetic(run: Record) -> str:
-    threads = run.value("threads")
-    precision = run.text("precision") or "unknown"
-    return f"{precision}, {threads} thread{'' if threads == 1 else 's'}" if run.text("device") == "cpu" else precision
-
-
-def _failure_table(runs: Sequence[Record]) -> str:
-    rows = [
-        "| data | method | scale | precision | runs | MIG below 0.1 (95%) | the paper's | median MIG (95%) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for (data, source, scale, method, arithmetic), group in _groups(runs).items():
-        migs = [run.scores["mig"] for run in group if run.finished and "mig" in run.scores]
-        diverged = sum(run.status == Status.DIVERGED for run in group)
-        failed = sum(value < paper.FAILED_BELOW for value in migs) + diverged  # one that diverged is no success
-        count = len(migs) + diverged
-        low, high = wilson(failed, count)
-        published = paper.failure_rate(group[0].method.label, group[0].dataset)
-        rows.append(
-            f"| {data}, {source} | {paper.shown(method)} | {scale} | {arithmetic} | {count} | {failed} of {count} "
-            f"({100 * low:.0f} to {100 * high:.0f}%)"
-            + (f", {diverged} diverged" if diverged else "")
-            + f" | {'' if published is None else f'{published:g}%'} | {_median(migs)} |"
-        )
-    return "\n".join(rows)
-
-
-def _stage_table(runs: Sequence[Record]) -> str:
-    rows = ["| data | method | precision | seed | MIG at the end of each stage |", "|---|---|---|---|---|"]
-    for (data, source, _, method, arithmetic), group in _groups(runs).items():
-        for run in group:
-            migs = [stage.get("scores", {}).get("mig") for stage in run.stages]
-            text = ", ".join("" if mig is None else f"{mig:.3f}" for mig in migs)
-            rows.append(f"| {data}, {source} | {paper.shown(method)} | {arithmetic} | {run.seed} | {text} |")
-    return "\n".join(rows)
-
-
-def _origin(runs: Sequence[Record]) -> str:
-    """Commits, libraries and machines of the runs."""
-    commits = sorted({(run.text("git_commit") or "unknown")[:10] for run in runs})
-    versions = sorted({run.text("versions", "torch") or "unknown" for run in runs})
-    hours = sum(run.number("timings", "train_seconds") or 0 for run in runs) / 3600
-    return (
-        f"{len(runs)} runs of commit {', '.join(commits)} with torch {', '.join(versions)}; {hours:.1f} hours of "
-        "training, several runs at once."
-    )
-
-
-TABLES = {"failure rates": _failure_table, "stages": _stage_table, "origin": _origin}
-
-
-def _median(values: Sequence[float]) -> str:
-    """The median and its bootstrap interval, which needs five values."""
-    if not values:
-        return ""
-    text = f"{np.median(values):.3f}"
-    if len(values) < 5:
-        return text
-    low, high = bootstrap(values, np.median)
-    return f"{text} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":

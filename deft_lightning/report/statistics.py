@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 LEVEL = 0.95
@@ -38,17 +39,27 @@ def mean_interval(values: ArrayLike) -> tuple[float, float]:
     x = np.asarray(values, float)
     if len(x) < 2:
         return NO_INTERVAL
-    half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    half = _student(len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     return float(x.mean() - half), float(x.mean() + half)
+
+
+@cache
+def _student(freedom: int) -> float:
+    """The 97.5% point of Student's t."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def median_interval(values: ArrayLike) -> tuple[float, float]:
     """95% interval of the median between two order statistics, for any distribution; NaN for fewer than six values."""
-    x = np.asarray(values, float)
-    if not len(x):
-        return NO_INTERVAL
-    interval = stats.quantile_test(x, p=0.5).confidence_interval(LEVEL)
-    return float(interval.low), float(interval.high)
+    x = np.sort(np.asarray(values, float))
+    rank = _median_rank(len(x))
+    return (float(x[rank - 1]), float(x[-rank])) if rank else NO_INTERVAL
+
+
+@cache
+def _median_rank(count: int) -> int:
+    """Between the k-th lowest and the k-th highest of `count` values lies the median with 95%: the largest k, or 0."""
+    return int(stats.binom.ppf((1 - LEVEL) / 2, count, 0.5)) if count else 0
 
 
 def compare(a: ArrayLike, b: ArrayLike) -> Comparison:
@@ -96,12 +107,29 @@ def paired(a: ArrayLike, b: ArrayLike) -> Paired:
     return Paired(float(difference.mean()), *bootstrap(difference, np.mean), float(difference.std(ddof=1)))
 
 
+def unpaired(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
+    """95% interval of mean(a) - mean(b) of two samples that do not belong together, by Welch's t test.
+
+    NaN where a sample has fewer than two values, or neither has any spread.
+    """
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    if min(len(x), len(y)) < 2 or x.std() == y.std() == 0:
+        return NO_INTERVAL
+    interval = stats.ttest_ind(x, y, equal_var=False).confidence_interval(LEVEL)
+    return float(interval.low), float(interval.high)
+
+
 def bootstrap(values: ArrayLike, statistic: Callable[..., Any]) -> tuple[float, float]:
     """95% percentile interval of `statistic`, such as `numpy.mean`, over 10,000 resamples with a fixed seed."""
     x = np.asarray(values, float)
-    rows = np.random.default_rng(0).integers(len(x), size=(10_000, len(x)))
-    low, high = np.quantile(statistic(x[rows], axis=1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low, high = np.quantile(statistic(x[_resamples(len(x))], axis=1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _resamples(count: int) -> NDArray[np.int64]:
+    """Indices of 10,000 resamples, [10_000, count]: the same for every sample of that size."""
+    return np.random.default_rng(0).integers(count, size=(10_000, count))
 
 
 def kruskal(samples: Sequence[Sequence[float]]) -> float | None:

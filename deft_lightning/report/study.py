@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from deft_lightning.common.results import Status
 from deft_lightning.report import paper, swept
 from deft_lightning.report.loading import Record, Records
+
+DataKey = tuple[str, str, str, str]
 
 
 class Study:
@@ -18,6 +20,8 @@ class Study:
     `compared` has one row for every finished run that counts, indexed by the run's place in `runs`: `data` (label of
     the data set), `dataset`, `method` (its label), `value` (the swept settings, as text), `best` (whether that value
     has the highest mean MIG of its method and data set), and one column a score, NaN where the run has none.
+    `ended` has the same columns, and rows for diverged runs too, which `diverged` marks: they have no scores, count as
+    failures, and enter the mean MIG of their value as 0.
     `methods` are their labels in the order in which they are shown, each with its `Method`.
     """
 
@@ -27,28 +31,22 @@ class Study:
         self.notices = [*self._mixtures(), *self._unfinished()]
         counted = self._counted()
         values = self._swept_values(counted)
-        rows = {
-            i: {
-                "data": self.label(self.runs[i]),
-                "dataset": self.runs[i].dataset,
-                "method": self.runs[i].method.label,
-                "value": values[i],
-                **self.runs[i].scores,
-            }
-            for i in counted
-        }
-        self.compared = pd.DataFrame.from_dict(rows, orient="index")
-        self.scores = paper.score_order({s for i in counted for s in self.runs[i].scores})
+        rows = {i: self._row(self.runs[i], values[i]) for i in counted}
+        self.ended = pd.DataFrame.from_dict(rows, orient="index")
+        self.scores = paper.score_order({s for i in counted if self.runs[i].finished for s in self.runs[i].scores})
         methods = {self.runs[i].method.label: self.runs[i].method for i in counted}
         self.methods = {label: methods[label] for label in paper.method_order(set(methods))}
         present = {row["data"] for row in rows.values()}
         self.data = [label for label in dict.fromkeys(self.labels.values()) if label in present]
         if rows:
-            self.compared["best"] = _best(self.compared)
+            self.ended["best"] = _best(self.ended)
+        self.compared = self.ended[~self.ended["diverged"]].drop(columns="diverged") if rows else self.ended
+        self._lengths = self._unequal_lengths()
+        self.notices += [_on_lengths(data, lengths) for data, lengths in self._lengths.items()]
 
     def label(self, run: Record) -> str:
         """The name of a run's data set as it is printed, with source and scale where they differ between runs."""
-        return self.labels[_data_key(run)]
+        return self.labels[data_key(run)]
 
     def cells(self, score: str, best: bool = True) -> dict[tuple[str, str], pd.Series]:
         """The values of a score by (data set, method), at the best swept value or pooled over all; none is empty."""
@@ -65,16 +63,58 @@ class Study:
         rows = frame[frame["best"] & (frame["data"] == data) & (frame["method"] == method)]
         return ", ".join(sorted(set(rows["value"])))
 
+    def outcomes(self, best: bool = True) -> dict[tuple[str, str], pd.DataFrame]:
+        """The rows of `ended` that have a MIG or diverged, by (data set, method), at the best value or pooled."""
+        if not len(self.ended) or not self.data:
+            return {}
+        frame = self.ended[self.ended["best"]] if best else self.ended
+        frame = frame[frame["diverged"] | (frame["mig"].notna() if "mig" in frame else False)]
+        groups = dict(iter(frame.groupby(["data", "method"])))
+        return {(d, m): groups[d, m] for d in self.data for m in self.methods if (d, m) in groups}
+
+    def length(self, data: str, method: str) -> str:
+        """How long a method was trained, "264,960 steps"; "" where all methods on that data are equally long."""
+        return self._lengths.get(data, {}).get(method, "")
+
+    def shown(self, data: str, method: str) -> str:
+        """The label of a method as tables print it, with its length where that is not the same for all methods."""
+        length = self.length(data, method)
+        return f"{paper.shown(method)} ({length})" if length else paper.shown(method)
+
+    def _row(self, run: Record, value: str) -> dict[str, Any]:
+        row = {
+            "data": self.label(run),
+            "dataset": run.dataset,
+            "method": run.method.label,
+            "value": value,
+            "diverged": run.diverged,
+        }
+        return row | (run.scores if run.finished else {})
+
+    def _unequal_lengths(self) -> dict[str, dict[str, str]]:
+        """How long each method was trained at its best value, for data sets on which that differs."""
+        if not len(self.ended):
+            return {}
+        steps: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+        for i, row in self.ended[self.ended["best"]].iterrows():
+            if length := self.runs[i].length:
+                steps[row["data"]][row["method"]].add(length)
+        return {
+            data: {m: _steps(steps[data][m]) for m in self.methods if m in steps[data]}
+            for data in self.data
+            if len(set().union(*steps[data].values())) > 1
+        }
+
     def _counted(self) -> list[int]:
         """The runs that count; of several runs with the same configuration on the same data, only the latest."""
         latest: dict[Any, int] = {}
         for i, run in enumerate(self.runs):
-            if not _is_compared(run):
+            if not _counts_as_run(run):
                 continue
-            key = (run.text("config_digest") or i, _data_key(run))
+            key = (run.text("config_digest") or i, data_key(run))
             if key not in latest or (run.text("started") or "") >= (self.runs[latest[key]].text("started") or ""):
                 latest[key] = i
-        if repeats := sum(map(_is_compared, self.runs)) - len(latest):
+        if repeats := sum(map(_counts_as_run, self.runs)) - len(latest):
             self.notices.append(
                 f"{repeats} finished run{'s repeat' if repeats > 1 else ' repeats'} the configuration and the seed of "
                 "another run: only the one that was started last counts."
@@ -95,19 +135,23 @@ class Study:
 
     def _unfinished(self) -> list[str]:
         """One sentence about the runs that diverged, and one about the others that did not finish."""
-        diverged = [run for run in self.runs if run.status == Status.DIVERGED]
-        others = [run for run in self.runs if not run.finished and run.status != Status.DIVERGED]
+        diverged = [run for run in self.runs if run.diverged]
+        others = [run for run in self.runs if not run.finished and not run.diverged]
         statuses = _counts(Counter(run.status for run in others))
         notices = []
-        for runs, what in (
-            (others, f"did not finish ({statuses})"),
-            (diverged, "diverged: the loss or the weights were no longer finite"),
+        for runs, what, counted in (
+            (others, f"did not finish ({statuses})", "No table or figure of scores includes them"),
+            (
+                diverged,
+                "diverged: the loss or the weights were no longer finite",
+                "They count as failures in Table 2, and no other table or figure of scores includes them",
+            ),
         ):
             methods = _counts(Counter(run.method.label for run in runs))
             if runs:
                 notices.append(
-                    f"{len(runs)} of {len(self.runs)} runs {what}. No table or figure of scores includes them "
-                    f"({paper.shown(methods)}); the table of runs shows the reasons."
+                    f"{len(runs)} of {len(self.runs)} runs {what}. {counted} ({paper.shown(methods)}); the table of "
+                    "runs shows the reasons."
                 )
         return notices
 
@@ -118,9 +162,20 @@ class Study:
         return {i: value for runs in groups.values() for i, value in swept.values(runs).items()}
 
 
-def _is_compared(run: Record) -> bool:
-    """Whether a run has final scores and is not part of the gamma study."""
-    return run.finished and bool(run.scores) and not run.name.startswith(paper.GAMMA_STUDY)
+def _counts_as_run(run: Record) -> bool:
+    """Whether a run has final scores, or diverged on data with labels, and is not part of the gamma study."""
+    ended = bool(run.scores) if run.finished else run.diverged and bool(run.value("data", "factors"))
+    return ended and not run.name.startswith(paper.GAMMA_STUDY)
+
+
+def _steps(lengths: set[int]) -> str:
+    low, high = min(lengths), max(lengths)
+    return f"{low:,} steps" if low == high else f"{low:,} to {high:,} steps"
+
+
+def _on_lengths(data: str, lengths: Mapping[str, str]) -> str:
+    named = "; ".join(f"{paper.shown(method)} {steps}" for method, steps in lengths.items())
+    return f"The runs on {data} were trained for different numbers of steps, which the tables name: {named}."
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -128,26 +183,29 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _best(frame: pd.DataFrame) -> pd.Series:
-    """Whether each row has the swept value with the highest mean MIG; true for all where there is no MIG."""
+    """Whether each row has the swept value with the highest mean MIG, in which a run that diverged has a MIG of 0.
+
+    True for all where there is no MIG.
+    """
     if "mig" not in frame:
         return pd.Series(True, index=frame.index)
     groups = ["data", "method"]
-    means = frame.groupby([*groups, "value"])["mig"].transform("mean")
+    means = frame["mig"].mask(frame["diverged"], 0).groupby([frame[g] for g in (*groups, "value")]).transform("mean")
     highest = means.groupby([frame[g] for g in groups]).transform("max")
     winners = frame["value"].where(means == highest).groupby([frame[g] for g in groups]).transform("min")
     return highest.isna() | (frame["value"] == winners)
 
 
-def _data_key(run: Record) -> tuple[str, str, str, str]:
+def data_key(run: Record) -> DataKey:
     """Data set, its code if that is not from this package (module:name, else ""), source and scale."""
     name = run.text("training", "data", "name") or ""
     return run.dataset, name if ":" in name else "", run.source, run.scale
 
 
-def _data_labels(runs: list[Record]) -> dict[tuple[str, str, str, str], str]:
+def _data_labels(runs: list[Record]) -> dict[DataKey, str]:
     """How each data key is printed, the paper's data sets first."""
     order = list(paper.DATASETS)
-    keys = {_data_key(run) for run in runs}
+    keys = {data_key(run) for run in runs}
     sources, scales = _mixed(runs)
     labels = {}
     for key in sorted(keys, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k)):

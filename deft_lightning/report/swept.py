@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from deft_lightning.common.defaults import completed
@@ -15,12 +15,21 @@ NO_VALUE = "none"
 
 def values(runs: Mapping[int, Record]) -> dict[int, str]:
     """The settings in which `runs` differ, as one text for each: "pressure 6", or "" where nothing differs."""
-    settings = {i: _settings(run) for i, run in runs.items()}
-    fields = dict.fromkeys(name for fields in settings.values() for name in fields)
-    swept = [name for name in fields if len({fields.get(name, NO_VALUE) for fields in settings.values()}) > 1]
-    return {
-        i: ", ".join(f"{_short(name)} {fields.get(name, NO_VALUE)}" for name in swept) for i, fields in settings.items()
-    }
+    names = fields(list(runs.values()))
+    return {i: value(run, names) for i, run in runs.items()}
+
+
+def fields(runs: Iterable[Record]) -> list[str]:
+    """The settings in which `runs` differ, by dotted name."""
+    settings = [_settings(run) for run in runs]
+    names = dict.fromkeys(name for each in settings for name in each)
+    return [name for name in names if len({each.get(name, NO_VALUE) for each in settings}) > 1]
+
+
+def value(run: Record, names: Iterable[str]) -> str:
+    """The settings `names` of a run as text."""
+    settings = _settings(run)
+    return ", ".join(f"{_short(name)} {settings.get(name, NO_VALUE)}" for name in names)
 
 
 def as_text(value: Any) -> str:

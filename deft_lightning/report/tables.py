@@ -1,11 +1,10 @@
-"""The tables of the report, as plain values and as printed text, and how they are written as CSV and Markdown."""
+"""The tables of the report that are made of a study."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from deft_lightning.report import paper, statistics
 from deft_lightning.report.loading import Record
 from deft_lightning.report.study import Study
 from deft_lightning.report.swept import as_text
+from deft_lightning.report.table import NONE, Table, as_number, as_p_value, as_range, table_of
 
 Cell = tuple[str, str]
 """Label of the data set, and label of the method."""
 
-NONE = "—"
 ORDER = (Status.DIVERGED, Status.FAILED, Status.INTERRUPTED, Status.RUNNING, Status.STARTING)
 """The statuses at the head of the table of runs; any other follows, and finished runs come last."""
 RUN_NUMBERS = {
@@ -34,28 +33,9 @@ RUN_NUMBERS = {
     "Threads": ".0f",
 }
 """Formats of numbers in the table of runs; one that is not recorded is an empty cell."""
+FAILURE_COLUMNS = 10
+"""Columns of the printed Table 2, before those about runs that diverged."""
 PIECEWISE = ("epochs", "pressures")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table twice: `frame` holds the values for CSV, `printed` the text for the page and Markdown."""
-
-    key: str
-    frame: pd.DataFrame
-    printed: pd.DataFrame
-
-    def write(self, folder: Path) -> None:
-        """Write `<key>.csv` and `<key>.md`."""
-        self.frame.to_csv(folder / f"{self.key}.csv", index=False)
-        (folder / f"{self.key}.md").write_text(markdown(self.printed), encoding="utf-8")
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A Markdown table; characters that would break a cell are escaped."""
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
 def settings(study: Study) -> Table:
@@ -83,25 +63,36 @@ def settings(study: Study) -> Table:
 
 
 def failures(study: Study) -> Table:
-    """Table 2: how often MIG is below 0.1, with 95% Wilson intervals, and the paper's numbers."""
-    pooled, best = study.cells("mig", best=False), study.cells("mig")
-    columns = [
-        "Data", "Method", "Runs", "Failed (%)", "Low", "High", "Best value", "Runs at best", "Failed at best (%)",
-        "Low at best", "High at best", "Paper (%)",
-    ]  # fmt: skip
+    """Table 2: how often MIG is below 0.1 or the run diverged, with 95% Wilson intervals, and the paper's numbers.
+
+    Where runs diverged, the rates without them stand beside.
+    """
+    pooled, best = study.outcomes(best=False), study.outcomes()
+    readings = ["", " at best", ", diverged left out", " at best, diverged left out"]
+    columns = ["Data", "Method", "Best value", "Diverged", "Diverged at best", "Paper (%)"]
+    for reading in readings:
+        columns += [f"Runs{reading}", f"Failed{reading} (%)", f"Low{reading}", f"High{reading}"]
     rows, printed = [], []
     for data, method in pooled:
-        dataset = study.compared.loc[pooled[data, method].index[0], "dataset"]
-        ours, at_best = _failure_rate(pooled[data, method]), _failure_rate(best[data, method])
-        value, published = study.best_value(data, method) or NONE, paper.failure_rate(method, str(dataset))
-        rows.append([data, method, *ours, value, *at_best, published])
+        everything, at_best = pooled[data, method], best[data, method]
+        value = study.best_value(data, method) or NONE
+        published = paper.failure_rate(method, str(everything["dataset"].iloc[0]))
+        diverged = [int(runs["diverged"].sum()) for runs in (everything, at_best)]
+        rates = [_failure_rate(runs) for runs in (everything, at_best)]
+        without = [_failure_rate(runs[~runs["diverged"]]) for runs in (everything, at_best)]
+        rows.append([data, method, value, *diverged, published, *(x for rate in (*rates, *without) for x in rate)])
         printed.append(
-            [data, method, ours[0], *_printed_rate(ours), value, at_best[0], *_printed_rate(at_best),
-             NONE if published is None else f"{published:.1f}"]
+            [data, method, rates[0][0], *_printed_rate(rates[0]), value, rates[1][0], *_printed_rate(rates[1]),
+             NONE if published is None else f"{published:.1f}",
+             *(x for count, rate in zip(diverged, without, strict=True) for x in (count, _without(count, rate)))]
         )  # fmt: skip
     short = ["Data", "Method", "Runs", "Failed, all values (%)", "95% interval", "Best value", "Runs at it",
-             "Failed at it (%)", "95% interval at it", "Paper (%)"]  # fmt: skip
-    return table_of("table_2_failures", pd.DataFrame(rows, columns=columns), pd.DataFrame(printed, columns=short))
+             "Failed at it (%)", "95% interval at it", "Paper (%)", "Diverged", "Failed without them (%)",
+             "Diverged at it", "Failed at it without them (%)"]  # fmt: skip
+    shown = pd.DataFrame(printed, columns=short)
+    if not shown["Diverged"].any():
+        shown = shown[short[:FAILURE_COLUMNS]]
+    return table_of("table_2_failures", pd.DataFrame(rows, columns=columns), shown, study.shown)
 
 
 def summary(study: Study) -> Table:
@@ -117,12 +108,19 @@ def summary(study: Study) -> Table:
     frame = pd.DataFrame(rows, columns=columns)
     printed = pd.DataFrame(
         [
-            [*r[:4], _number(r[4]), as_range(r[5], r[6]), _number(r[7]), as_range(r[8], r[9]), as_range(r[10], r[11])]
+            [
+                *r[:4],
+                as_number(r[4]),
+                as_range(r[5], r[6]),
+                as_number(r[7]),
+                as_range(r[8], r[9]),
+                as_range(r[10], r[11]),
+            ]
             for r in rows
         ],
         columns=["Score", "Data", "Method", "Runs", "Mean", "95% of mean", "Median", "95% of median", "Range"],
     )
-    return table_of("scores", frame, printed)
+    return table_of("scores", frame, printed, study.shown)
 
 
 def comparisons(study: Study) -> Table:
@@ -147,10 +145,10 @@ def comparisons(study: Study) -> Table:
     frame = pd.DataFrame(rows, columns=columns)
     printed = frame.drop(columns=["p"]).copy()
     for column in ("Median A", "Median B", "P(A > B)", "Cliff's delta"):
-        printed[column] = [_number(x) for x in frame[column]]
+        printed[column] = [as_number(x) for x in frame[column]]
     for column in ("p (Holm)", "p of all (Kruskal-Wallis)"):
-        printed[column] = [_p_value(x) for x in frame[column]]
-    return table_of("comparisons", frame, printed)
+        printed[column] = [as_p_value(x) for x in frame[column]]
+    return table_of("comparisons", frame, printed, study.shown)
 
 
 def _comparable(study: Study, score: str, cells: Iterable[Cell]) -> list[list[Cell]]:
@@ -180,7 +178,7 @@ def udr(study: Study) -> Table:
              f"{value}, seed {seed}" if value else f"seed {seed}", group.at[chosen, "mig"], group["mig"].median(),
              group["mig"].max()]
         )  # fmt: skip
-    return table_of("udr", _ordered(pd.DataFrame(rows, columns=columns), study))
+    return table_of("udr", _ordered(pd.DataFrame(rows, columns=columns), study), shown=study.shown)
 
 
 def proposals(study: Study) -> Table:
@@ -202,7 +200,8 @@ def proposals(study: Study) -> Table:
 
 def runs(study: Study, out: Path) -> Table:
     """All runs, the finished ones last: method, status, scores, and the folder relative to `out`."""
-    rows = [_run_row(study, i, run, out) for i, run in enumerate(study.runs)]
+    values = study.ended["value"].to_dict() if len(study.ended) else {}
+    rows = [_run_row(study, values.get(i), run, out) for i, run in enumerate(study.runs)]
     methods = paper.method_order({run.method.label for run in study.runs})
     labels = list(study.labels.values())
 
@@ -219,13 +218,13 @@ def runs(study: Study, out: Path) -> Table:
     return table_of("runs", frame, printed)
 
 
-def _run_row(study: Study, index: int, run: Record, out: Path) -> dict[str, Any]:
-    compared = study.compared.loc[index] if index in study.compared.index else None
+def _run_row(study: Study, value: str | None, run: Record, out: Path) -> dict[str, Any]:
+    """The row of one run; `value` are its swept settings, None where no table counts it."""
     seconds = run.number("timings", "train_seconds")
     row = {
         "Status": run.status, "Method": run.method.label, "Data": study.label(run), "Source": run.source,
-        "Seed": run.seed, "Value": "" if compared is None else compared["value"],
-        "Counts": "no" if compared is None else "yes",
+        "Seed": run.seed, "Value": value or "",
+        "Counts": "no" if value is None else "as failed" if run.diverged else "yes",
         "MIG": run.scores.get("mig"), "Reconstruction": run.scores.get("reconstruction"),
         "Steps": run.number("steps"), "Minutes": None if seconds is None else round(seconds / 60, 1),
         "Images/s": run.number("images_per_second"), "Memory (MB)": run.number("peak_memory_mb"),
@@ -238,15 +237,6 @@ def _run_row(study: Study, index: int, run: Record, out: Path) -> dict[str, Any]
     return row | {score: x for score, x in run.scores.items() if score not in ("mig", "reconstruction")}
 
 
-def table_of(key: str, frame: pd.DataFrame, printed: pd.DataFrame | None = None) -> Table:
-    """A table from its values and, where they are printed otherwise, from what is printed; cells become text."""
-    shown = frame if printed is None else printed
-    columns: dict[str, Callable[[Any], str]] = dict.fromkeys(shown.columns, _cell)
-    for column in {"Method", "A", "B", "Reading"} & set(shown.columns):
-        columns[column] = lambda x: paper.shown(str(x))
-    return Table(key, frame, pd.DataFrame({c: [form(x) for x in shown[c]] for c, form in columns.items()}))
-
-
 def _ordered(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The rows in the order of data sets and methods."""
     data, methods = study.data, list(study.methods)
@@ -254,42 +244,27 @@ def _ordered(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     return frame.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
 
 
-def _failure_rate(mig: pd.Series) -> tuple[int, float, float, float]:
-    """Number of runs, percent of them that failed, and the ends of its interval."""
-    failed = int((mig < paper.FAILED_BELOW).sum())
-    low, high = statistics.wilson(failed, len(mig))
-    return len(mig), 100 * failed / len(mig), 100 * low, 100 * high
+def _failure_rate(runs: pd.DataFrame) -> tuple[int, float, float, float]:
+    """Number of runs, percent of them that failed, and the ends of its interval; NaN without runs."""
+    if not len(runs):
+        return 0, math.nan, math.nan, math.nan
+    failed = int(runs["diverged"].sum())
+    if "mig" in runs:
+        failed += int((runs["mig"] < paper.FAILED_BELOW).sum())
+    low, high = statistics.wilson(failed, len(runs))
+    return len(runs), 100 * failed / len(runs), 100 * low, 100 * high
 
 
 def _printed_rate(rate: tuple[int, float, float, float]) -> tuple[str, str]:
     return f"{rate[1]:.1f}", f"{rate[2]:.1f} to {rate[3]:.1f}"
 
 
+def _without(diverged: int, rate: tuple[int, float, float, float]) -> str:
+    """The rate and its interval without the runs that diverged; a dash where none did, or where no others are left."""
+    return f"{rate[1]:.1f} ({rate[2]:.1f} to {rate[3]:.1f})" if diverged and rate[0] else NONE
+
+
 def _reading(a: str, b: str, superiority: float, p: float) -> str:
     if p >= 1 - statistics.LEVEL:
         return "no difference shown"
     return f"{a} higher" if superiority > 0.5 else f"{b} higher"
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return NONE
-    return _number(value) if isinstance(value, float) else str(value)
-
-
-def _number(value: float) -> str:
-    """Three decimals, or one from 10 up."""
-    if math.isnan(value):
-        return NONE
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
-def as_range(low: float, high: float) -> str:
-    """An interval as it is printed; a dash where an end is NaN."""
-    return NONE if math.isnan(low) or math.isnan(high) else f"{_number(low)} to {_number(high)}"
-
-
-def _p_value(p: float | None) -> str:
-    if p is None or math.isnan(p):
-        return NONE
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -124,11 +124,15 @@ def _check_run(program: str, arguments: list[str]) -> None:
 
 
 def _first_job(name: str, overrides: list[str]) -> list[str]:
-    """The overrides of the first job that --multirun makes, settings of the launcher included."""
+    """The overrides of the first job that --multirun makes, settings of the launcher included.
+
+    As in Hydra, what is typed replaces what the configuration sweeps over.
+    """
     loader = GlobalHydra.instance().config_loader()
     cfg = loader.load_configuration(name, overrides, run_mode=RunMode.MULTIRUN)
     params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
-    return [_first(override) for override in OverridesParser.create().parse_overrides([*params, *overrides])]
+    parsed = OverridesParser.create().parse_overrides([*params, *overrides])
+    return list({override.get_key_element(): _first(override) for override in parsed}.values())
 
 
 def _first(override: Override) -> str:

@@ -47,4 +47,4 @@ def study(runs: Path) -> Study:
 @pytest.fixture(scope="session")
 def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of these runs."""
-    return write([runs], tmp_path_factory.mktemp("out") / "report")
+    return write([runs], tmp_path_factory.mktemp("out") / "report").page

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from deft_lightning.common.conf import config_folder
+from deft_lightning.report import citation
 from deft_lightning.report import page as page_module
 from deft_lightning.report.__main__ import main
 from deft_lightning.report.build import write
@@ -123,6 +124,29 @@ def test_what_was_left_out_is_on_the_page(elements: Elements) -> None:
     assert "1 of 54 runs diverged" in elements.text
 
 
+def test_failure_rates_are_shown_with_and_without_runs_that_diverged(elements: Elements) -> None:
+    part = elements.text.partition("With and without the runs that diverged")[2].partition("Scores")[0]
+    cells = [line.strip() for line in part.splitlines() if line.strip()]
+    assert "β-VAE" in "".join(cells)
+    assert "DEFT" not in "".join(cells)  # of which no run diverged
+
+
+def test_the_runs_show_speed_memory_precision_and_device(elements: Elements) -> None:
+    head, _, rows = elements.text.partition("Images/s")[2].partition("Folder")
+    assert [name for name in ("Memory (MB)", "Precision", "Device") if name in head] == [
+        "Memory (MB)",
+        "Precision",
+        "Device",
+    ]
+    assert "4,4801,23432-truecpu, 2 threads" in rows
+
+
+def test_the_page_says_how_to_cite_the_study(elements: Elements, study: Study) -> None:
+    assert f"{len(study.runs)} runs, SHA-256 {citation.digest(study.runs)}" in elements.text
+    assert citation.BIBTEX in elements.text
+    assert f"deft_lightning {study.runs[0].text('versions', 'deft_lightning')}, commit 0123456789" in elements.text
+
+
 def test_text_of_a_run_is_no_code_of_the_page(page: Path, elements: Elements) -> None:
     assert "<script>alert(1)</script>" in elements.text
     assert "&lt;script&gt;alert(1)" in page.read_text()
@@ -131,7 +155,7 @@ def test_text_of_a_run_is_no_code_of_the_page(page: Path, elements: Elements) ->
 
 def test_a_figure_without_runs_says_what_to_run(tmp_path: Path) -> None:
     factory.write(tmp_path / "run", scored(0.3, status="running"))
-    text = Elements(write([tmp_path / "run"], tmp_path / "report").read_text()).text
+    text = Elements(write([tmp_path / "run"], tmp_path / "report").page.read_text()).text
     for figure in FIGURES:
         assert figure.command in text
     assert not list((tmp_path / "report" / "figures").iterdir())
@@ -151,7 +175,7 @@ def test_scores_may_be_missing(tmp_path: Path) -> None:
     bare = {"status": "finished", "name": "mine", "stages": {"stage_1": {"scores": {"reconstruction": 12.5}}}}
     factory.write(tmp_path / "a", bare)
     factory.write(tmp_path / "b", {"schema_version": 2})
-    html = write([tmp_path], tmp_path / "report").read_text()
+    html = write([tmp_path], tmp_path / "report").page.read_text()
     assert "12.5" in html
     assert (tmp_path / "report" / "figures" / "fig_09_reconstruction.png").exists()
 
@@ -174,7 +198,7 @@ def test_one_figure_that_cannot_be_drawn_does_not_cost_the_page(
         ],
     )
     factory.write(tmp_path / "run", scored(0.3))
-    html = write([tmp_path / "run"], tmp_path / "report").read_text()
+    html = write([tmp_path / "run"], tmp_path / "report").page.read_text()
     assert f"{FIGURES[0].number} cannot be drawn and is left out (ValueError: no such shape)" in html
     assert f"{FIGURES[1].number} cannot be drawn" in caplog.text
     assert (tmp_path / "report" / "figures" / "table_2_failures.png").exists()
@@ -187,7 +211,7 @@ def _broken() -> None:
 def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
     for seed in (0, 1):
         factory.write(tmp_path / "runs" / str(seed), scored(0.3, seed=seed))
-    first = write([tmp_path / "runs"], tmp_path / "report")
+    first = write([tmp_path / "runs"], tmp_path / "report").page
     files = [first, *(tmp_path / "report" / "tables").iterdir(), *(tmp_path / "report" / "figures").iterdir()]
     before = {path: path.read_bytes() for path in files}
     write([tmp_path / "runs"], tmp_path / "report")

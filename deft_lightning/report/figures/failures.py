@@ -40,7 +40,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
         ax.set_xlim(-4, 104)
         ax.grid(visible=False, axis="y")
         ax.set_title(title(label))
-        ax.set_xlabel("MIG < 0.1 (%)")
+        ax.set_xlabel("failed (%)")
     key = [
         Line2D([], [], marker="o", color=INK, linewidth=1.8, markersize=4.5),
         Line2D([], [], marker="o", color=INK, linewidth=1, markersize=4, markerfacecolor="white"),
