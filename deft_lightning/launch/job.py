@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning.common import console, results
@@ -33,10 +31,7 @@ Task = Callable[[DictConfig, Path], object]
 
 OmegaConf.register_new_resolver("run_folder", run_folder.choose, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("job_folder", sweep.job_folder, replace=True)
-# conf/hydra/launcher replaces the configurations that the launchers' plugins register under the same names. Hydra would
-# refuse a field that the plugin's does not have, as that for Slurm has here.
-Plugins.instance()  # they register them
-ConfigStore.instance().store(group="hydra/launcher", name="submitit_slurm", node={})
+# conf/hydra/launcher replaces the configurations that the launchers' plugins register under the same names.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 

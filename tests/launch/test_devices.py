@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from joblib import cpu_count
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.launch import devices, processes
@@ -48,10 +50,13 @@ def test_without_a_working_nvidia_smi_there_is_no_gpu(machine: Machine, monkeypa
 
 
 def test_only_trainers_that_would_use_cuda_have_gpus() -> None:
-    used = {name: devices.uses_cuda(compose_run(f"trainer={name}")) for name in ("auto", "cpu", "gpu", "ddp")}
+    def composed(*overrides: str) -> DictConfig:
+        return compose_run(Path(), *overrides, base=())[0]
+
+    used = {name: devices.uses_cuda(composed(f"trainer={name}")) for name in ("auto", "cpu", "gpu", "ddp")}
     assert used == {"auto": True, "cpu": False, "gpu": True, "ddp": True}
-    assert devices.needed(compose_run("trainer=ddp", "trainer.devices=3")) == 3
-    assert devices.needed(compose_run("trainer=gpu", "trainer.devices=auto")) is None
+    assert devices.needed(composed("trainer=ddp", "trainer.devices=3")) == 3
+    assert devices.needed(composed("trainer=gpu", "trainer.devices=auto")) is None
     assert not devices.uses_cuda(OmegaConf.create({"name": "no trainer"}))
 
 
