@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -143,4 +144,13 @@ def test_what_the_launcher_cannot_do_is_one_sentence(option: str, sentence: str)
     )
     assert (status, found) == (1, {})
     assert f"error: {sentence}" in printed
+    assert not FOLDER.exists()
+
+
+def test_a_missing_plugin_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "deft_lightning.launch.slurm_groups", raising=False)
+    monkeypatch.setitem(sys.modules, "hydra_plugins.hydra_submitit_launcher.submitit_launcher", None)
+    status, printed, found = sweep(*QUICK, "seed=0,1", *SLURM)
+    assert (status, found) == (1, {})
+    assert "error: hydra_submitit_launcher is not installed: pip install 'deft-lightning[sweeps]'." in printed
     assert not FOLDER.exists()
