@@ -86,6 +86,14 @@ def new_progress(*columns: ProgressColumn, unit: str = "", **options: Any) -> Pr
     )
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words: "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def survive_closed_output() -> None:
     """Let the process continue when the reader of its output has gone, as in `... | head -1`."""
     for name in ("stdout", "stderr"):

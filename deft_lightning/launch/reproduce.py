@@ -131,18 +131,11 @@ def commands(row: str, scale: str, seeds: int, methods: Sequence[str]) -> list[l
             [
                 *("python", "-m", "deft_lightning", "--multirun", f"+experiment={experiment}", *overrides),
                 *(f"scale={scale}", f"seed=range({seeds})", "logger=csv"),
-                *("hydra/launcher=processes", f"hydra.launcher.n_jobs={jobs()}"),
+                *("hydra/launcher=processes", "hydra.launcher.n_jobs=auto"),
                 *(f"sweep.name={name}", f"sweep.resume={str(resume).lower()}"),
             ]
         )
     return result
-
-
-def jobs() -> int:
-    """How many jobs run at once: -1, one for each core, or one on a GPU."""
-    import torch  # noqa: PLC0415  # --help imports no torch
-
-    return 1 if torch.cuda.is_available() else -1
 
 
 def hours(row: Row, methods: Sequence[str], seeds: int, steps: int, rates: dict[tuple[str, int], float]) -> float:

@@ -19,13 +19,16 @@ from deft_lightning.launch.cli import run_task
 
 
 def work(cfg: DictConfig, folder: Path) -> None:
-    """A job that records when it runs, on how many threads, and whether it is resumed.
+    """A job that records when it runs, on how many threads and which GPU, and whether it is resumed.
 
     As long as the working folder holds a file `trouble`, seed 1 is killed, seed 2 ends its process and seed 3 waits.
     """
     trouble = Path("trouble").exists()
     results.update(folder, status=Status.RUNNING, training={}, seed=cfg.seed, sweep={"name": cfg.sweep.name})
     results.update(folder, process=os.getpid(), threads=os.environ["OMP_NUM_THREADS"], begun=time.time())
+    seen = {name: os.environ.get(f"CUDA_{name}") for name in ("VISIBLE_DEVICES", "MPS_PIPE_DIRECTORY")}
+    results.update(folder, seen=seen, launcher=os.getppid(), steps=5, boundaries=[10, 2000])
+    print(f"seed {cfg.seed} has begun")
     results.update(folder, resumed=cfg.resume)
     if trouble and cfg.seed == 1:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -18,7 +18,10 @@ from deft_lightning.launch import processes
 from deft_lightning.launch.sweep import jobs
 from tests.launch import tasks
 from tests.launch.running import QUICK, REPOSITORY, fault, sweep
+from tests.launch.stand_ins import Machine, machine
 from tests.launch.test_launchers import THREADS
+
+__all__ = ["machine"]
 
 pytestmark = pytest.mark.slow  # starts processes
 
@@ -148,3 +151,44 @@ def test_what_the_launcher_cannot_do_is_one_sentence() -> None:
     assert (status, found) == (1, {})
     assert "error: hydra.launcher.n_jobs is 'none': give a whole number from 1 up." in printed
     assert not FOLDER.exists()
+
+
+def test_each_job_sees_one_gpu_and_those_on_the_cpu_are_left_alone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three GPUs the user has chosen two; NVIDIA's programs are stand-ins."""
+    machine.gpus()
+    machine.mps()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,GPU-ccc3")
+    gpu_first = ("seed=6,7", "trainer=gpu,cpu", "hydra.launcher.n_jobs=3")
+    status, printed, found = sweep(*gpu_first, *PROCESSES, main=tasks.main)
+    assert status == 0
+    seen = [(name, job["seen"]["VISIBLE_DEVICES"], job["seen"]["MPS_PIPE_DIRECTORY"]) for name, job in found.items()]
+    on_gpu = {chosen for name, chosen, _ in seen if "gpu" in name}
+    on_cpu = {chosen for name, chosen, _ in seen if "cpu" in name}
+    assert (on_gpu, on_cpu) == ({"GPU-aaa1", "GPU-ccc3"}, {"0,GPU-ccc3"})
+    daemon, _, end = machine.calls  # three jobs on two GPUs share them
+    assert daemon.split()[3] == "GPU-aaa1,GPU-ccc3"
+    assert {pipes for *_, pipes in seen} == {daemon.split()[1]}
+    assert end == "quit"
+    assert "MPS: started for this sweep" in printed
+    assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+
+
+def test_as_many_jobs_as_fit_into_the_memory_of_the_gpu(machine: Machine) -> None:
+    machine.gpus("0, GPU-aaa1, 7000\n")
+    auto = ("hydra.launcher.n_jobs=auto", "hydra.launcher.gpu_memory_gb=4")
+    status, printed, _ = sweep("seed=6,7", "trainer=gpu", *auto, *PROCESSES, main=tasks.main)
+    assert status == 0
+    assert "Launching 2 jobs, 1 at once" in printed
+
+
+def test_without_a_gpu_auto_is_one_job_a_core(machine: Machine) -> None:
+    auto = ("hydra.launcher.n_jobs=auto", "hydra.launcher.mps=true")
+    status, printed, found = sweep("seed=6,7,8", *auto, *PROCESSES, main=tasks.main)
+    assert status == 0
+    assert f"Launching 3 jobs, {min(3, cpu_count())} at once" in printed
+    assert {job["seen"]["VISIBLE_DEVICES"] for job in found.values()} == {None}
+    status, printed, _ = sweep("seed=6,7", "trainer=gpu", *auto, "hydra/launcher=processes", main=tasks.main)
+    assert status == 1
+    assert "error: hydra.launcher.n_jobs is 'auto' and nvidia-smi shows no GPU here: give a number." in printed

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Column
 
-from deft_lightning.common.console import new_progress
+from deft_lightning.common.console import duration, new_progress
 from deft_lightning.training.callbacks.base import as_deft
 
 log = logging.getLogger(__name__)
@@ -99,11 +99,3 @@ class RunProgress(ProgressBar):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "45 s", "12 min", "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

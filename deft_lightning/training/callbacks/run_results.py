@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytorch_lightning as pl
 
 from deft_lightning.common import results
@@ -12,8 +14,8 @@ from deft_lightning.model.module import DEFT
 from deft_lightning.training.callbacks.base import DEFTCallback, as_deft
 from deft_lightning.training.measures import Measures, device_name
 
-EVERY = 1000
-"""Steps after which the measures are written, so that a killed run loses few."""
+SECONDS = 5.0
+"""How often the measures are written: a killed run loses few, and a sweep shows how far its jobs have come."""
 
 
 class RunResults(DEFTCallback):
@@ -21,6 +23,7 @@ class RunResults(DEFTCallback):
 
     def __init__(self) -> None:
         self._measures: Measures | None = None
+        self._written = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mark the run as running, and start to measure."""
@@ -38,7 +41,7 @@ class RunResults(DEFTCallback):
         )
 
     def after_step(self, trainer: pl.Trainer, module: DEFT, stage: int | None) -> None:
-        if stage is not None or trainer.global_step % EVERY == 0:
+        if stage is not None or time.monotonic() - self._written >= SECONDS:
             self._write(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,6 +63,7 @@ class RunResults(DEFTCallback):
     def _write(self, trainer: pl.Trainer) -> None:
         if self._measures is not None:
             self._measures.write(int(trainer.global_step))
+            self._written = time.monotonic()
 
 
 def early_end(trainer: pl.Trainer, module: DEFT) -> Incomplete | None:
