@@ -50,7 +50,7 @@ def plain_step(model: DEFT, loss: LossFunction) -> Step:
 
 
 def compiled_step(model: DEFT, loss: LossFunction, example: tuple[Tensor, Tensor, Tensor]) -> Step:
-    """`plain_step`, with as much of it compiled as fits the device; all of it plain, with one sentence, where that fails.
+    """`plain_step`, with as much of it compiled as fits the device; plain, with one sentence, where that fails.
 
     `example` are images, noise and pressure of a step, on which it is tried.
     """
