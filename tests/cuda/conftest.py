@@ -1,10 +1,12 @@
 """The device of the tests in this folder: CUDA, or what DEFT_CUDA_TESTS names, to try them where there is none.
 
+DEFT_CUDA_REPORT names a file to which every outcome is appended as it comes, as one line of JSON.
 DEFT_CUDA_SHARD=2/8 runs every eighth of them from the third on, so that eight processes run all.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -40,3 +42,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "DEFT_CUDA_SHARD" in os.environ:
         shard, count = map(int, os.environ["DEFT_CUDA_SHARD"].split("/"))
         items[:] = items[shard::count]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Append the outcome of a test, where a file is named for it."""
+    if "DEFT_CUDA_REPORT" not in os.environ or (report.when != "call" and report.passed):
+        return
+    row = {"part": "tests", "name": report.nodeid.removeprefix("tests/cuda/"), "outcome": report.outcome}
+    row["seconds"] = round(report.duration, 1)
+    if report.failed:
+        row["error"] = getattr(getattr(report.longrepr, "reprcrash", None), "message", str(report.longrepr))[:500]
+    with open(os.environ["DEFT_CUDA_REPORT"], "a") as file:
+        file.write(json.dumps(row) + "\n")
