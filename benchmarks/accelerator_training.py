@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import rich
 import torch
+from torch._dynamo.utils import counters
 
 import deft_lightning as dl
 from deft_lightning.common import memory
@@ -103,6 +104,7 @@ def bare(device: torch.device, mode: str, kind: str, channels_last: bool, second
     data = dl.FactorDataModule(Packed().to(device), BATCH)
     loader = dl.data.BatchLoader(len(data.dataset), BATCH, 0, device=device)
     optimizer: Any = model.configure_optimizers()
+    counters.clear()
     pressure, taken = torch.full((), 70.0, device=device), 0
 
     def steps(count: int) -> None:
@@ -135,6 +137,8 @@ def bare(device: torch.device, mode: str, kind: str, channels_last: bool, second
     row = {"images_per_second": round(rate, 1), "seconds": round(warm - begin, 1)}
     if mode == "graphs" and cuda and model._step.__name__ != "graphed":  # type: ignore[union-attr]
         row["note"] = "fell back to eager"  # type: ignore[assignment]
+    elif skips := counters["inductor"]["cudagraph_skips"]:
+        row["note"] = f"Inductor has skipped {skips} graphs"  # type: ignore[assignment]
     return row
 
 

@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from deft_lightning import DEFT, Capacity, FactorDataModule, Groups, Piecewise
 from deft_lightning.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, LearntGaussian, Likelihood
@@ -52,7 +53,10 @@ def losses(module: DEFT, device: torch.device, steps: int = 6, precision: str = 
 
 
 def require_graph(module: DEFT, device: torch.device) -> None:
-    assert device.type != "cuda" or module._step.__name__ == "graphed"  # type: ignore[union-attr]  # did not fall back
+    """The step has not fallen back to the plain one, and Inductor has not skipped the graph."""
+    if device.type == "cuda":
+        assert module._step.__name__ == "graphed"  # type: ignore[union-attr]
+        assert counters["inductor"]["cudagraph_skips"] == 0
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["plain", "graph"])
