@@ -81,9 +81,10 @@ def test_every_batch_but_the_first_is_gathered_in_a_thread_and_once(kind: type[M
         assert (images.device, images.shape, images.dtype) == (META, (BATCH, 3, 64, 64), torch.float32)
         steps += 1
     data.teardown("fit")
-    assert [in_main for _, in_main in dataset.gathered] == [True, *[False] * steps]
+    assert len(dataset.gathered) in (steps, steps + 1)  # the thread may have been ended before the next epoch's first
+    assert [in_main for _, in_main in dataset.gathered] == [True, *[False] * (len(dataset.gathered) - 1)]
     again = BatchLoader(COUNT, BATCH, seed=data.seed)
-    expected = [batch.indices.tolist() for batch in [*again, *again]][: steps + 1]
+    expected = [batch.indices.tolist() for batch in [*again, *again]][: len(dataset.gathered)]
     assert [indices for indices, _ in dataset.gathered] == expected
 
 
