@@ -33,8 +33,11 @@ class FactorDataset(ABC):
     """Digest of the stored images, in hex; a run is resumed only with the same. Empty where it is not known."""
     device: torch.device = torch.device("cpu")
     """The device of the data set's tensors and of the images it returns."""
-    on_host: bool = False
-    """Whether the images stay in host memory whatever `device` is, and only batches move to it."""
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the images stay in host memory whatever `device` is, and only batches move to it."""
+        return False
 
     @abstractmethod
     def __len__(self) -> int:
@@ -80,30 +83,67 @@ class FactorDataset(ABC):
         }
 
 
-class StoredImages(FactorDataset):
-    """A data set without nuisances that keeps its images as bytes, `_pixels` uint8 [N, C, H, W]."""
+class ByteImages(FactorDataset):
+    """A data set without nuisances whose images are bytes: a batch is gathered where they are, decoded on `device`.
 
-    _pixels: Tensor
+    What is gathered is a function of the indices alone, so that it may be gathered ahead in another thread.
+    """
+
+    _pixels: Tensor | np.ndarray
 
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move the images to `device`."""
-        self.device = torch.device(device)
-        self._pixels = self._pixels.to(self.device)
-        return self
+    @abstractmethod
+    def gather(self, indices: Tensor) -> Tensor:
+        """The bytes of the images at `indices` int64 [B], where the images are kept; pinned if they go to CUDA."""
+
+    @abstractmethod
+    def decode(self, pixels: Tensor) -> Tensor:
+        """Images, float32 [B, C, H, W] in [0, 1] on `device`, of what `gather` returned."""
 
     def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Images, float32 [B, C, H, W] in [0, 1], on the data set's device; `generator` is not used.
 
-        `indices` int64 [B] may be on any device.
+        `indices` int64 [B] may be on any device; the one that holds the images is best.
         """
-        return self._pixels[indices.to(self.device)].float().div_(255)
+        return self.decode(self.gather(indices))
+
+    def _pinned(self, pixels: Tensor) -> Tensor:
+        """From pinned memory the host need not wait until the device has copied."""
+        return pixels.pin_memory() if self.device.type == "cuda" and pixels.device.type == "cpu" else pixels
 
 
-class MappedImages(FactorDataset):
-    """A data set without nuisances whose images stay on disk, `_pixels` uint8 [N, H, W, C], memory-mapped.
+class StoredImages(ByteImages):
+    """Images in memory, `_pixels` uint8 [N, C, H, W]: in that of the device, unless there are more than `RESIDENT`."""
+
+    RESIDENT = 4 * 2**30
+    """Bytes of a data set up to which it moves to the device as a whole."""
+    _pixels: Tensor
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the data set is larger than `RESIDENT`."""
+        return self._pixels.nbytes > self.RESIDENT
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the images to `device`, or return batches on it where they stay on the host."""
+        self.device = torch.device(device)
+        if not self.on_host:
+            self._pixels = self._pixels.to(self.device)
+        return self
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """The bytes of the images at `indices` int64 [B], uint8 [B, C, H, W], where the images are."""
+        return self._pinned(self._pixels[indices.to(self._pixels.device)])
+
+    def decode(self, pixels: Tensor) -> Tensor:
+        """Images, float32 [B, C, H, W] in [0, 1] on `device`."""
+        return pixels.to(self.device, non_blocking=True).float().div_(255)
+
+
+class MappedImages(ByteImages):
+    """Images that stay on disk, `_pixels` uint8 [N, H, W, C], memory-mapped.
 
     The system keeps in memory what fits there of the images that were read; the data set itself takes next to none.
     """
@@ -111,20 +151,15 @@ class MappedImages(FactorDataset):
     on_host = True
     _pixels: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self._pixels)
-
     def to(self, device: torch.device | str) -> Self:
         """Return batches on `device`; the map stays where it is."""
         self.device = torch.device(device)
         return self
 
-    def images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Images, float32 [B, C, H, W] in [0, 1], channels last in memory, on `device`; `generator` is not used.
+    def gather(self, indices: Tensor) -> Tensor:
+        """The bytes of the images at `indices` int64 [B], uint8 [B, H, W, C] in host memory."""
+        return self._pinned(torch.from_numpy(self._pixels[indices.cpu().numpy()]))
 
-        `indices` int64 [B] are best on the CPU, but may be on any device.
-        """
-        pixels = torch.from_numpy(self._pixels[indices.cpu().numpy()])  # [B, H, W, C]
-        if self.device.type == "cuda":  # from pinned memory the host need not wait until the device has copied
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+    def decode(self, pixels: Tensor) -> Tensor:
+        """Images, float32 [B, C, H, W] in [0, 1], channels last in memory, on `device`."""
+        return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)

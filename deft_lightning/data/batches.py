@@ -42,16 +42,26 @@ class BatchLoader:
     resumed inside an epoch and one resumed at its end. Lightning prefetches nothing from a loader that has a length,
     so a batch counts as delivered when it is handed out.
 
+    The indices are on `device`, where the order of an epoch is moved as a whole, so that no step waits for a copy.
+
     Raises `DeftError` when the batch size is out of range or does not divide among the processes.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if not 1 <= batch_size <= size:
             raise DeftError(f"batch_size is {batch_size}: give a whole number from 1 to {size}, the number of images.")
         if batch_size % world_size:
             raise DeftError(f"batch_size is {batch_size}: give a multiple of {world_size}, the number of processes.")
         self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.device = rank, world_size, device
         self._step = 0  # batches delivered, all epochs together
         self._order: tuple[int, Tensor] | None = None  # an epoch and its permutation of the images
 
@@ -61,14 +71,16 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self._step // len(self)  # a generator: this line runs when the first batch is asked for
         while self._step // len(self) == epoch:
-            batch = Batch(self._indices(*divmod(self._step, len(self))), self._step, self.rank, self.world_size)
+            batch = Batch(self.upcoming(), self._step, self.rank, self.world_size)
             self._step += 1
             yield batch
 
-    def _indices(self, epoch: int, position: int) -> Tensor:
+    def upcoming(self) -> Tensor:
+        """Indices, int64 [batch_size], of the next batch to be delivered."""
+        epoch, position = divmod(self._step, len(self))
         if self._order is None or self._order[0] != epoch:
-            random = generator(self.seed, Stream.EPOCH_ORDER, epoch)
-            self._order = epoch, torch.randperm(self.size, generator=random)
+            random = generator(self.seed, Stream.EPOCH_ORDER, epoch)  # on the host: the same order on every device
+            self._order = epoch, torch.randperm(self.size, generator=random).to(self.device)
         return self._order[1][position * self.batch_size :][: self.batch_size]
 
     def set_epoch(self, epoch: int) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.data import registry
-from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.ahead import Ahead
+from deft_lightning.data.base import ByteImages, FactorDataset
 from deft_lightning.data.batches import Batch, BatchLoader
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class FactorDataModule(pl.LightningDataModule):
         self._loader: BatchLoader | None = None
         self._restored: dict[str, int] | None = None
         self._generators: dict[torch.device, torch.Generator] = {}
+        self._ahead = Ahead()
 
     @property
     def dataset(self) -> FactorDataset:
@@ -60,7 +62,8 @@ class FactorDataModule(pl.LightningDataModule):
         if self._loader is None:
             trainer = self.trainer
             rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-            self._loader = BatchLoader(len(self.dataset), self.batch_size, self.seed, rank, world_size)
+            device = torch.device("cpu") if trainer is None or self.dataset.on_host else trainer.strategy.root_device
+            self._loader = BatchLoader(len(self.dataset), self.batch_size, self.seed, rank, world_size, device)
             if self._restored is not None:
                 self._loader.load_state_dict(self._restored)
             elif trainer is not None:
@@ -77,6 +80,10 @@ class FactorDataModule(pl.LightningDataModule):
         """Start the next fit at the position in the checkpoint."""
         self._restored = state_dict or None
 
+    def teardown(self, stage: str) -> None:
+        """End the thread that gathers batches ahead."""
+        self._ahead.close()
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch, or make its images where they are on the host and the indices had better stay there too."""
         if isinstance(batch, Batch) and self.dataset.on_host:
@@ -91,7 +98,12 @@ class FactorDataModule(pl.LightningDataModule):
         """This process's images of a global batch, on `device`."""
         if self.dataset.device != device:
             self.dataset.to(device)
-        random = self._generators.setdefault(device, torch.Generator(device))
+        if isinstance(self.dataset, ByteImages) and self.dataset.on_host and device.type != "cpu":
+            following = None if self._loader is None else self._loader.upcoming()
+            return self.dataset.decode(self._ahead.gather(self.dataset, batch.indices, following))[batch.part]
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device)
+        random = self._generators[device]
         random.manual_seed(derive_seed(self.seed, Stream.NUISANCE, batch.step, 0))
         # Every process makes the images of the global batch, which is a small part of a step's work, so that the
         # nuisances do not depend on the number of processes.

@@ -26,7 +26,7 @@ from deft_lightning.model.checkpoint import (
     read_checkpoint,
     require_description,
 )
-from deft_lightning.model.compiling import compile_or_not
+from deft_lightning.model.compiling import Step, compiled_step, plain_step
 from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.inference import Inference, name_latents
@@ -74,7 +74,8 @@ class DEFT(Inference):
         lr: learning rate of the active group and the decoder.
         seed: of the initial weights, the noise of the samples and the objective.
         steps_per_epoch: optimiser steps of an epoch; taken from the trainer by default.
-        compiled: whether to compile the loss with torch.compile. Without a compiler the model trains uncompiled.
+        compiled: whether to compile with torch.compile what gains by it on the device, see `model.compiling`. Without a
+            compiler the model trains uncompiled.
 
     Raises:
         DeftError: if the schedule does not fit the groups or the objective, or the networks do not fit the images.
@@ -123,7 +124,9 @@ class DEFT(Inference):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self._compiled = compiled
         self._trained_steps = 0  # of a model from a checkpoint
-        self._loss: Callable[..., Loss] | None = None
+        self._step: Step | None = None
+        self._pressure: tuple[float, Tensor] | None = None
+        self._masked: int | None = None  # the stage that `latent_mask` is of
         self.sample: Tensor  # [B, D] of the latest loss, detached, for `objective.update`
         self._noise = PosteriorNoise(seed, sum(groups.latents))
         self._update_log: dict[str, Tensor] = {}
@@ -150,15 +153,13 @@ class DEFT(Inference):
 
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
         """The loss of the objective for `images` [B, C, H, W] in [0, 1], `noise` [B, D] and a scalar `pressure`."""
-        posterior, sample, parameters = self(images, noise)
-        self.sample = sample.detach()
-        if self._loss is None:  # the device is not known before
-            # The networks are not compiled: their layers have a backward of their own, see `networks.layers`.
-            self._loss = loss_function(self.likelihood, self.objective)
-            if self._compiled:
-                self._loss = compile_or_not(self._loss, self.device, (images, parameters, posterior, sample, pressure))
-        loss = self._loss(images, parameters, posterior, sample, pressure)
-        learnt = self.likelihood.update(parameters.detach(), images) if self.training else {}
+        if self._step is None:  # the device is not known before
+            loss_of = loss_function(self.likelihood, self.objective)
+            step = (images, noise, pressure)
+            self._step = compiled_step(self, loss_of, step) if self._compiled else plain_step(self, loss_of)
+        output, loss = self._step(images, noise, pressure)
+        self.sample = output.sample.detach()
+        learnt = self.likelihood.update(output.parameters.detach(), images) if self.training else {}
         return Loss(loss.total, {**loss.parts, **learnt})
 
     @property
@@ -178,6 +179,10 @@ class DEFT(Inference):
         """The stage and pressure of the next training step."""
         return self.timeline.at(max(self.global_step, self._trained_steps))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes its own step: that of this model computes with the weights of this model."""
+        return {**super().__getstate__(), "_step": None}
+
     def configure_callbacks(self) -> list[pl.Callback]:
         """A callback that every fit needs, whoever calls it."""
         return [FlushSubnormals()]
@@ -188,6 +193,7 @@ class DEFT(Inference):
 
     def on_train_start(self) -> None:
         """Pass the number of training images to the objective."""
+        self._masked = None  # a checkpoint may have brought another mask
         loader: Any = self.trainer.train_dataloader
         self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)
 
@@ -197,9 +203,8 @@ class DEFT(Inference):
         step = self.global_step
         images = images.contiguous(memory_format=torch.channels_last)
         stage = self.stage
-        if self.groups.inactive == "prior":
-            self.latent_mask.copy_(torch.tensor(self.groups.latent_mask_at(stage.index)))
-        pressure = torch.tensor(float(stage.pressure), device=images.device)
+        self._mask_latents(stage.index)
+        pressure = self._pressure_on(images.device, float(stage.pressure))
         noise = self._noise.at(step, len(images) * self.trainer.world_size, images.device)
         noise = noise[len(images) * self.global_rank :][: len(images)]  # of the global batch, the part of this process
         loss = self.compute_loss(images, noise, pressure)
@@ -209,6 +214,18 @@ class DEFT(Inference):
             self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})
             self.log_dict({f"train/{name}": value for name, value in _scalars(self.last_loss.parts)}, sync_dist=True)
         return loss.total
+
+    def _mask_latents(self, stage: int) -> None:
+        """With `groups.inactive` "prior", let the latents encode whose stage has begun."""
+        if self.groups.inactive == "prior" and stage != self._masked:
+            self.latent_mask.copy_(torch.tensor(self.groups.latent_mask_at(stage)))
+            self._masked = stage
+
+    def _pressure_on(self, device: torch.device, pressure: float) -> Tensor:
+        """`pressure` as a scalar on `device`, filled there and only when it changes: a copy would wait for the host."""
+        if self._pressure is None or self._pressure[0] != pressure or self._pressure[1].device != device:
+            self._pressure = pressure, torch.full((), pressure, device=device)
+        return self._pressure[1]
 
     def validation_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> None:
         """Log the parts of the loss of a batch under the pressure of the latest step, for `Trainer.validate`."""

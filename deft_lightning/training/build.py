@@ -14,6 +14,7 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.checkpoint import load_weights
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import config, distributed
+from deft_lightning.training import precision as precisions
 from deft_lightning.training.callbacks import DEFTCallback, Evaluation, EvaluationPart
 
 
@@ -58,7 +59,7 @@ def trainer(cfg: DictConfig, folder: Path, loggers: list[Any], max_steps: int, p
     return config.build(
         cfg,
         "trainer",
-        precision=precision,
+        **precisions.options(precision, cfg.trainer.get("plugins")),
         default_root_dir=str(folder),
         callbacks=acting,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in acting),  # else Lightning adds one

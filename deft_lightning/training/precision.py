@@ -1,4 +1,4 @@
-"""Which precision `trainer.precision=auto` is on this machine."""
+"""The precisions that Lightning does not know: `trainer.precision=auto`, a matter of the machine, and tf32."""
 
 from __future__ import annotations
 
@@ -6,10 +6,43 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins import Precision
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.training.config import AUTO_PRECISION
 
-BF16, FP32 = "bf16-mixed", "32-true"
+BF16, FP32, TF32 = "bf16-mixed", "32-true", "tf32"
+
+
+class TF32Precision(Precision):
+    """Single precision whose products are taken in TensorFloat-32 during a fit, on NVIDIA GPUs since Ampere.
+
+    PyTorch takes convolutions in it by default, and leaves matrix products in single precision.
+    """
+
+    precision = TF32  # type: ignore[assignment]  # a name that Lightning does not have
+
+    def __init__(self) -> None:
+        self._before: str | None = None
+
+    def connect(self, model: Any, optimizers: Any, lr_schedulers: Any) -> tuple[Any, Any, Any]:
+        """Switch it on."""
+        self._before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        return super().connect(model, optimizers, lr_schedulers)
+
+    def teardown(self) -> None:
+        """Restore the previous setting."""
+        if self._before is not None:
+            torch.set_float32_matmul_precision(self._before)
+            self._before = None
+
+
+def options(precision: str, plugins: Any = None) -> dict[str, Any]:
+    """The arguments of `pl.Trainer` for a resolved precision, beside the `plugins` of the configuration."""
+    if precision != TF32:
+        return {"precision": precision}
+    return {"precision": None, "plugins": [*(plugins or []), TF32Precision()]}
 
 
 def resolve(precision: str | int, accelerator: str = "auto", recorded: str | None = None) -> str:
@@ -17,7 +50,11 @@ def resolve(precision: str | int, accelerator: str = "auto", recorded: str | Non
 
     Then it is that of the run's earlier sessions, `recorded`, or else bf16-mixed where the device multiplies bf16
     numbers in hardware, and 32-true elsewhere. A run keeps its precision when it is resumed on another machine.
+
+    Raises `DeftError` for tf32 where there is no device that has it.
     """
+    if precision == TF32 and not (accelerator != "cpu" and torch.cuda.is_available()):
+        raise DeftError("trainer.precision is tf32, which only NVIDIA's GPUs have: use 32-true or bf16-mixed here.")
     if precision != AUTO_PRECISION:
         return str(precision)
     return recorded or (BF16 if has_bf16(accelerator) else FP32)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,8 +19,9 @@ from deft_lightning import DeftError
 from deft_lightning.common.conf import config_folder
 from deft_lightning.evaluation.scores import NAMES, Settings
 from deft_lightning.launch.sweep import job_folder
+from deft_lightning.model.compiling import can_compile
 from deft_lightning.model.networks import Locatello
-from deft_lightning.training import build, config
+from deft_lightning.training import build, config, distributed, precision
 from deft_lightning.training.trainer_fields import REFUSED
 from tests.helpers import compose_run
 
@@ -179,6 +181,24 @@ def test_what_makes_no_sense_is_refused_with_a_reason(overrides: tuple[str, ...]
 def test_a_field_of_the_trainer_that_has_no_effect_is_refused(field: str) -> None:
     with pytest.raises(DeftError, match=rf"^trainer\.{field} is 7: (set|leave)"):
         config.build_choices(_compose(f"+trainer.{field}=7"))
+
+
+@pytest.mark.parametrize("experiment", METHODS)
+def test_every_method_composes_with_apples_gpus(
+    experiment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In single precision, on one device, and nothing is compiled there."""
+    cfg = _compose(f"+experiment={experiment}", "trainer=mps", "trainer.precision=auto")
+    config.build_choices(cfg)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(config, "build", lambda cfg, key, **fields: seen.update(cfg[key], **fields))
+    monkeypatch.setattr(build, "callbacks", lambda cfg: [])
+    build.trainer(cfg, tmp_path, [], 5, precision.resolve(cfg.trainer.precision, cfg.trainer.accelerator))
+    assert (seen["accelerator"], seen["devices"], seen["precision"]) == ("mps", 1, "32-true")
+    assert distributed.processes(cfg) == 1
+    assert not can_compile("mps")
 
 
 def test_every_field_of_the_trainer_that_a_run_sets_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
+from deft_lightning import FactorDataModule
 from deft_lightning.common import results
-from deft_lightning.common.errors import Interrupted
+from deft_lightning.common.errors import DeftError, Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
-from deft_lightning.training import precision, run
-from tests.helpers import BARE, compose_run, send_signal
+from deft_lightning.training import build, precision, run
+from tests.helpers import BARE, TinySprites, compose_run, plain_trainer, send_signal, tiny_module
 
 AUTO = (*BARE, "trainer.precision=auto")
 
@@ -74,3 +78,47 @@ def test_a_run_in_bf16_resumed_on_a_machine_without_equals_an_uninterrupted_one(
     assert all(value.dtype == torch.float32 for value in ours["state_dict"].values())
     assert all(torch.equal(value, theirs["state_dict"][name]) for name, value in ours["state_dict"].items())
     assert results.read(folder)["stages"] == results.read(tmp_path / "whole")["stages"]
+
+
+class Products(pl.Callback):
+    """Keeps how products are taken in each step; stops the fit at the first with the error `end`."""
+
+    def __init__(self, end: type[Exception] | None) -> None:
+        self.seen: list[str] = []
+        self.end = end
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.seen.append(torch.get_float32_matmul_precision())
+        if self.end is not None:
+            raise self.end("stopped")
+
+
+@pytest.mark.parametrize("end", [None, RuntimeError])
+def test_tf32_is_on_during_a_fit_and_off_after_it(end: type[Exception] | None, tmp_path: Path) -> None:
+    """Also where the fit fails."""
+    watch = Products(end)
+    trainer = plain_trainer(tmp_path, watch, max_steps=2, **precision.options("tf32"))
+    with pytest.raises(end) if end else nullcontext():
+        trainer.fit(tiny_module(), FactorDataModule(TinySprites(), batch_size=8))
+    assert watch.seen == ["high"] * (1 if end else 2)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_trainer_of_a_run_knows_tf32_and_keeps_the_plugins_of_the_user(tmp_path: Path) -> None:
+    cfg, folder = compose_run(tmp_path, "+trainer.plugins=[{_target_: pytorch_lightning.plugins.TorchCheckpointIO}]")
+    trainer = build.trainer(cfg, folder, [], 2, "tf32")
+    assert trainer.precision == "tf32"
+    assert type(trainer.strategy.checkpoint_io).__name__ == "TorchCheckpointIO"
+    assert build.trainer(cfg, folder, [], 2, "32-true").precision == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "accelerator", "fits"), [((8, 0), "auto", True), ((8, 0), "cpu", False), (None, "gpu", False)]
+)
+def test_tf32_is_refused_where_no_device_has_it(gpu, accelerator, fits, processor) -> None:
+    processor(gpu=gpu)
+    if fits:
+        assert precision.resolve("tf32", accelerator) == "tf32"
+        return
+    with pytest.raises(DeftError, match=r"^trainer\.precision is tf32, which only NVIDIA's GPUs have: use 32-true"):
+        precision.resolve("tf32", accelerator)

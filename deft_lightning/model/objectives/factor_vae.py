@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deft_lightning.common import checks
+from deft_lightning.model import optimizers
 from deft_lightning.model.global_batch import global_batch
 from deft_lightning.model.networks import Posterior, initialise
 from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
@@ -99,7 +100,7 @@ class FactorVAE(Objective):
 
     def _make_optimizer(self, state: dict[int, dict[str, Tensor]]) -> None:
         """Make Adam, with its `state`, for the discriminator on the device where it now is."""
-        fused = next(self.discriminator.parameters()).device.type in ("cpu", "cuda")
+        fused = next(self.discriminator.parameters()).device.type in optimizers.FUSED
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=self.lr, betas=(0.5, 0.9), fused=fused)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

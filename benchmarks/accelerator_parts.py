@@ -1,0 +1,226 @@
+"""The parts of `accelerator.py`, each a process of its own; see there."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import accelerator  # these three are beside this file
+import torch
+from accelerator_runs import fastest_precision, runs
+from accelerator_training import BATCH, Options, Turns, bare, products, through_trainer
+
+from deft_lightning.data.dsprites.dataset import rendered
+
+# tests
+
+
+def tests(options: Options) -> None:
+    """The tests marked `cuda`, dealt to several processes, since each compiles graphs."""
+    shards = max(1, min(8, (os.cpu_count() or 2) // 2)) if options.cuda else 1
+    chosen = [] if options.cuda else ["-k", "test_data or (beta_vae and plain and not tcvae)"]
+    processes = []
+    for shard in range(shards):
+        variables = {
+            "DEFT_CUDA_TESTS": options.accelerator,
+            "DEFT_CUDA_SHARD": f"{shard}/{shards}",
+            "DEFT_CUDA_REPORT": str(options.out / "tests.jsonl"),
+            "TORCHINDUCTOR_COMPILE_THREADS": "2",
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "pytest", "tests/cuda", "-q", "--tb=short", "-p", "no:cacheprovider", *chosen]
+        processes.append(subprocess.Popen(command, cwd=accelerator.ROOT, env=os.environ | variables))
+    codes = [process.wait() for process in processes]
+    accelerator.add(options.out, "tests", "all", note=f"{shards} processes, exit status {max(codes)}")
+
+
+# single
+
+
+def single(options: Options) -> None:
+    """One training: what is most worth knowing comes first, should the time not be enough."""
+    seconds = 3.0 if options.cuda else 0.2
+    first = ["eager fp32", "graphs fp32", "graphs bf16"]
+    through = ["bf16", "tf32", "fp32"]
+    then = [
+        "graphs tf32",
+        "compiled bf16",
+        "graphs bf16, channels first",
+        "eager bf16",
+        "compiled fp32",
+        "compiled tf32",
+    ]
+    if not options.cuda:
+        first, through, then = ["eager fp32", "graphs bf16, channels first"], ["fp32"], ["compiled fp32"]
+    for name in first:
+        guarded(options, name, partial(loop, options, name, seconds))
+    for kind in through:
+        guarded(options, f"trainer {kind}", partial(trainer, options, kind, seconds))
+    for name in [*then, "compiled tf32", "eager tf32"] if options.cuda else then:
+        guarded(options, name, partial(loop, options, name, seconds))
+
+
+def loop(options: Options, name: str, seconds: float) -> dict[str, Any]:
+    """The row of a bare loop that is called "<mode> <precision>" and, perhaps, ", channels first"."""
+    mode, kind = name.removesuffix(", channels first").split()
+    return bare(options.device, mode, kind, not name.endswith("channels first"), seconds)
+
+
+def guarded(options: Options, name: str, measure: Callable[[], dict[str, Any]]) -> None:
+    """Add the row that `measure` returns, or why it failed, with the peak of memory."""
+    if options.cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    torch.compiler.reset()
+    begin = time.monotonic()
+    try:
+        row = measure()
+        row |= {"seconds": row.get("seconds", round(time.monotonic() - begin, 1))}
+        if options.cuda:
+            row["peak_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    except Exception as error:  # one measurement fails, the next may not
+        row = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+    accelerator.add(options.out, "single", name, **row)
+
+
+def trainer(options: Options, kind: str, seconds: float) -> dict[str, Any]:
+    """Images a second through the trainer."""
+    orders, answers = iter([seconds, None]), []
+    begin = time.perf_counter()
+    turns = Turns(partial(next, orders), lambda *answer: answers.append(answer), options.warm_up)
+    with products(kind):
+        through_trainer(options.device, kind, turns)
+    ((steps, elapsed),) = answers
+    return {"images_per_second": round(steps * BATCH / elapsed, 1), "seconds": round(time.perf_counter() - begin, 1)}
+
+
+# processes
+
+
+def processes(options: Options) -> None:
+    """Trainings side by side, by time-slicing and under MPS: all are started, and the first n of them take steps."""
+    counts = (1, 4, 10, 16) if options.cuda else (1, 2)
+    kind = fastest_precision(options)
+    for name, shared in (("time-slicing", False), ("MPS", True)) if options.cuda else (("CPU", False),):
+        limit = time.monotonic() + options.seconds / (2 if options.cuda else 1)
+        try:
+            with daemon() if shared else nullcontext({}) as variables:
+                side_by_side(options, counts, kind, name, variables, limit)
+        except Exception as error:  # without MPS there is time-slicing
+            accelerator.add(options.out, "processes", name, error=f"{type(error).__name__}: {error}")
+
+
+def daemon() -> Any:
+    """NVIDIA MPS for one GPU, as `hydra/launcher=processes` starts it."""
+    from deft_lightning.launch import mps  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    return mps.sharing(True, ["0"], True)
+
+
+def side_by_side(
+    options: Options, counts: tuple[int, ...], kind: str, name: str, variables: dict[str, str], limit: float
+) -> None:
+    """Images a second of the first n of all processes, in total, for each n of `counts`."""
+    cores = os.cpu_count() or 1
+    os.environ |= {**variables, "OMP_NUM_THREADS": str(max(1, cores // max(counts)))}
+    context = multiprocessing.get_context("spawn")
+    begin = time.monotonic()
+    pipes: list[Connection] = []
+    with ExitStack() as stack:
+        for _ in range(max(counts)):
+            here, there = context.Pipe()
+            process = context.Process(target=work, args=(there, options.accelerator, kind), daemon=True)
+            process.start()
+            there.close()
+            stack.callback(process.terminate)
+            pipes.append(here)
+        ready = [pipe for pipe in pipes if answered(pipe, limit)]
+        started = time.monotonic() - begin
+        accelerator.add(
+            options.out, "processes", f"{name}: start", seconds=round(started, 1), note=f"{len(ready)} ready"
+        )
+        for count in (count for count in counts if count <= len(ready)):
+            for pipe in ready[:count]:
+                pipe.send(4.0 if options.cuda else 0.5)
+            answers = [pipe.recv() for pipe in ready[:count] if pipe.poll(max(0.0, limit - time.monotonic()))]
+            if len(answers) < count:
+                raise TimeoutError(f"{count - len(answers)} of {count} processes have not answered")
+            rate = sum(steps * BATCH / elapsed for steps, elapsed, _ in answers)
+            row = {"images_per_second": round(rate, 1), "note": f"{kind}, {rate / count:,.0f} each"}
+            if options.cuda:
+                row |= {"peak_mb": answers[0][2]}
+            accelerator.add(options.out, "processes", f"{name}: {count}", **row)
+        for pipe in ready:
+            pipe.send(None)
+    for variable in variables:
+        os.environ.pop(variable, None)
+
+
+def answered(pipe: Connection, limit: float) -> bool:
+    """Whether the process at the other end is ready before `limit`."""
+    try:
+        return pipe.poll(max(0.0, limit - time.monotonic())) and pipe.recv() == "ready"
+    except (EOFError, OSError):
+        return False
+
+
+def work(pipe: Connection, name: str, kind: str) -> None:
+    """One training, whose turns come through the pipe; it answers with steps, seconds and the MB of the GPU in use."""
+    options = Options(accelerator=name)
+
+    def answer(steps: int, elapsed: float) -> None:
+        free, total = torch.cuda.mem_get_info() if options.cuda else (0, 0)
+        pipe.send((steps, elapsed, round((total - free) / 1e6)))
+
+    first = True
+
+    def orders() -> float | None:
+        nonlocal first
+        if first:
+            pipe.send("ready")
+            first = False
+        order: float | None = pipe.recv()
+        return order
+
+    with products(kind):
+        through_trainer(options.device, kind, Turns(orders, answer, options.warm_up))
+
+
+# runs
+
+
+def data(options: Options) -> None:
+    """Render dSprites, which the runs need, while other parts measure."""
+    if not options.cuda:
+        return
+    begin = time.monotonic()
+    rendered(None)
+    accelerator.add(options.out, "data", "dSprites rendered", seconds=round(time.monotonic() - begin, 1))
+
+
+def main() -> None:
+    """Run one part."""
+    parts = {part.__name__: part for part in (tests, single, processes, data, runs)}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--accelerator", required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    options = parser.parse_args(namespace=Options())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a part has started is ended with it
+    parts[options.part](options)
+
+
+if __name__ == "__main__":
+    main()

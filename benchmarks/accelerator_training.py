@@ -1,0 +1,189 @@
+"""The training that `accelerator.py` measures: DEFT on images like dSprites, in a bare loop and through the trainer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import rich
+import torch
+from torch._dynamo.utils import counters
+
+import deft_lightning as dl
+from deft_lightning.common import memory
+from deft_lightning.data.dsprites.dataset import DSprites, unpacking_table
+from deft_lightning.model.compiling import plain_step
+from deft_lightning.model.objectives import loss_function
+from deft_lightning.training import callbacks, precision
+from deft_lightning.training.loggers import ResumableCSVLogger
+
+BATCH, EPOCHS, PRESSURES = 64, (2, 2, 4, 15), (70, 30, 12, 1)
+"""DEFT on dSprites, as in Table 1."""
+STEPS_PER_EPOCH = 737_280 // BATCH
+PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}
+"""Of the measurements, and what `trainer.precision` calls them."""
+
+
+class Options(argparse.Namespace):
+    """The arguments of a part."""
+
+    out: Path
+    accelerator: str
+    seconds: float
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", 0) if self.cuda else torch.device("cpu")
+
+    @property
+    def cuda(self) -> bool:
+        return self.accelerator == "cuda"
+
+    @property
+    def warm_up(self) -> int:
+        """Steps of the trainer before the first that counts."""
+        return 50 if self.cuda else 2
+
+
+class Packed(DSprites):
+    """Random bits of the size and layout of dSprites: made at once, and decoded as fast."""
+
+    source = "rendered"
+
+    def __init__(self, count: int = 65_536) -> None:
+        self._packed = torch.randint(256, (count, 512), dtype=torch.uint8)
+        self._unpacking = unpacking_table(1)
+
+
+def deft(compiled: bool) -> dl.DEFT:
+    """DEFT on dSprites; with `compiled` as the package compiles it on the device."""
+    schedule = dl.Piecewise(EPOCHS, PRESSURES)
+    options: dict[str, Any] = {"image_shape": (1, 64, 64), "steps_per_epoch": STEPS_PER_EPOCH}
+    return dl.DEFT(dl.Groups((3, 3, 2, 2)), schedule, dl.BetaVAE(), compiled=compiled, **options)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def products(kind: str) -> Iterator[None]:
+    """Take products of single precision in tf32, or not."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest" if kind == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = kind != "fp32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def bare(device: torch.device, mode: str, kind: str, channels_last: bool, seconds: float) -> dict[str, Any]:
+    """Images a second of the module in a bare loop, its batches from the loader and decoded on the device.
+
+    `seconds` in the row are those until the first steps were taken, compiling included.
+    """
+    cuda = device.type == "cuda"
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = deft(compiled=mode == "graphs" and cuda)
+    model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    model.objective.dataset_size = 737_280
+    if mode != "eager" and model._compiled is False:
+        backend = "inductor" if cuda else "aot_eager"
+        step = plain_step(model, loss_function(model.likelihood, model.objective))
+        model._step = torch.compile(step, dynamic=False, backend=backend)
+    data = dl.FactorDataModule(Packed().to(device), BATCH)
+    loader = dl.data.BatchLoader(len(data.dataset), BATCH, 0, device=device)
+    optimizer: Any = model.configure_optimizers()
+    counters.clear()
+    pressure, taken = torch.full((), 70.0, device=device), 0
+
+    def steps(count: int) -> None:
+        nonlocal taken
+        for _ in range(count):
+            batch = next(batches)
+            images = data.on_after_batch_transfer(batch, 0).contiguous(memory_format=layout)
+            noise = model._noise.at(taken, BATCH, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
+                loss = model.compute_loss(images, noise, pressure)
+            optimizer.zero_grad()
+            loss.total.backward()
+            optimizer.step()
+            taken += 1
+
+    def endless() -> Iterator[Any]:
+        while True:
+            yield from loader
+
+    batches = endless()
+    with products(kind):
+        begin = time.perf_counter()
+        steps(20 if cuda else 2)
+        synchronize(device)
+        first, warm = taken, time.perf_counter()
+        while time.perf_counter() - warm < seconds:
+            steps(50 if cuda else 1)
+            synchronize(device)  # else the host runs ahead of the clock
+        rate = (taken - first) * BATCH / (time.perf_counter() - warm)
+    row = {"images_per_second": round(rate, 1), "seconds": round(warm - begin, 1)}
+    if mode == "graphs" and cuda and model._step.__name__ != "graphed":  # type: ignore[union-attr]
+        row["note"] = "fell back to eager"  # type: ignore[assignment]
+    elif skips := counters["inductor"]["cudagraph_skips"]:
+        row["note"] = f"Inductor has skipped {skips} graphs"  # type: ignore[assignment]
+    return row
+
+
+class Turns(pl.Callback):
+    """Lets the trainer take steps for so many seconds as `orders` says, again and again; None ends it."""
+
+    def __init__(self, orders: Callable[[], float | None], answer: Callable[[int, float], None], warm_up: int) -> None:
+        self._orders, self._answer, self._warm_up = orders, answer, warm_up
+        self._begin = self._end = 0.0
+        self._first = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Answer at the end of a turn, and wait for the next."""
+        step = int(trainer.global_step)
+        if step < self._warm_up or time.perf_counter() < self._end:
+            return
+        synchronize(pl_module.device)
+        if self._begin:
+            self._answer(step - self._first, time.perf_counter() - self._begin)
+        seconds = self._orders()
+        if seconds is None:
+            trainer.should_stop = True
+            self._end = float("inf")
+            return
+        self._first, self._begin = step, time.perf_counter()
+        self._end = self._begin + seconds
+
+
+def through_trainer(device: torch.device, kind: str, turns: Turns) -> None:
+    """Train as a run does, with its logger and callbacks, until `turns` ends it."""
+    cuda = device.type == "cuda"
+    memory.retain_freed()
+    rich.reconfigure(file=open(os.devnull, "w"))  # noqa: SIM115  # the bar is drawn, and nobody sees it
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "checkpoints").mkdir()
+        parts = [callbacks.FiniteLoss(), callbacks.StagePressure(), callbacks.RunResults(), callbacks.Checkpoints()]
+        pl.Trainer(
+            **precision.options(PRECISIONS[kind] if cuda else "32-true"),
+            accelerator=device.type,
+            devices=1,
+            max_steps=10**7,
+            max_epochs=-1,
+            default_root_dir=folder,
+            logger=[ResumableCSVLogger(folder)],
+            callbacks=[*parts, callbacks.RunProgress(), turns],
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        ).fit(deft(compiled=cuda), dl.FactorDataModule(Packed(), BATCH))

@@ -1,0 +1,139 @@
+"""A training step on a GPU: it equals that of the CPU, is replayed as a graph, and waits for nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from deft_lightning import DEFT, Capacity, FactorDataModule, Groups, Piecewise
+from deft_lightning.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, LearntGaussian, Likelihood
+from deft_lightning.model.networks import Locatello, Networks, Residual
+from deft_lightning.model.objectives import BetaVAE, Objective
+from tests.data.test_ahead import Mapped
+from tests.helpers import TinySprites, plain_trainer
+from tests.model.objectives.makers import MAKERS
+
+SHAPE, BATCH = (3, 64, 64), 16
+
+
+def model(objective: Objective | None = None, **options: Any) -> DEFT:
+    objective = objective or BetaVAE()
+    by_capacity = objective.quantity == "capacity"
+    schedule = Capacity(c_max=4, increase_steps=5, steps=10) if by_capacity else Piecewise([1, 1], [4, 1])
+    groups = options.pop("groups", None) or Groups([3, 2])
+    result = DEFT(groups, schedule, objective, image_shape=SHAPE, steps_per_epoch=6, **options)
+    result.objective.dataset_size = 96
+    return result
+
+
+def losses(module: DEFT, device: torch.device, steps: int = 6, precision: str = "fp32") -> Tensor:
+    """The losses [steps] of a training on the same images, noise and pressures on every device."""
+    module.to(device)
+    optimizer = module.configure_optimizers()
+    total = []
+    for step in range(steps):
+        random = torch.Generator().manual_seed(step)
+        images = torch.rand(BATCH, *SHAPE, generator=random).contiguous(memory_format=torch.channels_last)
+        noise, pressure = torch.randn(BATCH, 5, generator=random), torch.tensor(4.0 - step // 3)
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = module.compute_loss(images.to(device), noise.to(device), pressure.to(device)).total
+        loss.backward()
+        optimizer.step()
+        if module.objective.learns:
+            module.objective.update(module.sample, torch.Generator(device).manual_seed(step))
+        total.append(loss.detach())
+    return torch.stack(total).cpu()
+
+
+def require_graph(module: DEFT, device: torch.device) -> None:
+    """The step has not fallen back to the plain one, and Inductor has not skipped the graph."""
+    if device.type == "cuda":
+        assert module._step.__name__ == "graphed"  # type: ignore[union-attr]
+        assert counters["inductor"]["cudagraph_skips"] == 0
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "graph"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_objective_trains_as_on_the_cpu(name: str, compiled: bool, device: torch.device) -> None:
+    module = model(MAKERS[name](), compiled=compiled)
+    ours, theirs = losses(module, device), losses(model(MAKERS[name]()), torch.device("cpu"))
+    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=0.5)
+    if compiled:
+        require_graph(module, device)
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli, Gaussian, LearntGaussian, ContinuousBernoulli])
+def test_every_likelihood_trains_as_on_the_cpu(likelihood: type[Likelihood], device: torch.device) -> None:
+    module = model(likelihood=likelihood(), compiled=True)
+    ours = losses(module, device)
+    theirs = losses(model(likelihood=likelihood()), torch.device("cpu"))
+    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=5.0)
+    require_graph(module, device)
+
+
+@pytest.mark.parametrize("networks", [Locatello(), Residual(8)], ids=["locatello", "residual"])
+def test_other_networks_train_as_on_the_cpu(networks: Networks, device: torch.device) -> None:
+    module = model(networks=networks, compiled=True)
+    ours, theirs = losses(module, device), losses(model(networks=networks), torch.device("cpu"))
+    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=0.5)
+    require_graph(module, device)
+
+
+def test_a_graph_in_bf16_is_close_to_single_precision(device: torch.device) -> None:
+    module = model(compiled=True)
+    ours, theirs = losses(module, device, precision="bf16"), losses(model(), torch.device("cpu"))
+    torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=0.5)
+    require_graph(module, device)
+
+
+class Strict(pl.Callback):
+    """From the fourth step on, waiting for the device inside a step is an error; keeps the kind of the step."""
+
+    step = ""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step >= 4 and pl_module.device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+        self.step = pl_module._step.__name__  # type: ignore[operator, union-attr]
+
+
+@pytest.mark.parametrize("name", ["beta_vae", "factor_vae", "annealed_vae"])
+@pytest.mark.parametrize("data", [TinySprites, Mapped], ids=["on the device", "on the host"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_step_of_the_trainer_waits_for_nothing(
+    name: str, data: Any, precision: str, device: torch.device, tmp_path: Path
+) -> None:
+    watch, module = Strict(), model(MAKERS[name](), compiled=device.type == "cuda")
+    dataset = data(3) if data is TinySprites else data()
+    options: dict[str, Any] = {"accelerator": device.type, "devices": 1, "precision": precision, "max_steps": 10}
+    try:
+        trainer = plain_trainer(tmp_path, watch, max_epochs=-1, log_every_n_steps=100, **options)
+        trainer.fit(module, FactorDataModule(dataset, batch_size=8))
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+    assert module.global_step == 10
+    assert watch.step == ("graphed" if device.type == "cuda" else "step")
+
+
+@pytest.mark.parametrize("variant", [{"inactive": "prior"}, {"gamma_on": "gradient"}, {"adam_at_switch": "reset"}])
+def test_variants_change_stages_under_one_graph(variant: Any, device: torch.device, tmp_path: Path) -> None:
+    """Two stages of 12 steps; the mask, the scaled gradients and Adam's new state are no part of the graph."""
+    outcomes = []
+    for where, compiled in ((device.type, device.type == "cuda"), (device.type, False)):
+        module = model(compiled=compiled, groups=Groups([3, 2], **variant), seed=3)
+        trainer = plain_trainer(tmp_path, accelerator=where, devices=1, max_steps=12, max_epochs=-1)
+        trainer.fit(module, FactorDataModule(TinySprites(3), batch_size=16, seed=3))
+        outcomes.append((module.last_loss.total.cpu(), module.encoder.groups[1].head.weight.detach().cpu()))
+    torch.testing.assert_close(outcomes[0], outcomes[1], rtol=5e-3, atol=5e-3)
