@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deft_lightning.data.factors import FactorSpace
+
+if TYPE_CHECKING:
+    from deft_lightning.data.streaming import Reader
 
 
 class FactorDataset(ABC):
@@ -35,6 +38,8 @@ class FactorDataset(ABC):
     """The device of the data set's tensors and of the images it returns."""
     on_host: bool = False
     """Whether the images stay in host memory whatever `device` is, and only batches move to it."""
+    reader: Reader | None = None
+    """Reads single images, where these are neither in memory nor mapped; DataLoader's workers may call it."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -78,6 +83,14 @@ class FactorDataset(ABC):
             **self.provenance,
             "notices": list(self.notices),
         }
+
+
+def on_device(pixels: Tensor, device: torch.device) -> Tensor:
+    """Pixels in host memory, uint8 or float32 in [0, 1], as float32 in [0, 1] on `device`."""
+    if device.type == "cuda":  # from pinned memory the host need not wait until the device has copied
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    pixels = pixels.to(device)
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
 
 
 class StoredImages(FactorDataset):
@@ -125,6 +138,4 @@ class MappedImages(FactorDataset):
         `indices` int64 [B] are best on the CPU, but may be on any device.
         """
         pixels = torch.from_numpy(self._pixels[indices.cpu().numpy()])  # [B, H, W, C]
-        if self.device.type == "cuda":  # from pinned memory the host need not wait until the device has copied
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        return on_device(pixels, self.device).permute(0, 3, 1, 2)
