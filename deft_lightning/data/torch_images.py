@@ -35,6 +35,7 @@ class TorchImages(FactorDataset):
     """
 
     source = "torch Dataset"
+    reader: ItemReader
     on_host = True
 
     def __init__(self, dataset: Dataset) -> None:
@@ -102,6 +103,8 @@ class ItemReader:
                 raise DeftError(
                     f"{where} cannot be read ({type(error).__name__}: {reason}): look at its code and transforms."
                 ) from error
+        if isinstance(item, tuple | list) and len(item) == 1:  # of a TensorDataset
+            item = item[0]
         labelled = isinstance(item, tuple | list)
         if labelled and len(item) != 2:
             raise DeftError(f"{where} has {len(item)} parts: give an image, or (image, factors).")
