@@ -38,7 +38,7 @@ def _export(options: argparse.Namespace) -> None:
 
     quieten()
     model, data = load_run(options.run, options.stage, options.trust)
-    indices = data.sample(min(IMAGES, len(data.dataset)))
+    indices = data.sample(min(IMAGES, data.scored_size))
     images = torch.cat(list(data.evaluation_images(indices))).cpu()
     record = results.read(options.run)
     about = {

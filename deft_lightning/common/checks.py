@@ -38,6 +38,13 @@ def whole(field: str, value: object, low: int = 0, *, example: str = "") -> int:
     return value  # type: ignore[return-value]
 
 
+def share(field: str, value: object) -> float:
+    """`value`, if it is a number from 0 to below 1. Raises `DeftError` otherwise, naming the field."""
+    if not is_number(value) or not 0 <= value < 1:  # type: ignore[operator]
+        raise DeftError(f"{field} is {value!r}: give a share from 0 to below 1, as in 0.1.")
+    return float(value)  # type: ignore[arg-type]
+
+
 def choice(field: str, value: object, choices: Collection[str]) -> str:
     """`value`, if it is one of `choices`. Raises `DeftError` otherwise, naming the field."""
     if value not in choices:

@@ -13,7 +13,8 @@
                      groups {fields}, trainer, scale, seed, batch_size, lr, init_from, shared_stages.
                      `name` is that of the file in conf/, or module:name for code from outside this package.
     config_digest    of `training`
-    data             name, source, digest, images, shape, factors, factor_sizes, notices
+    data             name, source, digest, images, held_out, shape, factors, factor_sizes, notices; held_out is the
+                     number of images that are not trained on, where there are any
     boundaries       the step at which each stage ends
     pressures        [[step, pressure]] from that step on, where the schedule finds them while training
     steps            optimiser steps taken
@@ -23,9 +24,10 @@
     peak_memory_mb   of the main process since it started, or of CUDA during the run where that is used
     images_per_second   over the whole training, evaluation included
     timings          {train_seconds, train_steps, steps_per_second, evaluation_seconds}, over all sessions
-    stages           {stage_1: {step, pressure, scores, intervals, kl_per_latent, nmi, max1_nmi, max2_nmi,
-                     pictures, failed_scores {name: reason}}}
-    history          {nmi: {step: {...}}, kl_decomposition: {step: {...}}}
+    stages           {stage_1: {step, pressure, scored_on ("all images" or "held-out images"), scores, intervals,
+                     validation {part of the loss: nats}, kl_per_latent, nmi, max1_nmi, max2_nmi, pictures,
+                     failed_scores {name: reason}}}
+    history          {nmi: {step: {...}}, kl_decomposition: {step: {...}}, validation: {step: {...}}}
     udr, thresholds  where they were computed
 
 A run has no field before it is known. Readers take an absent setting for the default of conf/.

@@ -20,6 +20,7 @@ class Stream(IntEnum):
     SUBSET = 6  # the image that a subset is drawn around, and the seed of its anneal test
     VALIDATION = 7  # the reparameterisation noise of validation
     SPECTRUM = 8  # the sample of images whose covariance is analysed, and its nuisances
+    HELD_OUT = 9  # which images are kept out of training
 
 
 def derive_seed(seed: int, stream: Stream, *position: int) -> int:

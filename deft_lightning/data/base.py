@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deft_lightning.data.factors import FactorSpace
+
+if TYPE_CHECKING:
+    from deft_lightning.data.streaming import Reader
 
 
 class FactorDataset(ABC):
@@ -33,6 +36,8 @@ class FactorDataset(ABC):
     """Digest of the stored images, in hex; a run is resumed only with the same. Empty where it is not known."""
     device: torch.device = torch.device("cpu")
     """The device of the data set's tensors and of the images it returns."""
+    reader: Reader | None = None
+    """Reads single images, where these are neither in memory nor mapped; DataLoader's workers may call it."""
 
     @property
     def on_host(self) -> bool:
@@ -83,6 +88,17 @@ class FactorDataset(ABC):
         }
 
 
+def on_device(pixels: Tensor, device: torch.device) -> Tensor:
+    """Pixels, uint8 or float32 in [0, 1], as float32 in [0, 1] on `device`; the host need not wait for pinned ones."""
+    pixels = pixels.to(device, non_blocking=True)
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def pinned(pixels: Tensor, device: torch.device) -> Tensor:
+    """`pixels`, in pinned memory if they are on the host and go to CUDA: then the host need not wait for the copy."""
+    return pixels.pin_memory() if device.type == "cuda" and pixels.device.type == "cpu" else pixels
+
+
 class ByteImages(FactorDataset):
     """A data set without nuisances whose images are bytes: a batch is gathered where they are, decoded on `device`.
 
@@ -109,10 +125,6 @@ class ByteImages(FactorDataset):
         """
         return self.decode(self.gather(indices))
 
-    def _pinned(self, pixels: Tensor) -> Tensor:
-        """From pinned memory the host need not wait until the device has copied."""
-        return pixels.pin_memory() if self.device.type == "cuda" and pixels.device.type == "cpu" else pixels
-
 
 class StoredImages(ByteImages):
     """Images in memory, `_pixels` uint8 [N, C, H, W]: in that of the device, unless there are more than `RESIDENT`."""
@@ -135,11 +147,11 @@ class StoredImages(ByteImages):
 
     def gather(self, indices: Tensor) -> Tensor:
         """The bytes of the images at `indices` int64 [B], uint8 [B, C, H, W], where the images are."""
-        return self._pinned(self._pixels[indices.to(self._pixels.device)])
+        return pinned(self._pixels[indices.to(self._pixels.device)], self.device)
 
     def decode(self, pixels: Tensor) -> Tensor:
         """Images, float32 [B, C, H, W] in [0, 1] on `device`."""
-        return pixels.to(self.device, non_blocking=True).float().div_(255)
+        return on_device(pixels, self.device)
 
 
 class MappedImages(ByteImages):
@@ -158,8 +170,8 @@ class MappedImages(ByteImages):
 
     def gather(self, indices: Tensor) -> Tensor:
         """The bytes of the images at `indices` int64 [B], uint8 [B, H, W, C] in host memory."""
-        return self._pinned(torch.from_numpy(self._pixels[indices.cpu().numpy()]))
+        return pinned(torch.from_numpy(self._pixels[indices.cpu().numpy()]), self.device)
 
     def decode(self, pixels: Tensor) -> Tensor:
         """Images, float32 [B, C, H, W] in [0, 1], channels last in memory, on `device`."""
-        return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+        return on_device(pixels, self.device).permute(0, 3, 1, 2)

@@ -16,13 +16,15 @@ class Batch(NamedTuple):
     """A global batch: image indices, global step, and this process's slice.
 
     `indices` int64 [B] of all processes together; `step` = epoch x batches per epoch + position in the epoch, from 0;
-    process `rank` of `world_size` trains on the images in `part`.
+    process `rank` of `world_size` trains on the images in `part`. `pixels` are those images, [B / world_size, C, H, W],
+    where workers have decoded them already.
     """
 
     indices: Tensor
     step: int
     rank: int = 0
     world_size: int = 1
+    pixels: Tensor | None = None
 
     @property
     def part(self) -> slice:
@@ -34,8 +36,9 @@ class Batch(NamedTuple):
 class BatchLoader:
     """Endless epochs over `size` images in global batches of `batch_size`.
 
-    An epoch visits the images in a permutation that is a function of (seed, epoch); the last, incomplete batch is left
-    out. `batch_size` counts all processes together, and process `rank` of `world_size` takes its slice of every batch.
+    `images`, int64 [size], are their indices in the data set; all from 0 up by default. An epoch visits the images in a
+    permutation that is a function of (seed, epoch); the last, incomplete batch is left out. `batch_size` counts all
+    processes together, and process `rank` of `world_size` takes its slice of every batch.
 
     The loader is one stream of batches: every iteration starts where the last one stopped and ends with the epoch. So
     nothing depends on when iterators are made, which Lightning does at different moments for a fresh fit, a fit
@@ -54,6 +57,7 @@ class BatchLoader:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        images: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if not 1 <= batch_size <= size:
@@ -62,6 +66,7 @@ class BatchLoader:
             raise DeftError(f"batch_size is {batch_size}: give a multiple of {world_size}, the number of processes.")
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size, self.device = rank, world_size, device
+        self._images = images
         self._step = 0  # batches delivered, all epochs together
         self._order: tuple[int, Tensor] | None = None  # an epoch and its permutation of the images
 
@@ -71,16 +76,23 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self._step // len(self)  # a generator: this line runs when the first batch is asked for
         while self._step // len(self) == epoch:
-            batch = Batch(self.upcoming(), self._step, self.rank, self.world_size)
+            batch = self._batch(self._step)
             self._step += 1
             yield batch
 
     def upcoming(self) -> Tensor:
         """Indices, int64 [batch_size], of the next batch to be delivered."""
-        epoch, position = divmod(self._step, len(self))
+        return self._indices(*divmod(self._step, len(self)))
+
+    def _batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        return Batch(self._indices(*divmod(step, len(self))), step, self.rank, self.world_size)
+
+    def _indices(self, epoch: int, position: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
             random = generator(self.seed, Stream.EPOCH_ORDER, epoch)  # on the host: the same order on every device
-            self._order = epoch, torch.randperm(self.size, generator=random).to(self.device)
+            order = torch.randperm(self.size, generator=random)
+            self._order = epoch, (order if self._images is None else self._images[order]).to(self.device)
         return self._order[1][position * self.batch_size :][: self.batch_size]
 
     def set_epoch(self, epoch: int) -> None:

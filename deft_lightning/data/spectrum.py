@@ -65,29 +65,49 @@ class Spectrum(NamedTuple):
 
 
 class Sample:
-    """A sample of the images of `dataset`, a function of `seed`: batches [up to 500, C, H, W], equal at every pass."""
+    """A sample of the images of `dataset`, a function of `seed`: batches [up to 500, C, H, W], equal at every pass.
 
-    def __init__(self, dataset: FactorDataset, seed: int = 0) -> None:
+    `images` are the indices to draw from, int64 [N]; all by default. Images that are read one at a time are read once
+    and then kept, as floats.
+    """
+
+    def __init__(self, dataset: FactorDataset, seed: int = 0, images: Tensor | None = None) -> None:
         self._dataset, self._seed = dataset, seed
-        size = len(dataset)
+        self._kept: list[Tensor] | None = None
+        size = len(dataset) if images is None else len(images)
         if size > MOST:
             order = torch.randperm(size, generator=generator(seed, Stream.SPECTRUM, 0))
-            self._indices = order[:MOST].sort().values  # sorted: images on disk are read in their order
+            indices = order[:MOST].sort().values  # sorted: images on disk are read in their order
         else:
-            self._indices = torch.arange(size).repeat(max(1, LEAST // size))
+            indices = torch.arange(size).repeat(max(1, LEAST // size))
+        self._indices = indices if images is None else images[indices]
 
     def __iter__(self) -> Iterator[Tensor]:
+        if self._dataset.reader is None:
+            return self._read()
+        if self._kept is None:
+            self._kept = list(self._read())
+        return iter(self._kept)
+
+    def _read(self) -> Iterator[Tensor]:
         nuisances = generator(self._seed, Stream.SPECTRUM, 1, device=self._dataset.device)
         for part in self._indices.split(BATCH):
             yield self._dataset.images(part, nuisances)
 
 
 def spectrum_of(
-    dataset: FactorDataset, seed: int = 0, noise_variance: float | None = None, rare: float = RARE
+    dataset: FactorDataset,
+    seed: int = 0,
+    noise_variance: float | None = None,
+    rare: float = RARE,
+    images: Tensor | None = None,
 ) -> Spectrum:
-    """`spectrum` of a fixed sample of a data set: at most 12,000 images, nuisances drawn for each."""
+    """`spectrum` of a fixed sample of a data set: at most 12,000 images, nuisances drawn for each.
+
+    `images` are the indices to draw from, int64 [N]; all by default.
+    """
     try:
-        return spectrum(Sample(dataset, seed), noise_variance, rare)
+        return spectrum(Sample(dataset, seed, images), noise_variance, rare)
     except DeftError as error:
         raise DeftError(f"{dataset.name}: {error}") from error
 

@@ -46,16 +46,17 @@ class Encoding(NamedTuple):
 
 def encode(module: DEFT, data: FactorDataModule, indices: Tensor, seed: int | None = None) -> Encoding:
     """Encode the images at `indices` [N]. `seed` is that of their nuisances, by default the seed of `data`."""
-    parts = []
-    for images in data.evaluation_images(indices, seed=seed):
+    parts, labels = [], []
+    for images, factors in data.evaluation_sample(indices, seed=seed):
         parts.append(Posterior(*(x.cpu() for x in module.encode(images))))
+        if factors is not None:
+            labels.append(factors.cpu())
     posterior = Posterior(*(torch.cat(x) for x in zip(*parts, strict=True)))
-    factors = data.dataset.factors(indices)
     return Encoding(
         indices,
         posterior.mean.numpy(),
         posterior.log_variance.numpy(),
-        None if factors is None else factors.cpu().numpy(),
+        torch.cat(labels).numpy() if labels else None,
         Posterior(*(x.double() for x in posterior)).kl().mean(dim=0).numpy(),
     )
 

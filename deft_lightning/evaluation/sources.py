@@ -24,7 +24,7 @@ VOTE_SIZE = 64
 
 def sample_tables(data: FactorDataModule, settings: Settings) -> tuple[Tensor, Tensor]:
     """Indices of the images of the scored table and of the test table, which share none if the data have enough."""
-    count = len(data.dataset)
+    count = data.scored_size
     points = min(settings.num_points, count)
     if points + settings.num_test <= count:
         rows = data.sample(points + settings.num_test)  # its first rows are those of data.sample(points)
@@ -84,16 +84,23 @@ class ModelSource:
         return test.codes, test.factors
 
     def score_batches(self, name: str, settings: Settings) -> float:
-        """Of images drawn from the grid of factors, or of all images where these form no grid."""
+        """Of images drawn from the grid of factors, or of `_rows` where these form no grid."""
         space = self.data.dataset.space
-        if space is None:
-            table = encode(self.module, self.data, torch.arange(len(self.data.dataset)))
+        if space is None or self.data.split is not None:
+            table = encode(self.module, self.data, self._rows())
             assert table.factors is not None  # asked for labelled data only
             return RowSource(table.codes, table.factors, np.arange(0)).score_batches(name, settings)
         train, evaluation = settings.votes
         options = {"seed": settings.seed, "batch_size": VOTE_SIZE, "num_train": train, "num_eval": evaluation}
         function: Any = metrics.factor_vae_score if name == "factor_vae" else metrics.beta_vae_score
         return float(function(self._encode_factors(settings.seed), space.factor_sizes, **options).eval)
+
+    def _rows(self) -> Tensor:
+        """Indices of all images that are scored; of images that are read one at a time, those of both tables."""
+        if self.data.dataset.reader is not None:
+            return torch.cat(sample_tables(self.data, self.settings)).unique()
+        split = self.data.split
+        return torch.arange(len(self.data.dataset)) if split is None else split.held_out
 
     def _encode_factors(self, seed: int) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
         """A function from factor values [N, K] to mean codes [N, D], which draws new nuisances in every call."""

@@ -229,8 +229,18 @@ class DEFT(Inference):
 
     def validation_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> None:
         """Log the parts of the loss of a batch under the pressure of the latest step, for `Trainer.validate`."""
-        images = (batch if isinstance(batch, Tensor) else batch[0]).contiguous(memory_format=torch.channels_last)
-        random = generator(self.seed, Stream.VALIDATION, batch_idx, self.global_rank)
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        parts = self.validation_parts(images, batch_idx, self.global_rank)
+        values = {f"validation/{name}": value for name, value in parts.items()}
+        self.log_dict(values, on_epoch=True, batch_size=len(images), sync_dist=True)
+
+    def validation_parts(self, images: Tensor, place: int, rank: int = 0) -> dict[str, Tensor]:
+        """The loss and its parts, by name, for `images` [B, C, H, W] under the pressure of the latest step.
+
+        The noise is a function of the seed, of the place of the batch and of the rank of the process.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
+        random = generator(self.seed, Stream.VALIDATION, place, rank)
         noise = torch.randn(len(images), sum(self.groups.latents), generator=random).to(images.device)
         posterior, sample, parameters = self(images, noise)
         steps = max(self.global_step, self._trained_steps)
@@ -238,9 +248,7 @@ class DEFT(Inference):
         latest = self.timeline.at(steps - 1) if steps else self.schedule.timeline(1).at(0)
         pressure = torch.tensor(float(latest.pressure), device=images.device)
         loss = loss_function(self.likelihood, self.objective)(images, parameters, posterior, sample, pressure)
-        parts = {"loss": loss.total, **dict(_scalars(loss.parts))}
-        values = {f"validation/{name}": value for name, value in parts.items()}
-        self.log_dict(values, on_epoch=True, batch_size=len(images), sync_dist=True)
+        return {"loss": loss.total, **dict(_scalars(loss.parts))}
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser, with one parameter group for every encoder group, in order, and one for the decoder."""

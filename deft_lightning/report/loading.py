@@ -75,10 +75,12 @@ class Record:
 
     @property
     def source(self) -> str:
-        """Where the pixels come from; for data with a background, also where that comes from."""
+        """Where the pixels come from; with a background where that comes from, and the share of images held out."""
         background = self.text("data", "background")
         source = self.text("data", "source") or "unknown source"
-        return f"{source}, {background} background" if background else source
+        source = f"{source}, {background} background" if background else source
+        share = self.value("training", "data", "held_out")
+        return f"{source}, {100 * share:.3g}% held out" if is_number(share) and share else source
 
     @property
     def scale(self) -> str:

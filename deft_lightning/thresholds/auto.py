@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.method import PAPER
 from deft_lightning.model.schedules.base import Piecewise, Schedule, Timeline
 from deft_lightning.thresholds import record
 
@@ -27,6 +28,8 @@ class Auto(Schedule):
             raise DeftError(f"{path} is damaged (no proposal in it): measure the thresholds again.") from error
         self._piecewise = Piecewise(epochs, pressures, fraction)
         self._path, self._measured_on = path, content["data"]
+        # Files of earlier versions name none: they had no other than the paper's.
+        self._likelihood = content.get("settings", {}).get("likelihood", PAPER)
         self.fraction = fraction
 
     @property
@@ -39,8 +42,13 @@ class Auto(Schedule):
     def timeline(self, steps_per_epoch: int) -> Timeline:
         return self._piecewise.timeline(steps_per_epoch)
 
-    def check(self, data: Mapping[str, Any]) -> None:
-        """Raise `DeftError` when the thresholds were measured on another data set."""
+    def check(self, data: Mapping[str, Any], likelihood: str) -> None:
+        """Raise `DeftError` when the thresholds were measured on another data set, or with another likelihood."""
+        if self._likelihood != likelihood:
+            raise DeftError(
+                f"{self._path} was measured with the likelihood {self._likelihood}, and this run trains with "
+                f"{likelihood}: measure the thresholds with that, or choose another schedule."
+            )
         compared = [("name", "data set"), ("images", "number of images"), ("shape", "shape")]
         if data["name"] == "custom":  # every data set of the user's own has this name
             compared.append(("digest", "set of images"))

@@ -54,6 +54,8 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     cfg, counts = pop_counts(cfg, "repeats", "population")
     cfg = resolution.as_recorded(cfg, folder)
     anneal_schedule(cfg)
+    if held_out := cfg.data.get("held_out"):
+        raise DeftError(f"data.held_out is {held_out}: give 0, since subsets of single factors take all images.")
     rule = anneal_rule(cfg)
     checkpoints = folder / "checkpoints"
 

@@ -52,7 +52,7 @@ def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dic
     with recorded(cfg, folder, training, choices.method(cfg.method), whole), _stopping_on_signals(), _measured(folder):
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
-        dataset: FactorDataset = config.build(cfg, "data")
+        dataset = config.dataset(cfg)
         check_size(len(dataset))
         if cfg.resume:
             require_same_data(folder, dataset)

@@ -22,7 +22,7 @@ from deft_lightning.thresholds.measurement import (
     measurement,
     pop_counts,
 )
-from deft_lightning.training import config, resolution, run
+from deft_lightning.training import build, config, resolution, run
 
 
 def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -37,11 +37,12 @@ def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     anneal_schedule(cfg)
     with measurement(cfg, folder, counts, anneal_rule(cfg)) as dataset:
         likelihood = config.build_choices(cfg).likelihood
-        cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, likelihood))
+        images = build.training_images(cfg, dataset)
+        cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, likelihood, images))
         settings = anneal_settings(cfg, anneal_schedule(cfg))
         tests = [_test(cfg, folder / f"seed_{seed}", seed) for seed in range(cfg.seed, cfg.seed + counts["n"])]
         latents = [test["latent_thresholds"] for test in tests]
-        steps_per_epoch = max(1, len(dataset) // cfg.batch_size)
+        steps_per_epoch = max(1, (len(dataset) if images is None else len(images)) // cfg.batch_size)
         beta_step = settings["beta_high"] * settings["window"] / settings["steps"]
         proposal = rule.propose_schedule(latents, beta_step, _steps(cfg, steps_per_epoch), steps_per_epoch)
         content = {

@@ -73,7 +73,7 @@ class AnnealRecorder(DEFTCallback):
 
     def _write(self, trainer: pl.Trainer, module: DEFT, curve: crossing.Curve) -> None:
         data, folder = data_of(trainer), Path(trainer.default_root_dir)
-        description = data.dataset.description
+        description = data.description
         settings = {
             "beta_high": float(curve.beta[0]),
             "steps": module.timeline.length,
@@ -87,7 +87,8 @@ class AnnealRecorder(DEFTCallback):
         try:
             variance = noise_variance(module.likelihood)
             eigenvalues = [
-                float(f"{value:.4g}") for value in spectrum_of(data.dataset, noise_variance=variance).eigenvalues
+                float(f"{value:.4g}")
+                for value in spectrum_of(data.dataset, noise_variance=variance, images=data.training_images).eigenvalues
             ]
         except DeftError:  # pixels or a likelihood that the spectrum does not describe
             eigenvalues = []

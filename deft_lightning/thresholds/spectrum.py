@@ -13,7 +13,7 @@ from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.report.figures.spectrum import spectrum_figure
 from deft_lightning.thresholds import record
 from deft_lightning.thresholds.measurement import measurement
-from deft_lightning.training import config
+from deft_lightning.training import build, config
 from deft_lightning.training.callbacks.base import save_figure
 from deft_lightning.training.resolution import noise_variance
 
@@ -25,7 +25,8 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     with measurement(cfg, folder, {}, {}) as dataset:
         likelihood = config.build_choices(cfg).likelihood
-        found = spectrum_of(dataset, cfg.seed, noise_variance(likelihood))
+        images = build.training_images(cfg, dataset)
+        found = spectrum_of(dataset, cfg.seed, noise_variance(likelihood), images=images)
         eigenvalues = [float(f"{value:.4g}") for value in found.eigenvalues]
         beta_high = float(f"{Anneal.MARGIN * found.eigenvalues[0]:.4g}")
         content = {

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
+from torch import Tensor
 
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -22,18 +23,22 @@ def module_and_data(
     cfg: DictConfig, choices: config.Choices, dataset: FactorDataset | None = None
 ) -> tuple[DEFT, FactorDataModule]:
     """The module with fresh weights, and the data; `dataset`, where it is loaded already, is not loaded again."""
-    dataset = dataset or config.build(cfg, "data")
-    assert dataset is not None
-    data = FactorDataModule(dataset, cfg.batch_size, cfg.seed)
+    dataset = dataset or config.dataset(cfg)
+    data = FactorDataModule(dataset, **config.data_module_options(cfg))
     module = DEFT(
         **choices._asdict(),
         image_shape=dataset.shape,
         lr=cfg.lr,
         seed=cfg.seed,
-        steps_per_epoch=len(dataset) // cfg.batch_size,
+        steps_per_epoch=data.training_size // cfg.batch_size,
         compiled=cfg.compile and distributed.processes(cfg) == 1,  # what objectives gather does not compile
     )
     return module, data
+
+
+def training_images(cfg: DictConfig, dataset: FactorDataset) -> Tensor | None:
+    """Indices of the images that a run with configuration `cfg` trains on, int64; None where these are all."""
+    return FactorDataModule(dataset, **config.data_module_options(cfg)).training_images
 
 
 def trained_module_and_data(
@@ -69,6 +74,7 @@ def trainer(cfg: DictConfig, folder: Path, loggers: list[Any], max_steps: int, p
         enable_checkpointing=True,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        limit_val_batches=0,  # the callback HeldOut acts at steps of the schedule, also those of a resumed run
     )
 
 

@@ -23,6 +23,7 @@ from deft_lightning.model.schedules.base import Schedule
 from deft_lightning.training.trainer_fields import check_trainer
 
 if TYPE_CHECKING:  # torch is not needed to compare configurations
+    from deft_lightning.data.base import FactorDataset
     from deft_lightning.model.likelihoods import Likelihood
     from deft_lightning.model.networks import Networks
     from deft_lightning.model.objectives import Objective
@@ -38,6 +39,12 @@ TRAINER_KEYS = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "de
 
 AUTO_PRECISION = "auto"
 """`trainer.precision` where the machine decides it, see `training.precision`."""
+
+DATA_MODULE = ("held_out", "workers")
+"""Fields of `data` that are not the data set's but the data module's."""
+
+NOT_IN_TRAINING = ("root", "workers", "in_memory")
+"""Fields of `data` that do not change what is trained on: where images are, and who reads them."""
 
 IMAGE_SIZE = 64
 """Of every data set that has no field for it."""
@@ -102,10 +109,25 @@ def _part(cfg: DictConfig, key: str) -> Any:
 def build(cfg: DictConfig, key: str, **extra: Any) -> Any:
     """Instantiate `cfg[key]`; lists arrive as lists. Raises `DeftError` for fields that its target does not have."""
     try:
-        part = OmegaConf.create(_fields(cfg, key)) if key == "schedule" else cfg[key]
+        part = OmegaConf.create(_fields(cfg, key)) if key in ("schedule", "data") else cfg[key]
         return instantiate(part, _convert_="all", **extra)
     except Exception as error:
         raise _sentence(error, key) from error
+
+
+def dataset(cfg: DictConfig) -> FactorDataset:
+    """The data set of `cfg`, also of a map-style torch Dataset. Raises `DeftError` for anything else."""
+    from deft_lightning.data.torch_images import as_images  # noqa: PLC0415  # needs torch
+
+    if cfg.data.get("_target_") is None:
+        raise DeftError("data._target_ is null: give your Dataset, as in data._target_=my_module.MyDataset.")
+    return as_images(build(cfg, "data"))
+
+
+def data_module_options(cfg: DictConfig) -> dict[str, Any]:
+    """The arguments of `FactorDataModule` beside the data set."""
+    given = {name: cfg.data[name] for name in DATA_MODULE if name in cfg.data}  # runs of earlier versions have none
+    return {"batch_size": cfg.batch_size, "seed": cfg.seed, **given}
 
 
 def check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -153,7 +175,10 @@ def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
     part: dict[str, Any] = {key: to_plain(cfg, key) for key in TRAINING_KEYS}
     for key in CHOICES:
         part[key] = _named(key, _fields(cfg, key))
-    part["data"].pop("root", None)
+    for name in NOT_IN_TRAINING:
+        part["data"].pop(name, None)
+    if held_out := cfg.data.get("held_out"):
+        part["data"]["held_out"] = held_out
     part["schedule"] = schedule.record(part["schedule"])
     part["trainer"] = {key: cfg.trainer[key] for key in TRAINER_KEYS if key in cfg.trainer}
     if part["trainer"].get("precision") == AUTO_PRECISION:
@@ -162,8 +187,13 @@ def training_part(cfg: DictConfig, schedule: Schedule) -> dict[str, Any]:
 
 
 def _fields(cfg: DictConfig, key: str) -> dict[str, Any]:
-    """The fields of a choice; of a schedule without those that only another kind of schedule has."""
+    """The fields of a choice; of a schedule without those that only another kind of schedule has.
+
+    Of the data without those of the data module.
+    """
     fields = to_plain(cfg, key)
+    if key == "data":
+        return {name: value for name, value in fields.items() if name not in DATA_MODULE}
     if key == "schedule":
         accepted = _accepted(fields)
         unused = [name for name in LENGTHS_AND_PRESSURES if name not in accepted]
@@ -219,6 +249,11 @@ def _check_scalars(cfg: DictConfig) -> None:
     checks.whole("seed", cfg.seed)
     checks.whole("batch_size", cfg.batch_size, 1)
     checks.number("lr", cfg.lr, above=True)
+    share, workers = (cfg.data.get(name) for name in DATA_MODULE)
+    if share is not None:
+        checks.share("data.held_out", share)
+    if workers is not None:
+        checks.whole("data.workers", workers)
     checks.flag("compile", cfg.compile)
     if cfg.threads is not None:
         checks.whole("threads", cfg.threads, 1)
@@ -239,7 +274,8 @@ def _field_names() -> list[str]:
     content = OmegaConf.load(config_folder() / "config.yaml")
     assert isinstance(content, DictConfig)
     groups = [str(key).split()[-1] for entry in content.defaults if isinstance(entry, DictConfig) for key in entry]
-    return [*(group for group in groups if group != "hydra"), *(str(key) for key in content if key != "defaults")]
+    own = [str(key) for key in content if key != "defaults" and key not in groups]
+    return [*(group for group in groups if group != "hydra"), *own]
 
 
 def _sentence(error: BaseException, key: str) -> DeftError:

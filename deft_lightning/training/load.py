@@ -42,7 +42,8 @@ def load_data(folder: str | Path, trust: bool = False, dataset: FactorDataset | 
             f"the data of {folder} are {foreign[0]}, which is not part of deft_lightning: add trust=True (in a command "
             "--trust) to import it, or use load_model, which needs no data."
         )
-    data = FactorDataModule(config.build(cfg, "data") if dataset is None else dataset, cfg.batch_size, cfg.seed)
+    dataset = config.dataset(cfg) if dataset is None else dataset
+    data = FactorDataModule(dataset, **config.data_module_options(cfg))
     require_same_data(Path(folder), data.dataset)
     return data
 

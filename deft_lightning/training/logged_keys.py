@@ -8,14 +8,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-PLACEHOLDERS = {"<latent>": r"\d{2,}", "<group>": r"[1-9]\d*", "<factor>": ".+"}
-"""What a pattern may contain: the number of a latent (from 00) or of a group (from 1), the name of a factor."""
+PLACEHOLDERS = {"<latent>": r"\d{2,}", "<group>": r"[1-9]\d*", "<factor>": ".+", "<part>": ".+"}
+"""What a pattern may contain: the number of a latent (from 00) or of a group (from 1), the name of a factor, or of a
+part of the loss (as in "train/<part>")."""
 
 CALLBACKS = {
     "active_group": "stage_pressure",
     "learning_rate": "stage_pressure",
     "nmi": "nmi_matrix",
     "kl_decomposition": "kl_decomposition",
+    "validation": "held_out",
     "score": "scores",
     "traversals": "traversals",
     "reconstructions": "traversals",
@@ -28,6 +30,7 @@ SWITCH = "before the first step of a stage"
 STAGE = "end of a stage"
 SCORE = "end of every stage (`metrics.each_stage`) or only of the last (`metrics.at_end`)"
 NMI = "every epoch (or every `callbacks.nmi_matrix.every_n_steps` steps) and end of a stage"
+VALIDATION = "every epoch, shortened by the scale, and end of a stage"
 KL = "end of a stage; with `callbacks.kl_decomposition.every=epoch` also every epoch"
 
 DECOMPOSED = ("beta-TCVAE", "DEFT (TC)")
@@ -38,9 +41,10 @@ DIP = ("DIP-VAE-I", "DIP-VAE-II")
 class LoggedKey:
     """A key, or a family of keys whose pattern has placeholders.
 
-    `objectives` are the labels of the objectives that log it, empty if all do. `labelled` keys need labelled data.
-    `likelihood` is the only one in conf/likelihood/ with which it is logged, empty if it is with all.
-    `logger` is the only logger that receives it, empty if all do. The unit of a picture is "image".
+    `objectives` are the labels of the objectives that log it, empty if all do. `labelled` keys need labelled data,
+    `held_out` keys images that are held out. `likelihood` is the only one in conf/likelihood/ with which it is logged,
+    empty if it is with all. `logger` is the only logger that receives it, empty if all do. The unit of a picture is
+    "image".
     """
 
     pattern: str
@@ -51,6 +55,7 @@ class LoggedKey:
     labelled: bool = False
     logger: str = ""
     likelihood: str = ""
+    held_out: bool = False
 
     @property
     def regex(self) -> str:
@@ -84,6 +89,7 @@ class LoggedKey:
         """The runs that log the key, for the table."""
         parts = [", ".join(self.objectives)] if self.objectives else []
         parts += ["labelled data"] if self.labelled else []
+        parts += ["`data.held_out` above 0"] if self.held_out else []
         parts += [f"`likelihood={self.likelihood}`"] if self.likelihood else []
         parts += [f"{self.logger} only"] if self.logger else []
         return "; ".join(parts) or "all"
@@ -122,6 +128,7 @@ KEYS = (
     LoggedKey("train/dip_diagonal", "sum of the squared differences of the variances from 1", "", EVERY, DIP),
     LoggedKey("train/discriminator_loss", "cross entropy of the discriminator", "nats", EVERY, ("FactorVAE",)),
     LoggedKey("train/discriminator_accuracy", "its accuracy; 0.5 is chance", "0 to 1", EVERY, ("FactorVAE",)),
+    LoggedKey("validation/<part>", "`train/<part>` on held-out images", "nats", VALIDATION, held_out=True),
     LoggedKey("kl_decomposition/kl", "KL on the evaluation sample, summed over latents", "nats", KL),
     LoggedKey("kl_decomposition/mi", "index-code mutual information, the first part of that KL", "nats", KL),
     LoggedKey("kl_decomposition/tc", "total correlation, the second part", "nats", KL),
@@ -157,8 +164,8 @@ HEADER = """\
 # Logged keys
 
 What a run logs to `metrics.csv` and, if it is used, to Weights & Biases. `<latent>` is the number of a latent, from
-00; `<group>` the number of an encoder group, from 1; `<factor>` the name of a factor. The column "by" names the
-callback that logs the key, or the module. This page is written by
+00; `<group>` the number of an encoder group, from 1; `<factor>` the name of a factor; `<part>` what follows `train/`.
+The column "by" names the callback that logs the key, or the module. This page is written by
 `python -m deft_lightning.training.logged_keys > docs/logged_keys.md`; a test compares it with what runs log.
 
 """

@@ -112,7 +112,7 @@ class Rescored(NamedTuple):
 def _common_points(module: DEFT, data: FactorDataModule, settings: scoring.Settings) -> Representation:
     """The codes of images that do not depend on the seed of the run."""
     count = min(settings.num_points, len(data.dataset))
-    encoding = encode(module, data, data.sample(count, seed=settings.seed), seed=settings.seed)
+    encoding = encode(module, data, data.sample_of_all(count, settings.seed), seed=settings.seed)
     return Representation(encoding.codes, encoding.kl)
 
 

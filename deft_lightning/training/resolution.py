@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
+from torch import Tensor
 
 from deft_lightning.common import results
 from deft_lightning.common.checks import is_number
@@ -46,9 +47,12 @@ def resolve(cfg: DictConfig, folder: Path, first_eigenvalue: Callable[[], float]
     return _with(cfg, found)
 
 
-def first_eigenvalue(dataset: FactorDataset, likelihood: Likelihood) -> float:
-    """The pressure below which a collapsed model of the images opens its first latent; raises as `noise_variance`."""
-    return float(spectrum_of(dataset, noise_variance=noise_variance(likelihood)).eigenvalues[0])
+def first_eigenvalue(dataset: FactorDataset, likelihood: Likelihood, images: Tensor | None = None) -> float:
+    """The pressure below which a collapsed model of the images opens its first latent; raises as `noise_variance`.
+
+    `images` are the indices of those to look at, int64 [N]; all by default.
+    """
+    return float(spectrum_of(dataset, noise_variance=noise_variance(likelihood), images=images).eigenvalues[0])
 
 
 def noise_variance(likelihood: Likelihood) -> float | None:

@@ -74,18 +74,19 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
     """Data, module, trainer and fit, in each process of the run; the first of them writes."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    dataset: FactorDataset = config.build(cfg, "data")
-    cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, choices.likelihood))
+    dataset = config.dataset(cfg)
+    images = build.training_images(cfg, dataset)
+    cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, choices.likelihood, images))
     choices = choices._replace(schedule=config.build(cfg, "schedule"))
     module, data = build.module_and_data(cfg, choices, dataset)
-    choices.schedule.check(data.dataset.description)
+    choices.schedule.check(dataset.description, choices.likelihood.label)
     _check_start(module, data.dataset, folder, start)
     failed = True
     try:
         run_loggers: list[Logger] = []
         if distributed.is_main():
             boundaries = list(module.timeline.boundaries)
-            results.update(folder, data=data.dataset.description, boundaries=boundaries)
+            results.update(folder, data=data.description, boundaries=boundaries)
             run_loggers = _loggers(cfg, folder, choices, data.dataset, start)
         recorded_precision = results.read(folder).get("precision") if start.resumed else None
         asked = cfg.trainer.get("precision", config.AUTO_PRECISION)
@@ -93,7 +94,7 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
         trainer = build.trainer(cfg, folder, run_loggers, module.timeline.length, resolved)
         if trainer.strategy.root_device.type == "cpu":
             memory.retain_freed()  # otherwise every step pays page faults for its activations
-        summary.start(cfg, module, data.dataset, trainer, folder, start.first_step)
+        summary.start(cfg, module, data, trainer, folder, start.first_step)
         _fit_or_finish(trainer, module, data, start)
         failed = False
     finally:

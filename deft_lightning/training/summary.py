@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from deft_lightning.common.console import new_table
-from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import summary_picture
 
@@ -19,7 +19,7 @@ from deft_lightning.training import summary_picture
 def start(
     cfg: DictConfig,
     module: DEFT,
-    dataset: FactorDataset,
+    data: FactorDataModule,
     trainer: pl.Trainer,
     folder: Path,
     first_step: int,
@@ -27,11 +27,13 @@ def start(
     """Print what will run: data, groups, stages with their pressures and steps, device, run folder."""
     if not trainer.is_global_zero:
         return
-    groups = module.groups
+    groups, dataset = module.groups, data.dataset
+    held_out = "" if data.split is None else f", {len(data.split.held_out):,} held out"
     provenance = ", ".join(f"{key} {value}" for key, value in dataset.provenance.items())
     table = Table.grid(padding=(0, 2))
     table.add_row("run", f"[bold]{cfg.name}[/], seed {cfg.seed}, scale {cfg.scale.name}")
-    table.add_row("data", f"{dataset.name} ({provenance}): {len(dataset):,} images {'x'.join(map(str, dataset.shape))}")
+    images = f"{len(dataset):,} images {'x'.join(map(str, dataset.shape))}{held_out}"
+    table.add_row("data", f"{dataset.name} ({provenance}): {images}")
     table.add_row("factors", ", ".join(dataset.factor_names) or "no labels")
     table.add_row("groups", f"{len(groups)}, latents {list(groups.latents)}, gamma {groups.gamma:g}")
     table.add_row("objective", module.objective.label)
@@ -66,7 +68,8 @@ def end(outcome: dict[str, Any], folder: Path) -> None:
             gaps.add_row(str(index), *(f"{stage['max1_nmi'][f] - stage['max2_nmi'][f]:.2f}" for f in factors))
     console = rich.get_console()
     if scores.row_count:
-        console.print("\n[bold]Scores at the end of every stage[/]")
+        held_out = any(stage.get("scored_on") == "held-out images" for stage in stages.values())
+        console.print(f"\n[bold]Scores at the end of every stage{', of held-out images' if held_out else ''}[/]")
         console.print(scores)
     if gaps.row_count:
         console.print("\n[bold]Max-1 minus max-2 NMI of every factor[/]")

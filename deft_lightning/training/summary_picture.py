@@ -49,6 +49,9 @@ def _draw_losses(axes: Axes, path: Path, boundaries: list[int]) -> None:
         if f"train/{name}" in table:
             steps, values = _averaged(table, f"train/{name}")
             axes.plot(steps, values, color=colour, label=f"{name.replace('kl', 'KL')} (nats)")
+        if f"validation/{name}" in table:
+            steps, values = _averaged(table, f"validation/{name}")
+            axes.plot(steps, values, "--o", ms=3, lw=1, color=colour, label=f"{name.replace('kl', 'KL')}, held out")
     axes.set(yscale="log", title="loss parts and pressure")
     axes.title.set_fontsize(9)
     quantity = "capacity" if "capacity" in table else "pressure"
@@ -79,6 +82,8 @@ def _draw_scores(axes: Axes, outcome: dict[str, Any]) -> None:
     names = list(stages[-1]["scores"])
     cells = [[f"{stage['scores'][name]:.3g}" if name in stage["scores"] else "" for stage in stages] for name in names]
     columns = [f"stage {index}" for index in range(1, len(stages) + 1)]
+    if stages[-1].get("scored_on") == "held-out images":
+        axes.set_title("scores of held-out images", fontsize=9)
     table = axes.table(cells, rowLabels=names, colLabels=columns, loc="center", cellLoc="right", edges="horizontal")
     table.auto_set_font_size(False)
     table.set_fontsize(8)

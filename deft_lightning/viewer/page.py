@@ -71,7 +71,7 @@ def _choosing(app: Dash, library: Library) -> None:
         if data is None:
             return [], "", True
         count = len(data.dataset)
-        indices = data.sample(min(GALLERY, count), seed=clicks).tolist()
+        indices = data.sample_of_all(min(GALLERY, count), clicks).tolist()
         images = [(index, views.image_of(data, index)[0]) for index in indices]
         return layout.thumbnails(images), f"of {count:,}", False
 

@@ -98,7 +98,7 @@ class Library:
         except DeftError as error:
             data, problem = None, str(error)
         if data is not None:
-            kl = encode(model, data, data.sample(min(KL_IMAGES, len(data.dataset)))).kl
+            kl = encode(model, data, data.sample(min(KL_IMAGES, data.scored_size))).kl
         else:
             stages = record.get("stages", {})
             measured = stages.get(f"stage_{stage or len(stages)}", {}).get("kl_per_latent")

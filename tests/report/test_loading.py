@@ -138,3 +138,10 @@ def test_what_is_of_the_wrong_kind_reads_as_absent(tmp_path: Path, junk: object)
     assert run.seed in (None, 3)
     assert run.scores == {}
     assert run.history("nmi") == []
+
+
+def test_runs_with_images_held_out_are_of_another_source(tmp_path: Path) -> None:
+    whole = factory.result()
+    part = factory.result(training=whole["training"] | {"data": {"name": "dsprites", "held_out": 0.1}})
+    sources = [Record(tmp_path, content).source for content in (whole, part)]
+    assert sources == ["rendered", "rendered, 10% held out"]

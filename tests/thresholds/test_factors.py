@@ -155,6 +155,7 @@ def test_sigterm_interrupts_a_measurement(tmp_path: Path, monkeypatch: pytest.Mo
     [
         (("objective=dip_vae_i",), "use objective=beta_vae"),
         (UNLABELLED, "no labels on a full grid"),
+        (("data.held_out=0.25",), r"data.held_out is 0.25: give 0, since subsets of single factors take all images"),
         (("repeats=0",), "repeats is 0: give a whole number from 1 up"),
         (("population=many",), "population is 'many'"),
         (("~callbacks.anneal_recorder",), "callbacks.anneal_recorder is missing"),

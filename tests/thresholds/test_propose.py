@@ -178,9 +178,29 @@ def test_custom_images_are_told_apart_by_their_digest(finished: Path, tmp_path: 
     """All of them have the name custom."""
     data = {"name": "custom", "images": 96, "shape": [3, 64, 64], "digest": "a"}
     schedule = Auto(_write(tmp_path, finished, data=data))
-    schedule.check(data)
+    schedule.check(data, "Bernoulli")
     with pytest.raises(DeftError, match=r"measured on another set of images \(a\) than this run trains on \(b\)"):
-        schedule.check(data | {"digest": "b"})
+        schedule.check(data | {"digest": "b"}, "Bernoulli")
+
+
+def test_thresholds_of_another_likelihood_are_refused(finished: Path, tmp_path: Path) -> None:
+    """Their pressures are of other nats; a file that names no likelihood was measured with the paper's."""
+    source = _write(tmp_path, finished)
+    with pytest.raises(
+        DeftError, match=r"was measured with the likelihood Bernoulli, and this run trains with Gaussian .*: measure"
+    ) as caught:
+        _auto(tmp_path / "run", source, "likelihood=gaussian")
+    assert "\n" not in str(caught.value)
+    settings = json.loads(source.read_text())["settings"]
+    assert settings["likelihood"] == "Bernoulli"
+    data = json.loads(source.read_text())["data"]
+    gaussian = Auto(_write(tmp_path, finished, settings=settings | {"likelihood": "Gaussian, sigma 0.1"}))
+    gaussian.check(data, "Gaussian, sigma 0.1")
+    for other in ("Gaussian, sigma 0.2", "Bernoulli"):
+        with pytest.raises(DeftError, match=f"measured with the likelihood Gaussian, sigma 0.1, .* {other}"):
+            gaussian.check(data, other)
+    del settings["likelihood"]
+    Auto(_write(tmp_path, finished, settings=settings)).check(data, "Bernoulli")
 
 
 def test_auto_refuses_what_it_cannot_read(finished: Path, tmp_path: Path) -> None:

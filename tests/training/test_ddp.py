@@ -34,6 +34,8 @@ OBJECTIVES = {
     "dip_vae_ii": ("objective=dip_vae_ii",),
     "factor_vae": ("objective=factor_vae", "objective.hidden=50"),
     "gaussian_learnt": ("likelihood=gaussian_learnt",),
+    # One of the two processes validates, with an objective that else gathers the batch of both.
+    "held_out": ("objective=dip_vae_ii", "data.held_out=0.375", "schedule.epochs=[0.57,0.57,0.57,0.57]"),
 }
 
 
@@ -86,6 +88,9 @@ def test_two_processes_are_one_with_the_same_global_batch(objective: str, two_pr
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     for name, stage in one["stages"].items():
         assert two["stages"][name]["scores"] == pytest.approx(stage["scores"], rel=1e-5, abs=1e-5)
+        validation = stage.get("validation", {})
+        assert bool(validation) == (objective == "held_out")
+        assert two["stages"][name].get("validation", {}) == pytest.approx(validation, rel=1e-5, abs=1e-5)
 
 
 def test_a_stopped_run_resumes_and_ends_as_one_that_was_not_stopped(two_processes: Path, tmp_path: Path) -> None:

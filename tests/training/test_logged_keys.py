@@ -33,7 +33,12 @@ def test_the_page_is_the_table() -> None:
 
 def test_a_key_belongs_to_one_row() -> None:
     for key in KEYS:
-        example = key.pattern.replace("<latent>", "03").replace("<group>", "2").replace("<factor>", "posX")
+        example = (
+            key.pattern.replace("<latent>", "03")
+            .replace("<group>", "2")
+            .replace("<factor>", "posX")
+            .replace("<part>", "kl")
+        )
         assert [row for row in KEYS if row.matches(example)] == [key]
     for other in ("train/kl/latent_", "train/kl/latent_03/x", "score/migs", "learning_rate/group_0", "nmi/max1/"):
         assert find(other) is None
@@ -138,6 +143,7 @@ def documented(folder: Path, tiny: Tiny, logger: str) -> set[str]:
             or (key.logger and key.logger != logger)
             or (key.callback and key.callback not in callbacks)
             or key.likelihood
+            or key.held_out
             or (section == "score" and name not in scores)
         ):
             continue

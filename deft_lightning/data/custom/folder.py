@@ -32,7 +32,7 @@ class Folder:
     labels: Labels | None = None
 
     def __init__(self, path: Path, background: Colour) -> None:
-        self.path, self._background = path, background
+        self.path, self.background = path, background
         with readable(path):
             found = (file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and not file.is_dir())
             paths = (file.relative_to(path) for file in found)
@@ -43,17 +43,28 @@ class Folder:
             raise DeftError(f"{path} has no images: add files that end in {', '.join(ENDINGS)}.")
         self.count = len(self.files)
         modes, sizes, coloured = set(), set(), len(set(background)) > 1
-        self.channels = 1
+        self.channels, self._may_be_transparent = 1, False
         for file in self.files:
             with _picture(path / file) as picture:  # reads only the header of the file
                 modes.add(picture.mode)
                 sizes.add(picture.size)
+                self._may_be_transparent |= picture.has_transparency_data
                 grey = picture.mode in _GREY or picture.mode.startswith("I;16")
                 if not grey or (coloured and picture.has_transparency_data):
                     self.channels = 3
         self.size = next(iter(sizes)) if len(sizes) == 1 else None
         self._converted = sorted(modes - {"1", "L", "LA", "RGB", "RGBA"})
         self._transparent = False
+
+    def fingerprint(self) -> dict[str, np.ndarray]:
+        """Names and sizes of the files, which tell most changes without decoding a picture.
+
+        Whether there are transparent parts is then told from the headers.
+        """
+        self._transparent = self._may_be_transparent
+        with readable(self.path):
+            sizes = [(self.path / file).stat().st_size for file in self.files]
+        return {"files": np.array(self.files), "sizes": np.array(sizes)}
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -64,7 +75,7 @@ class Folder:
                 f"{self.path}: images of type {', '.join(self._converted)} are converted to 8 bits a channel."
             )
         if self._transparent:
-            notices.append(transparency_notice(self.path, self._background))
+            notices.append(transparency_notice(self.path, self.background))
         return tuple(notices)
 
     def batches(self, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
@@ -73,7 +84,7 @@ class Folder:
             yield np.stack([self._read(file, shape) for file in self.files[start : start + _BATCH]])
 
     def _read(self, file: str, shape: tuple[int, int, int]) -> np.ndarray:
-        picture, transparent = _decoded(self.path / file, self._background)
+        picture, transparent = _decoded(self.path / file, self.background)
         self._transparent |= transparent
         return fit(picture, shape).transpose(2, 0, 1)
 

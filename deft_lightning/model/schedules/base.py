@@ -74,8 +74,11 @@ class Schedule(ABC):
     def stages(self) -> int:
         """The number of stages."""
 
-    def check(self, data: Mapping[str, Any]) -> None:  # noqa: B027  # most schedules fit any data
-        """Raise `DeftError` if the schedule was made for other data. `data` is their entry in results.json."""
+    def check(self, data: Mapping[str, Any], likelihood: str) -> None:  # noqa: B027  # most schedules fit any
+        """Raise `DeftError` if the schedule was made for other data or another likelihood.
+
+        `data` is their entry in results.json, `likelihood` its label.
+        """
 
     def resolved(self, first_eigenvalue: Callable[[], float]) -> Schedule:
         """The schedule with numbers for all that it takes from the images; itself where that is nothing.

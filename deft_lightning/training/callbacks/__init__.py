@@ -1,7 +1,7 @@
 """Lightning callbacks: what is watched, drawn and written while a DEFT module trains.
 
-All of them write below `trainer.default_root_dir`, the run folder. `NMIMatrix`, `KLDecomposition`, `Scores` and
-`Traversals` are parts of one `Evaluation`, which encodes the images for all of them.
+All of them write below `trainer.default_root_dir`, the run folder. `NMIMatrix`, `KLDecomposition`, `HeldOut`,
+`Scores` and `Traversals` are parts of one `Evaluation`, which encodes the images for all of them.
 """
 
 from deft_lightning.training.callbacks.adaptive_stages import AdaptiveStages
@@ -9,6 +9,7 @@ from deft_lightning.training.callbacks.base import DEFTCallback, Phase
 from deft_lightning.training.callbacks.checkpoints import Checkpoints
 from deft_lightning.training.callbacks.evaluation import Evaluation, EvaluationPart, Snapshot
 from deft_lightning.training.callbacks.finite_loss import FiniteLoss
+from deft_lightning.training.callbacks.held_out import HeldOut
 from deft_lightning.training.callbacks.kl_decomposition import KLDecomposition
 from deft_lightning.training.callbacks.nmi_matrix import NMIMatrix
 from deft_lightning.training.callbacks.progress import RunProgress
@@ -24,6 +25,7 @@ __all__ = [
     "Evaluation",
     "EvaluationPart",
     "FiniteLoss",
+    "HeldOut",
     "KLDecomposition",
     "NMIMatrix",
     "Phase",

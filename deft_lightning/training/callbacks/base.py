@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
+from torch.utils.data import DataLoader, IterableDataset
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.datamodule import FactorDataModule
@@ -63,11 +64,20 @@ def scaled_epoch(module: DEFT) -> int:
 
 
 def data_of(trainer: pl.Trainer) -> FactorDataModule:
-    """The trainer's data module; raises `DeftError` when it trains on something else, which cannot be scored."""
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, FactorDataModule):
-        raise DeftError("scores and pictures need a FactorDataModule: pass one to fit, or leave these callbacks out.")
-    return data
+    """What gives samples of images and factors: the trainer's data module, or one of the Dataset that its loader reads.
+
+    Raises `DeftError` when it trains on something else, which cannot be scored.
+    """
+    data, loader = getattr(trainer, "datamodule", None), trainer.train_dataloader
+    if isinstance(data, FactorDataModule):
+        return data
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        raise DeftError(
+            "scores and pictures need images by their index: train on a FactorDataModule or on a DataLoader of a "
+            "map-style Dataset, or leave these callbacks out."
+        )
+    module = as_deft(trainer.lightning_module)
+    return FactorDataModule(loader.dataset, loader.batch_size or 1, module.seed, workers=loader.num_workers)
 
 
 def log_numbers(trainer: pl.Trainer, numbers: Mapping[str, float]) -> None:

@@ -97,7 +97,7 @@ class Evaluation(DEFTCallback):
             return
         begin = time.monotonic()
         data = data_of(trainer)
-        indices = data.sample(min(self.num_points, len(data.dataset)))
+        indices = data.sample(min(self.num_points, data.scored_size))
         snapshot = Snapshot(trainer, module, data, encode(module, data, indices), self.bins, stage)
         for part in due:
             part.evaluate(snapshot)

@@ -46,6 +46,7 @@ class Scores(EvaluationPart):
         record: dict[str, Any] = {
             "step": snapshot.step,
             "pressure": snapshot.pressure,
+            "scored_on": "all images" if data.split is None else "held-out images",
             "kl_per_latent": encoding.kl.tolist(),
         }
         if encoding.factors is not None and data.dataset.factor_names:

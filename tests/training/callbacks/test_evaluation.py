@@ -17,6 +17,7 @@ from deft_lightning.training import build, run
 from deft_lightning.training.callbacks import (
     Evaluation,
     EvaluationPart,
+    HeldOut,
     KLDecomposition,
     NMIMatrix,
     Phase,
@@ -118,11 +119,27 @@ def test_the_seconds_of_all_sessions_are_recorded(tmp_path: Path, monkeypatch: p
         assert results.read(tmp_path)["timings"]["evaluation_seconds"] == total
 
 
-def test_data_without_a_data_module_is_one_sentence(tmp_path: Path) -> None:
+def test_data_without_images_by_index_is_one_sentence(tmp_path: Path) -> None:
     images = TinySprites().images(torch.arange(96), torch.Generator())
     trainer = plain_trainer(tmp_path, Evaluation([Scores()]), max_epochs=1)
-    with pytest.raises(DeftError, match="scores and pictures need a FactorDataModule"):
-        trainer.fit(tiny_module(), torch.utils.data.DataLoader(images, batch_size=32))
+    with pytest.raises(DeftError, match="scores and pictures need images by their index: train on a"):
+        trainer.fit(tiny_module(), list(images.split(32)))
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_loader_of_an_ordinary_dataset_is_scored_as_a_data_module_of_it(labelled: bool, tmp_path: Path) -> None:
+    images = TinySprites().images(torch.arange(96), torch.Generator())
+    factors = TinySprites.space.factors(torch.arange(96))
+    dataset = torch.utils.data.TensorDataset(images, *([factors] if labelled else []))
+    look = Look()
+    trainer = plain_trainer(tmp_path, Evaluation([look, Scores()], num_points=50), max_epochs=1)
+    trainer.fit(tiny_module(), torch.utils.data.DataLoader(dataset, batch_size=32))
+    encoding = look.snapshots[0][1].encoding
+    assert torch.equal(encoding.indices, FactorDataModule(TinySprites()).sample(50))
+    scores = results.read(tmp_path)["stages"]["stage_1"]["scores"]
+    assert ("mig" in scores) == labelled
+    if labelled:
+        assert np.array_equal(encoding.factors, factors[encoding.indices].numpy())
 
 
 def test_callbacks_are_sorted_by_phase_and_parts_share_one_evaluation() -> None:
@@ -136,7 +153,7 @@ def test_callbacks_are_sorted_by_phase_and_parts_share_one_evaluation() -> None:
         assert type(callbacks[0]).__name__ == "FiniteLoss"
         assert callbacks[-1].phase == Phase.SAVE
         (one,) = (callback for callback in callbacks if isinstance(callback, Evaluation))
-        assert {type(part) for part in one.parts} == {NMIMatrix, KLDecomposition, Scores, Traversals}
+        assert {type(part) for part in one.parts} == {NMIMatrix, KLDecomposition, HeldOut, Scores, Traversals}
 
 
 def test_the_order_of_callbacks_in_the_configuration_does_not_matter(finished: Path, tmp_path: Path) -> None:
