@@ -28,7 +28,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.slow  # trains in five processes, and a sweep, for about a minute
+@pytest.mark.acceptance  # trains in five processes, and a sweep, for about a minute
 def test_every_part_yields_rows_without_wandb(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['wandb'] = None\n")
     out = tmp_path / "measured"
