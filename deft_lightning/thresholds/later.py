@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from deft_lightning.common import checks, files, results
-from deft_lightning.common.console import new_table
+from deft_lightning.common.console import new_table, quieten
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.data.base import FactorDataset
@@ -75,6 +75,7 @@ def run(folder: Path, steps: int | None, trust: bool = False) -> None:
     Raises:
         DeftError: where there is no such run, its data or its likelihood have no spectrum, or `steps` is out of range.
     """
+    quieten()
     if steps is not None:
         checks.whole("--fall", steps, 1)
     record = results.read(folder)
