@@ -195,6 +195,8 @@ class DEFT(Inference):
 
     def on_train_start(self) -> None:
         """Pass the number of training images to the objective."""
+        if self.trainer.accumulate_grad_batches > 1:  # a replay overwrites the gradients of the batch before
+            self._compiled, self._step = False, None
         self._masked = None  # a checkpoint may have brought another mask
         loader: Any = self.trainer.train_dataloader
         self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)

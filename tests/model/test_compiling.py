@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,14 @@ from functorch.compile import make_boxed_func
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.data import DataLoader
 
 from deft_lightning import DEFT, Capacity, Groups, Piecewise
 from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.model import compiling
 from deft_lightning.model.likelihoods import LearntGaussian, Likelihood
 from deft_lightning.model.objectives import BetaVAE, FactorVAE, Objective
+from tests.helpers import plain_trainer
 from tests.model.objectives.makers import MAKERS
 
 LATENTS, SHAPE = (3, 2), (1, 32, 32)
@@ -204,6 +207,16 @@ def test_other_batches_and_steps_without_gradients_run_plainly(graphs: Any) -> N
     assert made[0].runs == runs
     graphed.compute_loss(*batch(0), torch.tensor(4.0))
     assert made[0].runs == runs + 1
+
+
+def test_gradients_that_are_added_up_over_batches_are_not_those_of_graphs(graphs: Any, tmp_path: Path) -> None:
+    """A replay would overwrite the gradients of the batch before."""
+    graphs(Replayed)
+    for batches, name in ((1, "graphed"), (2, "step")):
+        graphed = model(compiled=True)
+        trainer = plain_trainer(tmp_path, accelerator="cpu", accumulate_grad_batches=batches, max_epochs=1)
+        trainer.fit(graphed, DataLoader(batch(0, 16)[0], batch_size=4))
+        assert graphed._step.__name__ == name
 
 
 class BackwardFails(torch.autograd.Function):
