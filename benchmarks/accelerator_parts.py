@@ -120,12 +120,12 @@ def processes(options: Options) -> None:
     """Trainings side by side, by time-slicing and under MPS: all are started, and the first n of them take steps."""
     counts = (1, 4, 10, 16) if options.cuda else (1, 2)
     kind = fastest_precision(options)
-    for name, shared in (("time-slicing", False), ("MPS", True)) if options.cuda else (("CPU", False),):
-        limit = time.monotonic() + options.seconds / (2 if options.cuda else 1)
+    begin = time.monotonic()
+    for name, share in {"time-slicing": 0.5, "MPS": 0.95}.items() if options.cuda else {"CPU": 1.0}.items():
         try:
-            service: AbstractContextManager[dict[str, str]] = daemon() if shared else nullcontext({})
+            service: AbstractContextManager[dict[str, str]] = daemon() if name == "MPS" else nullcontext({})
             with service as variables:
-                side_by_side(options, counts, kind, name, variables, limit)
+                side_by_side(options, counts, kind, name, variables, begin + share * options.seconds)
         except Exception as error:  # without MPS there is time-slicing
             accelerator.add(options.out, "processes", name, error=f"{type(error).__name__}: {error}")
 
