@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import logging
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import accelerator  # these three are beside this file
 import torch
 from accelerator_runs import fastest_precision, runs
 from accelerator_training import BATCH, Options, Turns, bare, products, through_trainer
+from hydra.core.utils import env_override
 
 from deft_lightning.data.dsprites.dataset import rendered
 
@@ -28,7 +32,7 @@ from deft_lightning.data.dsprites.dataset import rendered
 
 def tests(options: Options) -> None:
     """The tests marked `cuda`, dealt to several processes, since each compiles graphs."""
-    shards = max(1, min(8, (os.cpu_count() or 2) // 2)) if options.cuda else 1
+    shards = min(16, os.cpu_count() or 1) if options.cuda else 1
     chosen = [] if options.cuda else ["-k", "test_data or (beta_vae and plain and not tcvae)"]
     processes = []
     for shard in range(shards):
@@ -36,10 +40,11 @@ def tests(options: Options) -> None:
             "DEFT_CUDA_TESTS": options.accelerator,
             "DEFT_CUDA_SHARD": f"{shard}/{shards}",
             "DEFT_CUDA_REPORT": str(options.out / "tests.jsonl"),
-            "TORCHINDUCTOR_COMPILE_THREADS": "2",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, "-m", "pytest", "tests/cuda", "-q", "--tb=short", "-p", "no:cacheprovider", *chosen]
+        command += ["--log-level=INFO"]  # why a graph could not be made stands below the test that wanted it
         processes.append(subprocess.Popen(command, cwd=accelerator.ROOT, env=os.environ | variables))
     codes = [process.wait() for process in processes]
     accelerator.add(options.out, "tests", "all", note=f"{shards} processes, exit status {max(codes)}")
@@ -60,6 +65,7 @@ def single(options: Options) -> None:
         "eager bf16",
         "compiled fp32",
         "compiled tf32",
+        "eager tf32",
     ]
     if not options.cuda:
         first, through, then = ["eager fp32", "graphs bf16, channels first"], ["fp32"], ["compiled fp32"]
@@ -67,7 +73,7 @@ def single(options: Options) -> None:
         guarded(options, name, partial(loop, options, name, seconds))
     for kind in through:
         guarded(options, f"trainer {kind}", partial(trainer, options, kind, seconds))
-    for name in [*then, "compiled tf32", "eager tf32"] if options.cuda else then:
+    for name in then:
         guarded(options, name, partial(loop, options, name, seconds))
 
 
@@ -79,10 +85,11 @@ def loop(options: Options, name: str, seconds: float) -> dict[str, Any]:
 
 def guarded(options: Options, name: str, measure: Callable[[], dict[str, Any]]) -> None:
     """Add the row that `measure` returns, or why it failed, with the peak of memory."""
+    torch.compiler.reset()
     if options.cuda:
+        gc.collect()  # a trainer and its model refer to each other
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    torch.compiler.reset()
     begin = time.monotonic()
     try:
         row = measure()
@@ -100,9 +107,10 @@ def trainer(options: Options, kind: str, seconds: float) -> dict[str, Any]:
     begin = time.perf_counter()
     turns = Turns(partial(next, orders), lambda *answer: answers.append(answer), options.warm_up)
     with products(kind):
-        through_trainer(options.device, kind, turns)
+        note = through_trainer(options.device, kind, turns)
     ((steps, elapsed),) = answers
-    return {"images_per_second": round(steps * BATCH / elapsed, 1), "seconds": round(time.perf_counter() - begin, 1)}
+    row = {"images_per_second": round(steps * BATCH / elapsed, 1), "seconds": round(time.perf_counter() - begin, 1)}
+    return row | note
 
 
 # processes
@@ -112,47 +120,53 @@ def processes(options: Options) -> None:
     """Trainings side by side, by time-slicing and under MPS: all are started, and the first n of them take steps."""
     counts = (1, 4, 10, 16) if options.cuda else (1, 2)
     kind = fastest_precision(options)
-    for name, shared in (("time-slicing", False), ("MPS", True)) if options.cuda else (("CPU", False),):
-        limit = time.monotonic() + options.seconds / (2 if options.cuda else 1)
+    begin = time.monotonic()
+    for name, share in {"time-slicing": 0.5, "MPS": 0.95}.items() if options.cuda else {"CPU": 1.0}.items():
         try:
-            with daemon() if shared else nullcontext({}) as variables:
-                side_by_side(options, counts, kind, name, variables, limit)
+            service: AbstractContextManager[dict[str, str]] = daemon() if name == "MPS" else nullcontext({})
+            with service as variables:
+                side_by_side(options, counts, kind, name, variables, begin + share * options.seconds)
         except Exception as error:  # without MPS there is time-slicing
             accelerator.add(options.out, "processes", name, error=f"{type(error).__name__}: {error}")
 
 
-def daemon() -> Any:
-    """NVIDIA MPS for one GPU, as `hydra/launcher=processes` starts it."""
-    from deft_lightning.launch import mps  # type: ignore[attr-defined]  # noqa: PLC0415
+@contextmanager
+def daemon() -> Iterator[dict[str, str]]:
+    """NVIDIA MPS for the first GPU, as `hydra/launcher=processes` starts it; yields the variables of the processes."""
+    from deft_lightning.launch import devices, mps  # noqa: PLC0415
 
-    return mps.sharing(True, ["0"], True)
+    name = next((gpu.name for gpu in devices.visible()), "0")
+    with mps.sharing(True, [name], True) as variables:
+        yield variables | {"CUDA_VISIBLE_DEVICES": name}
 
 
 def side_by_side(
     options: Options, counts: tuple[int, ...], kind: str, name: str, variables: dict[str, str], limit: float
 ) -> None:
     """Images a second of the first n of all processes, in total, for each n of `counts`."""
-    cores = os.cpu_count() or 1
-    os.environ |= {**variables, "OMP_NUM_THREADS": str(max(1, cores // max(counts)))}
+    share = str(max(1, (os.cpu_count() or 1) // max(counts)))
+    threads = {"OMP_NUM_THREADS": share, "TORCHINDUCTOR_COMPILE_THREADS": share}
+    turn = 4.0 if options.cuda else 0.5
     context = multiprocessing.get_context("spawn")
     begin = time.monotonic()
     pipes: list[Connection] = []
-    with ExitStack() as stack:
-        for _ in range(max(counts)):
-            here, there = context.Pipe()
-            process = context.Process(target=work, args=(there, options.accelerator, kind), daemon=True)
-            process.start()
-            there.close()
-            stack.callback(process.terminate)
-            pipes.append(here)
-        ready = [pipe for pipe in pipes if answered(pipe, limit)]
-        started = time.monotonic() - begin
-        accelerator.add(
-            options.out, "processes", f"{name}: start", seconds=round(started, 1), note=f"{len(ready)} ready"
-        )
+    started: list[SpawnProcess] = []
+    try:
+        with env_override(variables | threads):
+            for _ in range(max(counts)):
+                here, there = context.Pipe()
+                process = context.Process(target=work, args=(there, options.accelerator, kind), daemon=True)
+                process.start()
+                there.close()
+                started.append(process)
+                pipes.append(here)
+        # Those that are not ready when the turns must begin are left out.
+        ready = [pipe for pipe in pipes if answered(pipe, limit - 1.25 * turn * len(counts))]
+        row: dict[str, Any] = {"seconds": round(time.monotonic() - begin, 1), "note": f"{len(ready)} ready"}
+        accelerator.add(options.out, "processes", f"{name}: start", **row)
         for count in (count for count in counts if count <= len(ready)):
             for pipe in ready[:count]:
-                pipe.send(4.0 if options.cuda else 0.5)
+                pipe.send(turn)
             answers = [pipe.recv() for pipe in ready[:count] if pipe.poll(max(0.0, limit - time.monotonic()))]
             if len(answers) < count:
                 raise TimeoutError(f"{count - len(answers)} of {count} processes have not answered")
@@ -163,8 +177,12 @@ def side_by_side(
             accelerator.add(options.out, "processes", f"{name}: {count}", **row)
         for pipe in ready:
             pipe.send(None)
-    for variable in variables:
-        os.environ.pop(variable, None)
+            pipe.poll(1.0)  # it closes the pipe when it has ended
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.join(5)
 
 
 def answered(pipe: Connection, limit: float) -> bool:
@@ -177,6 +195,7 @@ def answered(pipe: Connection, limit: float) -> bool:
 
 def work(pipe: Connection, name: str, kind: str) -> None:
     """One training, whose turns come through the pipe; it answers with steps, seconds and the MB of the GPU in use."""
+    log_all()
     options = Options(accelerator=name)
 
     def answer(steps: int, elapsed: float) -> None:
@@ -209,6 +228,12 @@ def data(options: Options) -> None:
     accelerator.add(options.out, "data", "dSprites rendered", seconds=round(time.monotonic() - begin, 1))
 
 
+def log_all() -> None:
+    """Print all messages of the package, with the whole error where a graph could not be made."""
+    logging.basicConfig()
+    logging.getLogger("deft_lightning").setLevel(logging.DEBUG)
+
+
 def main() -> None:
     """Run one part."""
     parts = {part.__name__: part for part in (tests, single, processes, data, runs)}
@@ -218,6 +243,7 @@ def main() -> None:
     parser.add_argument("--accelerator", required=True)
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args(namespace=Options())
+    log_all()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a part has started is ended with it
     parts[options.part](options)
 

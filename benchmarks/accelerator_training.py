@@ -135,11 +135,15 @@ def bare(device: torch.device, mode: str, kind: str, channels_last: bool, second
             synchronize(device)  # else the host runs ahead of the clock
         rate = (taken - first) * BATCH / (time.perf_counter() - warm)
     row = {"images_per_second": round(rate, 1), "seconds": round(warm - begin, 1)}
-    if mode == "graphs" and cuda and model._step.__name__ != "graphed":  # type: ignore[union-attr]
-        row["note"] = "fell back to eager"  # type: ignore[assignment]
-    elif skips := counters["inductor"]["cudagraph_skips"]:
-        row["note"] = f"Inductor has skipped {skips} graphs"  # type: ignore[assignment]
-    return row
+    return row | fallen_back(model, mode == "graphs" and cuda)
+
+
+def fallen_back(model: dl.DEFT, wanted: bool) -> dict[str, Any]:
+    """A note where the graphs that were `wanted` have not been made."""
+    if wanted and model._step.__name__ != "graphed":  # type: ignore[union-attr]
+        return {"note": "fell back to eager"}
+    skips = counters["inductor"]["cudagraph_skips"]
+    return {"note": f"Inductor has skipped {skips} graphs"} if skips else {}
 
 
 class Turns(pl.Callback):
@@ -167,9 +171,11 @@ class Turns(pl.Callback):
         self._end = self._begin + seconds
 
 
-def through_trainer(device: torch.device, kind: str, turns: Turns) -> None:
-    """Train as a run does, with its logger and callbacks, until `turns` ends it."""
+def through_trainer(device: torch.device, kind: str, turns: Turns) -> dict[str, Any]:
+    """Train as a run does, with its logger and callbacks, until `turns` ends it; see `fallen_back`."""
     cuda = device.type == "cuda"
+    model = deft(compiled=cuda)
+    counters.clear()
     memory.retain_freed()
     rich.reconfigure(file=open(os.devnull, "w"))  # noqa: SIM115  # the bar is drawn, and nobody sees it
     with tempfile.TemporaryDirectory() as folder:
@@ -186,4 +192,5 @@ def through_trainer(device: torch.device, kind: str, turns: Turns) -> None:
             callbacks=[*parts, callbacks.RunProgress(), turns],
             enable_model_summary=False,
             num_sanity_val_steps=0,
-        ).fit(deft(compiled=cuda), dl.FactorDataModule(Packed(), BATCH))
+        ).fit(model, dl.FactorDataModule(Packed(), BATCH))
+    return fallen_back(model, cuda)

@@ -32,6 +32,8 @@ from deft_lightning.launch.worker import blocked_signals, work
 
 log = logging.getLogger(__name__)
 
+THREADS = ("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT", "TORCHINDUCTOR_COMPILE_THREADS")
+"""Variables in which libraries look for the number of threads or processes that they may start."""
 LOOK_SECONDS = 1.0
 """How often the launcher looks for processes that have ended, should it not be told."""
 
@@ -122,9 +124,12 @@ class ProcessLauncher(Launcher):
         gpus = devices.visible() if devices.uses_cuda(first) else []
         each = devices.needed(first) or max(1, len(gpus))
         room = devices.rooms(gpus, gigabytes) if gpus and self.n_jobs == "auto" else None
-        if self.n_jobs == "auto" and not gpus and OmegaConf.select(first, "trainer.accelerator") in ("gpu", "cuda"):
+        unseen = not gpus and OmegaConf.select(first, "trainer.accelerator") in ("gpu", "cuda")
+        if unseen and self.n_jobs == "auto":
             raise DeftError("hydra.launcher.n_jobs is 'auto' and nvidia-smi shows no GPU here: give a number.")
         at_once = _at_once(self.n_jobs, len(job_overrides), None if room is None else sum(room.values()) // each)
+        if unseen and at_once > 1:
+            log.info("nvidia-smi shows no GPU here: the jobs share those that they find by time-slicing")
         return _Share(at_once, [gpu.name for gpu in gpus], room, several_on_one=at_once * each > len(gpus))
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
@@ -196,12 +201,12 @@ def _environment(at_once: int) -> dict[str, str]:
     """The environment variables of a job that is one of `at_once`: its share of the cores, and no progress bar.
 
     What the user has set stays. Libraries read the number of threads when they are imported, so it must be set before
-    the process starts. Progress bars of several jobs would overwrite each other.
+    the process starts. torch.compile would otherwise start a process for every core in each job, to compile kernels of
+    a GPU. Progress bars of several jobs would overwrite each other.
     """
     from joblib import cpu_count  # noqa: PLC0415
 
-    share = str(max(1, cpu_count() // at_once))
-    variables = {"OMP_NUM_THREADS": share, "LOKY_MAX_CPU_COUNT": share}
+    variables = dict.fromkeys(THREADS, str(max(1, cpu_count() // at_once)))
     if at_once > 1:
         variables["TTY_COMPATIBLE"] = "0"
     return {name: value for name, value in variables.items() if name not in os.environ}

@@ -16,6 +16,7 @@ import shutil
 import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -23,15 +24,16 @@ from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
 
 if TYPE_CHECKING:
-    from deft_lightning.model.module import DEFT, Output
+    from deft_lightning.model.module import DEFT
     from deft_lightning.model.objectives.base import Loss
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 LossFunction = Callable[..., "Loss"]
-Step = Callable[[Tensor, Tensor, Tensor], tuple["Output", "Loss"]]
-"""Images [B, C, H, W], noise [B, D] and a scalar pressure to what the model computes and its loss."""
+Step = Callable[[Tensor, Tensor, Tensor], tuple["Loss", Tensor, Tensor]]
+"""Images [B, C, H, W], noise [B, D] and a scalar pressure to the loss, the sample [B, D] and the parameters of the
+likelihood [B, C, H, W]. Only `total` of the loss has gradients."""
 
 GRAPHED = ("cuda",)
 """Devices on which a step is replayed as graphs."""
@@ -42,9 +44,12 @@ TRIALS = 3
 def plain_step(model: DEFT, loss: LossFunction) -> Step:
     """The step of `model` under the function `loss`, not compiled."""
 
-    def step(images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Output, Loss]:
+    def step(images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Loss, Tensor, Tensor]:
         output = model(images, noise)
-        return output, loss(images, output.parameters, output.posterior, output.sample, pressure)
+        result = loss(images, output.parameters, output.posterior, output.sample, pressure)
+        # Every output with gradients costs the backward of a compiled step a tensor of zeros, and adding it up.
+        parts = {name: part.detach() for name, part in result.parts.items()}
+        return result._replace(parts=parts), output.sample.detach(), output.parameters.detach()
 
     return step
 
@@ -67,11 +72,11 @@ def compiled_step(model: DEFT, loss: LossFunction, example: tuple[Tensor, Tensor
 
 def compile_or_not(function: Callable[..., Result], example: tuple[Any, ...]) -> Callable[..., Result]:
     """`function` compiled, if that works for the arguments `example`; else itself, with one sentence."""
-    compiled = torch.compile(function, dynamic=False)
+    compiled = torch.compile(with_own_code(function), dynamic=False)
     try:
         compiled(*example)
     except BackendCompilerFailed as error:  # such as a compiler without OpenMP or headers
-        log.info("torch.compile failed (%s): training without it.", type(error.inner_exception).__name__)
+        _tell(error)
         return function
     return compiled
 
@@ -83,33 +88,59 @@ def graphed_or_not(step: Step, example: tuple[Tensor, Tensor, Tensor], weights: 
     which callbacks read, and the sample. Gradients are not, since the optimiser has used them by then. Batches of
     another size than that of `example`, on another device or without gradients, run plainly.
     """
-    compiled = torch.compile(step, dynamic=False, fullgraph=True, mode="reduce-overhead")
+    compiled = torch.compile(with_own_code(step), dynamic=False, fullgraph=True, **_how())
     captured = example[0].shape, example[0].device
 
-    def graphed(images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Output, Loss]:
+    def graphed(images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Loss, Tensor, Tensor]:
         if (images.shape, images.device) != captured or not torch.is_grad_enabled():
             return step(images, noise, pressure)
         torch.compiler.cudagraph_mark_step_begin()  # the outputs of the last step may be overwritten
-        output, loss = compiled(images, noise, pressure)
-        sample, *parts = copied([output.sample, *loss.parts.values()])
-        return output._replace(sample=sample), loss._replace(parts=dict(zip(loss.parts, parts, strict=True)))
+        loss, sample, parameters = compiled(images, noise, pressure)
+        sample, *parts = copied([sample, *loss.parts.values()])
+        return loss._replace(parts=dict(zip(loss.parts, parts, strict=True))), sample, parameters
 
     weights = [weight for weight in weights if weight.requires_grad]
     try:
         for _ in range(TRIALS):
-            loss = graphed(*example)[1].total
+            loss = graphed(*example)[0].total
             with torch.autocast(loss.device.type, enabled=False):  # as the trainer differentiates
                 torch.autograd.grad(loss, weights, allow_unused=True)
     except Exception as error:  # compiler, Triton, driver and capture raise classes of their own
-        reason = type(getattr(error, "inner_exception", error)).__name__
-        log.info("torch.compile failed (%s): training without it.", reason)
+        _tell(error)
         return step
     return graphed
 
 
+def with_own_code(function: Callable[..., Result]) -> Callable[..., Result]:
+    """`function` with a code object of its own, on which torch.compile keeps what it compiles.
+
+    With that of all functions of its kind, the ninth objective, network or weight of a sweep in one process would be
+    one too many.
+    """
+    if not isinstance(function, FunctionType):
+        return function
+    parts = function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    return FunctionType(function.__code__.replace(), *parts)
+
+
+def _how() -> dict[str, Any]:
+    """How torch.compile makes graphs. In PyTorch's deterministic mode the sizes of kernels are not chosen by timing."""
+    if torch.are_deterministic_algorithms_enabled() and "deterministic" in torch._inductor.list_options():
+        return {"options": {"triton.cudagraphs": True, "deterministic": True}}
+    return {"mode": "reduce-overhead"}
+
+
+def _tell(error: Exception) -> None:
+    """Say in one line why nothing is compiled; the whole error, for whoever logs at that level."""
+    error = getattr(error, "inner_exception", error)
+    reason = ": ".join(filter(None, (type(error).__name__, str(error).partition("\n")[0])))
+    log.info("torch.compile failed (%s): training without it.", reason)
+    log.debug("What torch.compile has raised", exc_info=error)
+
+
 def copied(tensors: list[Tensor]) -> list[Tensor]:
-    """Detached copies of `tensors`, made in one call."""
-    return list(torch._foreach_mul([tensor.detach() for tensor in tensors], 1.0))
+    """Copies of `tensors`, which have no gradients, made in one call."""
+    return list(torch._foreach_mul(tensors, 1.0))
 
 
 def can_compile(device_type: str) -> bool:

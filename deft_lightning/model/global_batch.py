@@ -29,6 +29,7 @@ def global_batch(values: Tensor) -> Tensor:
     An estimator over the batch then sees the global batch. The average of its gradients over the processes, which DDP
     takes, equals the gradient of one process with the same global batch.
     """
-    if _alone.get() or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    # In this order: torch.compile, which takes the first for a constant, cannot trace the second.
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or _alone.get():
         return values
     return torch.cat(all_gather(values.contiguous()))

@@ -152,14 +152,16 @@ class DEFT(Inference):
         return Posterior(posterior.mean * self.latent_mask, posterior.log_variance * self.latent_mask)
 
     def compute_loss(self, images: Tensor, noise: Tensor, pressure: Tensor) -> Loss:
-        """The loss of the objective for `images` [B, C, H, W] in [0, 1], `noise` [B, D] and a scalar `pressure`."""
+        """The loss of the objective for `images` [B, C, H, W] in [0, 1], `noise` [B, D] and a scalar `pressure`.
+
+        Only its `total` has gradients.
+        """
         if self._step is None:  # the device is not known before
             loss_of = loss_function(self.likelihood, self.objective)
             step = (images, noise, pressure)
             self._step = compiled_step(self, loss_of, step) if self._compiled else plain_step(self, loss_of)
-        output, loss = self._step(images, noise, pressure)
-        self.sample = output.sample.detach()
-        learnt = self.likelihood.update(output.parameters.detach(), images) if self.training else {}
+        loss, self.sample, parameters = self._step(images, noise, pressure)
+        learnt = self.likelihood.update(parameters, images) if self.training else {}
         return Loss(loss.total, {**loss.parts, **learnt})
 
     @property
@@ -193,6 +195,8 @@ class DEFT(Inference):
 
     def on_train_start(self) -> None:
         """Pass the number of training images to the objective."""
+        if self.trainer.accumulate_grad_batches > 1:  # a replay overwrites the gradients of the batch before
+            self._compiled, self._step = False, None
         self._masked = None  # a checkpoint may have brought another mask
         loader: Any = self.trainer.train_dataloader
         self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)
@@ -208,7 +212,7 @@ class DEFT(Inference):
         noise = self._noise.at(step, len(images) * self.trainer.world_size, images.device)
         noise = noise[len(images) * self.global_rank :][: len(images)]  # of the global batch, the part of this process
         loss = self.compute_loss(images, noise, pressure)
-        self.last_loss = Loss(loss.total.detach(), {name: part.detach() for name, part in loss.parts.items()})
+        self.last_loss = loss._replace(total=loss.total.detach())
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (step + 1) % every == 0:
             self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})

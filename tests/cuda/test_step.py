@@ -94,18 +94,18 @@ def test_a_graph_in_bf16_is_close_to_single_precision(device: torch.device) -> N
 
 
 class Strict(pl.Callback):
-    """From the fourth step on, waiting for the device inside a step is an error; keeps the kind of the step."""
+    """From the fifth step on, waiting for the device is an error, from one step to the next but not between epochs.
+
+    Keeps the kind of the step.
+    """
 
     step = ""
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.global_step >= 4 and pl_module.device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("error")
-
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if pl_module.device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
         self.step = pl_module._step.__name__  # type: ignore[operator, union-attr]
+        if pl_module.device.type == "cuda":
+            apart = trainer.global_step < 4 or trainer.is_last_batch or trainer.global_step == trainer.max_steps
+            torch.cuda.set_sync_debug_mode("default" if apart else "error")
 
 
 @pytest.mark.parametrize("name", ["beta_vae", "factor_vae", "annealed_vae"])
@@ -116,14 +116,14 @@ def test_a_step_of_the_trainer_waits_for_nothing(
 ) -> None:
     watch, module = Strict(), model(MAKERS[name](), compiled=device.type == "cuda")
     dataset = data(3) if data is TinySprites else data()
-    options: dict[str, Any] = {"accelerator": device.type, "devices": 1, "precision": precision, "max_steps": 10}
+    options: dict[str, Any] = {"accelerator": device.type, "devices": 1, "precision": precision, "max_steps": 14}
     try:
         trainer = plain_trainer(tmp_path, watch, max_epochs=-1, log_every_n_steps=100, **options)
         trainer.fit(module, FactorDataModule(dataset, batch_size=8))
     finally:
         if device.type == "cuda":
             torch.cuda.set_sync_debug_mode("default")
-    assert module.global_step == 10
+    assert module.global_step == 14
     assert watch.step == ("graphed" if device.type == "cuda" else "step")
 
 

@@ -140,10 +140,10 @@ def test_training_in_processes() -> None:
 def test_the_cores_are_divided_among_the_jobs_unless_the_user_has_done_so(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = cpu_count()
     assert [processes._at_once(-1, jobs) for jobs in (1, 1000)] == [1, cores]
-    assert processes._environment(1) == dict.fromkeys(("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), str(cores))
+    names = ("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT", "TORCHINDUCTOR_COMPILE_THREADS")
+    assert processes._environment(1) == dict.fromkeys(names, str(cores))
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    share = processes._environment(2)
-    assert share == {"LOKY_MAX_CPU_COUNT": str(max(1, cores // 2)), "TTY_COMPATIBLE": "0"}
+    assert processes._environment(2) == {**dict.fromkeys(names[1:], str(max(1, cores // 2))), "TTY_COMPATIBLE": "0"}
 
 
 def test_what_the_launcher_cannot_do_is_one_sentence() -> None:
@@ -192,3 +192,6 @@ def test_without_a_gpu_auto_is_one_job_a_core(machine: Machine) -> None:
     status, printed, _ = sweep("seed=6,7", "trainer=gpu", *auto, "hydra/launcher=processes", main=tasks.main)
     assert status == 1
     assert "error: hydra.launcher.n_jobs is 'auto' and nvidia-smi shows no GPU here: give a number." in printed
+    status, printed, found = sweep("seed=6,7", "trainer=gpu", "hydra/launcher=processes", main=tasks.main)
+    assert (status, len(found)) == (0, 2)
+    assert "nvidia-smi shows no GPU here: the jobs share those that they find by time-slicing" in printed

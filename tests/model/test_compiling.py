@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.data import DataLoader
 
 from deft_lightning import DEFT, Capacity, Groups, Piecewise
 from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.model import compiling
 from deft_lightning.model.likelihoods import LearntGaussian, Likelihood
 from deft_lightning.model.objectives import BetaVAE, FactorVAE, Objective
+from tests.helpers import plain_trainer
 from tests.model.objectives.makers import MAKERS
 
 LATENTS, SHAPE = (3, 2), (1, 32, 32)
@@ -80,7 +85,7 @@ def test_the_step_of_every_objective_is_one_graph_that_is_traced_once(name: str,
     """Neither a new pressure, nor a step of the weights, nor an update of the discriminator traces it again."""
     torch.compiler.reset()
     counter = CompileCounterWithBackend("aot_eager")
-    graphs(lambda step, dynamic, fullgraph, mode: COMPILE(step, dynamic=dynamic, fullgraph=fullgraph, backend=counter))
+    graphs(traced_by(counter))
     plain, graphed = model(MAKERS[name]()), model(MAKERS[name](), compiled=True)
     same(train(graphed), train(plain))
     assert counter.frame_count == 1
@@ -99,6 +104,51 @@ def test_what_inductor_makes_of_the_step_computes_the_same(objective: Any, graph
     assert graphed._step.__name__ == "graphed"  # it has not failed
 
 
+def traced_by(backend: Any) -> Callable[..., Any]:
+    """What makes graphs, with another backend."""
+    return lambda step, dynamic, fullgraph, mode: COMPILE(step, dynamic=dynamic, fullgraph=fullgraph, backend=backend)
+
+
+@pytest.mark.slow  # traces ten models
+def test_the_tenth_model_of_a_process_is_compiled_as_well(graphs: Any) -> None:
+    """By default PyTorch compiles a function for eight kinds of model, and then fails."""
+    torch.compiler.reset()
+    graphs(traced_by("eager"))
+    for hidden in range(1, 11):
+        graphed = model(FactorVAE(hidden=hidden, layers=1), compiled=True)
+        graphed.compute_loss(*batch(0), torch.tensor(4.0))
+        assert graphed._step.__name__ == "graphed"
+
+
+@pytest.mark.slow  # traces a model
+def test_the_backward_of_a_graph_gets_the_gradient_of_the_loss_alone(graphs: Any) -> None:
+    """For every other output with gradients a step would make and add zeros."""
+    torch.compiler.reset()
+    received: list[list[str]] = []
+
+    def backward(graph: Any, inputs: Any) -> Any:
+        received.append([node.name for node in graph.graph.nodes if node.name.startswith("tangents")])
+        return make_boxed_func(graph.forward)
+
+    graphs(traced_by(aot_autograd(fw_compiler=lambda g, _: make_boxed_func(g.forward), bw_compiler=backward)))
+    graphed, plain = model(compiled=True), model()
+    losses = [module.compute_loss(*batch(0), torch.tensor(4.0)) for module in (graphed, plain)]
+    assert [len(names) for names in received] == [1]
+    assert not any(part.requires_grad for loss in losses for part in loss.parts.values())
+
+
+def test_in_deterministic_mode_no_kernel_is_chosen_by_its_speed(graphs: Any) -> None:
+    made: list[Replayed] = []
+    graphs(lambda step, **options: made.append(Replayed(step, **options)) or made[-1])
+    torch.use_deterministic_algorithms(True)
+    try:
+        model(compiled=True).compute_loss(*batch(0), torch.tensor(4.0))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert made[0].options.pop("options") == {"triton.cudagraphs": True, "deterministic": True}
+    assert made[0].options == {"dynamic": False, "fullgraph": True}
+
+
 class Replayed:
     """Stands for a graph: all its outputs are written into the memory of the last replay. `runs` counts them."""
 
@@ -108,14 +158,14 @@ class Replayed:
 
     def __call__(self, *arguments: Tensor) -> Any:
         self.runs += 1
-        output, loss = self.step(*arguments)
-        values = [output.sample, *loss.parts.values()]
+        loss, sample, parameters = self.step(*arguments)
+        values = [sample, *loss.parts.values()]
         with torch.no_grad():
             self.memory = self.memory or [value.detach().clone() for value in values]
             for memory, value in zip(self.memory, values, strict=True):
                 memory.copy_(value)
         sample, *parts = self.memory
-        return output._replace(sample=sample), loss._replace(parts=dict(zip(loss.parts, parts, strict=True)))
+        return loss._replace(parts=dict(zip(loss.parts, parts, strict=True))), sample, parameters
 
 
 def test_what_outlives_a_step_is_not_overwritten_by_the_next(graphs: Any) -> None:
@@ -159,6 +209,16 @@ def test_other_batches_and_steps_without_gradients_run_plainly(graphs: Any) -> N
     assert made[0].runs == runs + 1
 
 
+def test_gradients_that_are_added_up_over_batches_are_not_those_of_graphs(graphs: Any, tmp_path: Path) -> None:
+    """A replay would overwrite the gradients of the batch before."""
+    graphs(Replayed)
+    for batches, name in ((1, "graphed"), (2, "step")):
+        graphed = model(compiled=True)
+        trainer = plain_trainer(tmp_path, accelerator="cpu", accumulate_grad_batches=batches, max_epochs=1)
+        trainer.fit(graphed, DataLoader(batch(0, 16)[0], batch_size=4))
+        assert graphed._step.__name__ == name
+
+
 class BackwardFails(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -178,8 +238,8 @@ def forward_fails(step: Any, **options: Any) -> Any:
 
 def backward_fails(step: Any, **options: Any) -> Any:
     def failing(*arguments: Tensor) -> Any:
-        output, loss = step(*arguments)
-        return output, loss._replace(total=BackwardFails.apply(loss.total))
+        loss, *others = step(*arguments)
+        return loss._replace(total=BackwardFails.apply(loss.total)), *others
 
     return failing
 
@@ -189,7 +249,9 @@ def test_where_capture_fails_there_is_one_line_and_the_plain_step(compiler: Any,
     caplog.set_level("INFO", "deft_lightning")
     graphs(compiler)
     same(train(model(compiled=True)), train(model()))
-    assert caplog.messages == ["torch.compile failed (RuntimeError): training without it."]
+    assert caplog.messages == [
+        "torch.compile failed (RuntimeError: operation not permitted when stream is capturing): training without it."
+    ]
 
 
 @pytest.mark.parametrize(("device", "whole"), [("cpu", False), ("cuda", True), ("mps", None)])

@@ -83,4 +83,5 @@ class DIPVAE2(DIPVAE):
 def covariance_of(codes: Tensor) -> Tensor:
     """Covariance [D, D] of `codes` [B, D] with divisor B, as in the public study of Locatello et al. 2019."""
     centred = codes - codes.mean(dim=0)
-    return centred.T @ centred / len(codes)
+    with torch.autocast(codes.device.type, enabled=False):  # a loss is in single precision
+        return centred.T @ centred / len(codes)

@@ -62,7 +62,7 @@ class FactorVAE(Objective):
 
     def loss(self, reconstruction: Tensor, posterior: Posterior, sample: Tensor, pressure: Tensor) -> Loss:
         parts = elbo_parts(reconstruction, posterior)
-        class_logits = self.discriminator(sample)  # [B, 2]
+        class_logits = self.discriminator(sample).to(sample.dtype)  # [B, 2], in half precision under autocast
         tc = (class_logits[:, 0] - class_logits[:, 1]).mean()
         total = parts["reconstruction"] + pressure * parts["kl"] + self.gamma * tc
         return Loss(total, {"loss": total, **parts, "tc": tc})

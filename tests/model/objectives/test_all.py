@@ -62,6 +62,20 @@ def test_logs_the_loss_and_the_parts_of_the_elbo(name: str, likelihood: str) -> 
 
 
 @every_objective
+def test_under_mixed_precision_the_loss_is_in_single_precision(name: str) -> None:
+    """The weight of a penalty may be large, and bf16 has less than three digits."""
+    batch, objective = (
+        make_batch(*torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0)).unbind()),
+        make(name),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        total, parts = batch.loss(objective, 3.0)
+    assert {value.dtype for value in (total, *parts.values())} == {torch.float32}
+    if name != "factor_vae":  # whose discriminator computes in half precision, as networks do
+        torch.testing.assert_close(parts, batch.loss(objective, 3.0).parts)
+
+
+@every_objective
 @pytest.mark.parametrize("extreme", ["low", "high", "mixed", "one low", "one high"])
 def test_gradients_are_finite_at_extreme_log_variances(name: str, extreme: str) -> None:
     values = torch.zeros(8, 4)
