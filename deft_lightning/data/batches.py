@@ -76,7 +76,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self._step // len(self)  # a generator: this line runs when the first batch is asked for
         while self._step // len(self) == epoch:
-            batch = self._batch(self._step)
+            batch = self.batch(self._step)
             self._step += 1
             yield batch
 
@@ -84,7 +84,7 @@ class BatchLoader:
         """Indices, int64 [batch_size], of the next batch to be delivered."""
         return self._indices(*divmod(self._step, len(self)))
 
-    def _batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> Batch:
         """The batch of a step."""
         return Batch(self._indices(*divmod(step, len(self))), step, self.rank, self.world_size)
 

@@ -144,6 +144,11 @@ class FactorDataModule(pl.LightningDataModule):
             self._loader.close()
         self._ahead.close()
 
+    def on_exception(self, exception: BaseException) -> None:
+        """The same where a fit ends early, when Lightning calls no `teardown`; the workers of an evaluation as well."""
+        self.teardown("fit")
+        streaming.close_all()
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch, or make its images where they are on the host and the indices had better stay there too."""
         if isinstance(batch, Batch) and self.dataset.on_host:
@@ -210,7 +215,7 @@ class FactorDataModule(pl.LightningDataModule):
             return
         random = generator(seed, Stream.EVALUATION, 2)
         wanted = (streaming.keys(part, random) for part in parts)
-        for decoded in streaming.stream(reader, wanted, self.workers if len(parts) > 1 else 0):
+        for decoded in streaming.DecodedStream(reader, wanted, self.workers if len(parts) > 1 else 0):
             yield on_device(decoded.pixels, self.dataset.device), decoded.factors
 
 

@@ -6,14 +6,20 @@ the number of workers nor an interruption changes a batch.
 
 from __future__ import annotations
 
+import atexit
 import os
+import pickle
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet, finalize
 
 import torch
+from joblib import cpu_count
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -49,8 +55,8 @@ class Reader(Protocol):
 
 
 def default_workers() -> int:
-    """Processes that decode images, unless their number is given."""
-    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1))
+    """Processes that decode images, unless their number is given; a job of a sweep has its share of the cores."""
+    return max(1, min(MOST_WORKERS, cpu_count() - 1))
 
 
 def keys(indices: Tensor, random: torch.Generator) -> list[Key]:
@@ -66,23 +72,93 @@ def decode(reader: Reader, wanted: Sequence[Key]) -> Decoded:
     return Decoded(torch.stack([item.pixels for item in items]), torch.tensor(labels) if labels else None)
 
 
-def stream(reader: Reader, batches: Iterable[Sequence[Key]], workers: int) -> Iterator[Decoded]:
-    """Decode `batches` in order, ahead of time by `workers` processes; with 0 in this process.
+class DecodedStream(Iterator[Decoded]):
+    """`batches` decoded in order, ahead of time by `workers` processes; with 0 in this process.
 
-    Raises `DeftError` as `reader` does.
+    Raises `DeftError` as `reader` does, where `reader` cannot be sent to the workers, and where one of them dies.
+
+    The workers end with `close` and with the object, which `batches` must not refer to. They ignore the SIGTERM with
+    which torch and multiprocessing end processes that do not answer, and do not answer once the garbage collector has
+    closed their queues. So what it collects is this object, and not the iterator.
     """
+
+    def __init__(self, reader: Reader, batches: Iterable[Sequence[Key]], workers: int) -> None:
+        self._decoded = _decoded(reader, batches, workers)
+        self._end = finalize(self, _close, self._decoded, os.getpid())
+        _open.add(self)
+
+    def __next__(self) -> Decoded:
+        return next(self._decoded)
+
+    def close(self) -> None:
+        """End the workers; there is no next batch then."""
+        self._end()
+
+
+_open: WeakSet[DecodedStream] = WeakSet()
+
+
+@atexit.register  # before torch and multiprocessing act, which have registered earlier
+def close_all() -> None:
+    """End the workers of all streams."""
+    for stream in list(_open):
+        stream.close()
+
+
+def _close(decoded: Generator[Decoded], process: int) -> None:
+    if os.getpid() == process:  # and not in a worker, which has a copy of all streams
+        decoded.close()
+
+
+@contextmanager
+def deaths_told() -> Iterator[None]:
+    """Raise `DeftError` where a worker dies: torch raises an error wherever this process then is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise _death(error) from error
+
+
+def _death(error: Exception) -> DeftError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+    return DeftError(
+        f"a process that decodes images has died ({reason}): set a smaller data.workers if memory ran out, which in a "
+        "container may be that of /dev/shm."
+    )
+
+
+def _decoded(reader: Reader, batches: Iterable[Sequence[Key]], workers: int) -> Generator[Decoded]:
     loader = DataLoader(
         _Batches(reader),
         batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of lists
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=partial(_ignore_signals, stop_signals()),
         generator=torch.Generator(),  # else a number is drawn from torch's own
     )
-    for decoded in loader:
-        if isinstance(decoded, str):
-            raise DeftError(decoded)
-        yield decoded
+    try:
+        with deaths_told():
+            for decoded in _started(loader):
+                if isinstance(decoded, str):
+                    raise DeftError(decoded)
+                yield decoded
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        if not workers or "DataLoader worker process" in str(error):  # raised by `reader`
+            raise
+        raise _death(error) from error  # before its batch was fetched
+
+
+def _started(loader: DataLoader) -> Iterator[Any]:
+    """An iterator over `loader`, whose workers have got a copy of the data set."""
+    try:
+        return iter(loader)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # what pickle raises has no common type
+        raise DeftError(
+            f"the data cannot be sent to the processes that decode images ({error}): use functions of a module in its "
+            "place, not a lambda or a function inside another, or set data.workers=0."
+        ) from error
 
 
 class StreamLoader(BatchLoader):
@@ -94,34 +170,37 @@ class StreamLoader(BatchLoader):
     def __init__(self, reader: Reader, workers: int, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._reader, self._workers = reader, workers
-        self._ahead: Iterator[Batch] | None = None
-        self._ahead_step = 0  # of its next batch
+        self._order_ahead = BatchLoader(*arguments, **more)  # a stream must not refer to what holds it
+        self._planned: deque[Batch] = deque()
+        self._stream: DecodedStream | None = None
+        self._stream_step = 0  # of its next batch
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self._step // len(self)
         while self._step // len(self) == epoch:
-            if self._ahead is None or self._ahead_step != self._step:
-                self._ahead = self._decoded(self._step)
-            batch = next(self._ahead)
+            if self._stream is None or self._stream_step != self._step:
+                self.close()
+                self._planned = deque()
+                plan = _plan(self._order_ahead, self._step, self._planned)
+                self._stream = DecodedStream(self._reader, plan, self._workers)
+            decoded = next(self._stream)
             self._step += 1
-            self._ahead_step = self._step
-            yield batch
+            self._stream_step = self._step
+            yield self._planned.popleft()._replace(pixels=decoded.pixels)
 
     def close(self) -> None:
-        """End the workers."""
-        self._ahead = None
+        """End the workers; the next batch starts others."""
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
 
-    def _decoded(self, first: int) -> Iterator[Batch]:
-        planned: deque[Batch] = deque()
 
-        def plan() -> Iterator[list[Key]]:
-            for step in count(first):
-                batch = self._batch(step)
-                planned.append(batch)
-                yield keys(batch.indices, generator(self.seed, Stream.NUISANCE, step, 0))[batch.part]
-
-        for decoded in stream(self._reader, plan(), self._workers):
-            yield planned.popleft()._replace(pixels=decoded.pixels)
+def _plan(order: BatchLoader, first: int, planned: deque[Batch]) -> Iterator[list[Key]]:
+    """The keys of this process's part of every batch of `order` from step `first` on; the batches go to `planned`."""
+    for step in count(first):
+        batch = order.batch(step)
+        planned.append(batch)
+        yield keys(batch.indices, generator(order.seed, Stream.NUISANCE, step, 0))[batch.part]
 
 
 class _Batches(Dataset):
@@ -147,7 +226,7 @@ def _unchanged(decoded: Any) -> Any:
     return decoded
 
 
-def _ignore_signals(worker: int) -> None:
+def _ignore_signals(numbers: Sequence[signal.Signals], worker: int) -> None:
     """A signal reaches the workers too, and the run still takes a step and a checkpoint: it ends them itself."""
-    for number in stop_signals():
+    for number in numbers:
         signal.signal(number, signal.SIG_IGN)

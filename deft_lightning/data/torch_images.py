@@ -18,7 +18,8 @@ from deft_lightning.data import streaming
 from deft_lightning.data.base import FactorDataset, on_device
 
 WANTED = (
-    "give (channels, height, width) as floats in [0, 1] or as uint8, a PIL image, or an array (height, width, channels)"
+    "give (channels, height, width) as floats in [0, 1] or as uint8, a PIL image of 8 bits a channel, or an array "
+    "(height, width, channels)"
 )
 
 
@@ -131,7 +132,9 @@ def _length(dataset: Any, kind: str) -> int:
 def _pixels(image: Any, where: str) -> Tensor:
     """The image of an item, [C, H, W] uint8 or float32 in [0, 1]."""
     if isinstance(image, Image.Image):
-        image = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        if image.mode[0] in "IF":  # of 16 or 32 bits; Pillow would cut them off at 255
+            raise DeftError(f"{where} is a PIL image of mode {image.mode}: {WANTED}.")
+        image = np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     if isinstance(image, np.ndarray) and image.ndim == 3:
         image = image.transpose(2, 0, 1)
     if isinstance(image, np.ndarray):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,13 @@ from deft_lightning.common.errors import DeftError
 EXAMPLE = "{name: my_score, function: my_module.my_function}"
 
 
-def path_of(item: Any, field: str, taken: tuple[str, ...]) -> str:
+def path_of(item: Any, field: str, names: tuple[str, ...], taken: Collection[str]) -> str:
     """The path "module.function" of an entry of `field`, such as {name: ..., function: module.function}.
 
-    Raises `DeftError` for another form, or a name in `taken`.
+    `names` are the entries of this package. Raises `DeftError` for another form, or a name in `taken`.
     """
     if not isinstance(item, Mapping) or set(item) != {"name", "function"}:
-        raise DeftError(f"{field} holds {item!r}: give one of {', '.join(taken)}, or your own as {EXAMPLE}.")
+        raise DeftError(f"{field} holds {item!r}: give one of {', '.join(names)}, or your own as {EXAMPLE}.")
     name, path = item["name"], item["function"]
     if not isinstance(name, str) or not name.isidentifier():
         raise DeftError(f"{field} has a score called {name!r}: give a name of letters, digits and underscores.")

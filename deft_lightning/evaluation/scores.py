@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +79,10 @@ def score_names(metric: str) -> list[str]:
     return [metric] if metric in BATCH_METRICS else list(TABLE_METRICS[metric].scores.values())
 
 
+TAKEN = frozenset([*NAMES, *(score for metric in NAMES for score in score_names(metric)), "reconstruction", "kl"])
+"""Names that a score of the user's own cannot have."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The `metrics` part of a configuration.
@@ -118,7 +123,7 @@ class Settings:
                 raise DeftError(f"metrics.{name} is {value!r}: give a list of {', '.join(NAMES)}.")
             for item in value:
                 if not isinstance(item, str) or item not in NAMES:
-                    own.path_of(item, f"metrics.{name}", NAMES)
+                    own.path_of(item, f"metrics.{name}", NAMES, TAKEN)
         votes = self.votes
         two = isinstance(votes, list | tuple) and len(votes) == 2
         if not two or not all(checks.is_whole(n) and n > 0 for n in votes):
@@ -155,7 +160,7 @@ class Settings:
 
     def _is_in(self, name: str, scores: Collection[str]) -> bool:
         if name in self.own:  # its numbers are not known before it is computed
-            return any(score == name or score.startswith(f"{name}_") for score in scores)
+            return any(score == name or score.startswith(f"{name}_") for score in set(scores) - TAKEN)
         return set(score_names(name)) <= set(scores)
 
     def options(self, metric: str) -> dict[str, Any]:
@@ -255,8 +260,9 @@ def _score_table(name: str, metric: Metric, arrays: list[Any], settings: Setting
     if name == "dci":
         scored.dci_estimator = result.estimator
     if settings.bootstrap:
+        seed = options.pop("seed", None)  # `bootstrap` has a seed of its own, that of the resamples
         intervals = metrics.bootstrap(
-            metric.function,
+            metric.function if seed is None else partial(metric.function, seed=seed),
             *arrays,
             samples=settings.bootstrap,
             seed=settings.seed,

@@ -50,7 +50,7 @@ class Auto(Schedule):
                 f"{likelihood}: measure the thresholds with that, or choose another schedule."
             )
         compared = [("name", "data set"), ("images", "number of images"), ("shape", "shape")]
-        if data["name"] == "custom":  # every data set of the user's own has this name
+        if data["name"] == "custom" or data.get("source") == "torch Dataset":  # the names say little
             compared.append(("digest", "set of images"))
         for key, what in compared:
             measured = self._measured_on.get(key)

@@ -87,7 +87,7 @@ def run(folder: Path, steps: int | None, trust: bool = False) -> None:
     table = new_table("after stage", "pressure", "open latents", "fixed", "adapted", "opened below")
     rows = []
     for number, name in enumerate(stages, start=1):
-        prediction = predict(load_model(folder, number, trust), data.dataset, data.seed)
+        prediction = predict(load_model(folder, number, trust), data.dataset, data.seed, data.training_images)
         row: dict[str, Any] = {"stage": number, "pressure": ends[name], **asdict(prediction)}
         if steps is not None:
             checkpoint = folder / "checkpoints" / f"{name}.ckpt"
@@ -102,24 +102,26 @@ def run(folder: Path, steps: int | None, trust: bool = False) -> None:
     rich.get_console().print(f"\nNumbers: {folder / FILE}")
 
 
-def predict(model: DEFT, dataset: FactorDataset, seed: int = 0) -> Prediction:
-    """Where the next latent of `model` opens on the images of `dataset`.
+def predict(model: DEFT, dataset: FactorDataset, seed: int = 0, images: Tensor | None = None) -> Prediction:
+    """Where the next latent of `model` opens on the images of `dataset`, or on those at the indices `images` [N].
 
     Raises `DeftError` for fewer than 32 images, and a likelihood whose spectrum is not known.
     """
     variance = noise_variance(model.likelihood)
-    if len(dataset) < 32:
-        raise DeftError(f"the data set has {len(dataset)} images: neighbours among the codes need at least 32.")
-    indices = torch.randperm(len(dataset), generator=generator(seed, Stream.SPECTRUM, 2))[:IMAGES]
+    count = len(dataset) if images is None else len(images)
+    if count < 32:
+        raise DeftError(f"the data set has {count} images: neighbours among the codes need at least 32.")
+    order = torch.randperm(count, generator=generator(seed, Stream.SPECTRUM, 2))[:IMAGES]
+    indices = order if images is None else images[order]
     nuisances = generator(seed, Stream.SPECTRUM, 3, device=dataset.device)
-    images, means, widths = [], [], []
+    pixel_parts, means, widths = [], [], []
     for part in indices.split(BATCH):
         batch = dataset.images(part, nuisances)
         posterior = model.encode(batch)
-        images.append((batch * 255).round().to(torch.uint8).cpu())  # a quarter of the memory
+        pixel_parts.append((batch * 255).round().to(torch.uint8).cpu())  # a quarter of the memory
         means.append(posterior.mean.cpu())
         widths.append(posterior.log_variance.cpu())
-    pixels, mean, log_variance = torch.cat(images), torch.cat(means), torch.cat(widths)
+    pixels, mean, log_variance = torch.cat(pixel_parts), torch.cat(means), torch.cat(widths)
     kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).mean(dim=0)
     is_open = kl > LIMIT
 

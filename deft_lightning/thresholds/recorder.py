@@ -39,9 +39,12 @@ class AnnealRecorder(DEFTCallback):
         self._losses = LossLog()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a data set in which nothing varies; average the records over the processes of the run."""
-        crossing.check_size(len(data_of(trainer).dataset))
+        """Average the records over the processes of the run."""
         self._losses.finish_block = partial(trainer.strategy.reduce, reduce_op="mean")  # type: ignore[assignment]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a data set in which nothing varies."""
+        crossing.check_size(len(data_of(trainer).dataset))
 
     def state_dict(self) -> dict[str, Any]:
         """The records so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -215,6 +215,17 @@ def to_plain(cfg: DictConfig, key: str) -> Any:
     """`cfg[key]` as plain, resolved containers."""
     value = cfg[key]
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def targets(part: Any) -> Iterator[str]:
+    """Every `_target_` in a part of a configuration, to any depth: each of them is imported."""
+    if isinstance(part, dict):
+        if part.get("_target_") is not None:
+            yield str(part["_target_"])
+        part = list(part.values())
+    if isinstance(part, list):
+        for item in part:
+            yield from targets(item)
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

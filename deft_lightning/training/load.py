@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +34,7 @@ def load_data(folder: str | Path, trust: bool = False, dataset: FactorDataset | 
     `trust` is false.
     """
     cfg = run_folder.read_config(Path(folder))
-    foreign = [target for target in _targets(config.to_plain(cfg, "data")) if target not in choice_names("data")]
+    foreign = [target for target in config.targets(config.to_plain(cfg, "data")) if target not in choice_names("data")]
     if foreign and not trust:
         raise DeftError(
             f"the data of {folder} are {foreign[0]}, which is not part of deft_lightning: add trust=True (in a command "
@@ -46,17 +44,6 @@ def load_data(folder: str | Path, trust: bool = False, dataset: FactorDataset | 
     data = FactorDataModule(dataset, **config.data_module_options(cfg))
     require_same_data(Path(folder), data.dataset)
     return data
-
-
-def _targets(part: Any) -> Iterator[str]:
-    """Every `_target_` in a part of a configuration, to any depth: each of them is imported."""
-    if isinstance(part, dict):
-        if "_target_" in part:
-            yield str(part["_target_"])
-        part = list(part.values())
-    if isinstance(part, list):
-        for item in part:
-            yield from _targets(item)
 
 
 def load_model(folder: str | Path, stage: int | None = None, trust: bool = False) -> DEFT:

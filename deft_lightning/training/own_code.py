@@ -22,7 +22,7 @@ PACKAGES = ("deft_lightning", "hydra_plugins")
 def sources(cfg: DictConfig) -> dict[str, dict[str, str]]:
     """The module of every class and function from outside this package that `cfg` names: {module: {file, digest}}.
 
-    These are the `_target_` of choices and callbacks, and the functions of scores.
+    These are the `_target_` in choices and callbacks, to any depth, and the functions of scores.
     """
     found = {}
     for name in dict.fromkeys(_names(cfg)):
@@ -46,10 +46,10 @@ def warn_of_changes(recorded: dict[str, dict[str, str]], now: dict[str, dict[str
 
 def _names(cfg: DictConfig) -> Iterator[str]:
     """Dotted names of classes and functions from elsewhere."""
-    parts = [config.to_plain(cfg, key) for key in config.CHOICES if key in cfg]
-    callbacks = config.to_plain(cfg, "callbacks") if "callbacks" in cfg else {}
-    parts += [callback for callback in callbacks.values() if callback is not None]
-    targets = [part.get("_target_") for part in parts if isinstance(part, dict)]
+    targets: list[Any] = []
+    for key in (*config.CHOICES, "callbacks"):
+        if key in cfg:
+            targets += config.targets(config.to_plain(cfg, key))
     metrics: dict[str, Any] = config.to_plain(cfg, "metrics") if "metrics" in cfg else {}
     for key in ("each_stage", "at_end"):
         targets += [item.get("function") for item in metrics.get(key) or [] if isinstance(item, dict)]
@@ -59,10 +59,10 @@ def _names(cfg: DictConfig) -> Iterator[str]:
 
 
 def _file(name: str) -> tuple[str, Path | None]:
-    """The module of a dotted name and its file; None where it has none, as for a notebook."""
+    """The module of a dotted name and its file; None where it has none, as for a notebook, or cannot be imported."""
     module = name.rpartition(".")[0]
     try:
         file = inspect.getsourcefile(importlib.import_module(module))
-    except (ImportError, TypeError):
+    except Exception:  # of the module's own code; what is built from it tells the reason
         return module, None
     return module, Path(file) if file and Path(file).is_file() else None

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 from deft_lightning.common import memory, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
+from deft_lightning.data.streaming import deaths_told
 from deft_lightning.model.checkpoint import load_weights, read_checkpoint
 from deft_lightning.model.module import DEFT
 from deft_lightning.training import (
@@ -131,7 +132,8 @@ def _loggers(
 def _fit_or_finish(trainer: pl.Trainer, module: DEFT, data: pl.LightningDataModule, start: Start) -> None:
     """Train to the end of the schedule; raises `Incomplete` where the trainer stops before."""
     nothing_left = start.first_step == module.timeline.length
-    trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
+    with deaths_told():
+        trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
     if nothing_left:
         # The run was killed after its last step: `fit` returns without calling any hook, so they are called here.
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

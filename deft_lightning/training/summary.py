@@ -37,7 +37,7 @@ def start(
     table.add_row("factors", ", ".join(dataset.factor_names) or "no labels")
     table.add_row("groups", f"{len(groups)}, latents {list(groups.latents)}, gamma {groups.gamma:g}")
     table.add_row("objective", module.objective.label)
-    table.add_row("learning", f"Adam, lr {module.lr:g}, batch {cfg.batch_size}")
+    table.add_row("learning", f"{type(module.optimizer).__name__}, lr {module.lr:g}, batch {cfg.batch_size}")
     table.add_row("device", f"{trainer.strategy.root_device}, {trainer.world_size} process(es)")
     table.add_row("folder", str(folder))
     if first_step:

@@ -75,6 +75,11 @@ def test_a_share_of_too_few_images_is_refused():
         _ = data(0.01).split
 
 
+def test_a_share_that_leaves_no_image_to_train_on_is_refused():
+    with pytest.raises(DeftError, match=r"data.held_out is 0.999, which is all of 96 images: leave some to train on"):
+        _ = data(0.999).split
+
+
 def test_fewer_training_images_than_a_batch_are_refused():
     with pytest.raises(DeftError, match="batch_size is 16: give a whole number from 1 to 10, the number of images"):
         data(0.9).train_dataloader()

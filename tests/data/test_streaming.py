@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -13,10 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from deft_lightning.common.errors import DeftError
-from deft_lightning.data import Batch, CustomImages, FactorDataModule
+from deft_lightning.data import Batch, CustomImages, FactorDataModule, streaming
 from deft_lightning.data.spectrum import spectrum_of
 from deft_lightning.data.streaming import StreamLoader, keys
 from deft_lightning.data.torch_images import TorchImages
+from tests.docs.pages import ROOT
 from tests.helpers import TinySprites
 
 PIXELS = (TinySprites().images(torch.arange(96), torch.Generator())[:, 0].numpy() * 255).astype(np.uint8)
@@ -42,6 +51,7 @@ class Sprites(torch.utils.data.Dataset):
             "float": lambda: torch.from_numpy(pixels)[None].float() / 255,
             "uint8": lambda: torch.from_numpy(pixels)[None],
             "PIL": lambda: Image.fromarray(pixels),
+            "bits": lambda: Image.fromarray(pixels).convert("1"),
             "array": lambda: pixels[..., None],
             "matrix": lambda: pixels,
         }[self.kind]()
@@ -137,10 +147,117 @@ def test_a_damaged_picture_is_named_in_one_sentence_when_it_is_reached(tmp_path:
     assert "\n" not in str(caught.value)
 
 
+# --- Workers ---
+
+
+class Zeros:
+    """A reader of black images."""
+
+    def __call__(self, index: int, seed: int) -> streaming.Item:
+        return streaming.Item(torch.zeros(1, 8, 8))
+
+
+class Deadly(Zeros):
+    """Kills the process that reads image 3, as the system does where memory runs out."""
+
+    def __call__(self, index: int, seed: int) -> streaming.Item:
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(index, seed)
+
+
+def test_a_worker_that_dies_is_one_sentence() -> None:
+    with pytest.raises(DeftError, match=r"a process that decodes images has died \(.*\): set a smaller data.workers"):
+        list(streaming.DecodedStream(Deadly(), [[(index, 0)] for index in range(8)], 1))
+
+
+def test_other_errors_keep_their_type() -> None:
+    with pytest.raises(RuntimeError, match="of another kind"), streaming.deaths_told():
+        raise RuntimeError("of another kind")
+
+
+@pytest.fixture
+def alone() -> None:
+    """No worker of another test is left."""
+    gc.collect()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_fit_that_ends_early_leaves_no_worker(folder: Path) -> None:
+    """They ignore SIGTERM, so the process would wait for them for ever when it exits."""
+    data = FactorDataModule(custom(folder, False), 16, workers=1)
+    evaluation = data.evaluation_sample(torch.arange(40), 16)
+    next(evaluation)
+    steps(data, 1)
+    assert len(multiprocessing.active_children()) == 2
+    data.on_exception(KeyboardInterrupt())
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.usefixtures("alone")
+def test_workers_end_with_a_loader_that_the_garbage_collector_finds(folder: Path) -> None:
+    data = FactorDataModule(custom(folder, False), 16, workers=1)
+    steps(data, 1)
+    data.myself = data
+    assert multiprocessing.active_children()
+    begin = time.monotonic()
+    del data
+    gc.collect()
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - begin < 5  # torch waits so long for workers that do not answer
+
+
+@pytest.mark.slow  # starts a process that imports torch
+def test_a_process_exits_although_a_stream_is_open() -> None:
+    """As after an error whose traceback still refers to it."""
+    code = """
+from tests.data.test_streaming import Zeros, streaming
+opened = streaming.DecodedStream(Zeros(), [[(0, 0)]] * 9, 1)
+next(opened)
+kept = [opened]
+kept.append(kept)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 0
+
+
+@pytest.fixture
+def spawned() -> Iterator[None]:
+    """New processes begin as on macOS: with a fresh interpreter, which gets a pickled copy."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.slow  # starts processes that import torch
+@pytest.mark.usefixtures("spawned")
+def test_workers_that_are_spawned_give_the_same_batches(folder: Path) -> None:
+    whole = FactorDataModule(custom(folder, True), 16, seed=3)
+    streamed = FactorDataModule(custom(folder, False), 16, seed=3, workers=1)
+    assert equal(steps(streamed, 3), steps(whole, 3))
+
+
+@pytest.mark.usefixtures("spawned")
+@pytest.mark.filterwarnings("ignore:Got pickle error")
+def test_a_dataset_that_cannot_be_sent_to_spawned_workers_is_one_sentence() -> None:
+    dataset = Sprites()
+    dataset.transform = lambda image: image
+    with pytest.raises(DeftError, match=r"cannot be sent to the processes that decode images \(.*lambda.*\): use"):
+        steps(FactorDataModule(dataset, 16, workers=1), 1)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (3, 2), (64, 4)])
+def test_a_core_is_left_for_the_training(cores: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "cpu_count", lambda: cores)
+    assert FactorDataModule("dsprites").workers == workers
+
+
 # --- A torch Dataset ---
 
 
-@pytest.mark.parametrize("kind", ["float", "uint8", "PIL", "array", "matrix"])
+@pytest.mark.parametrize("kind", ["float", "uint8", "PIL", "bits", "array", "matrix"])
 def test_every_form_of_an_image_gives_the_same_pixels(kind: str) -> None:
     dataset = TorchImages(Sprites(kind))
     assert dataset.shape == (1, 64, 64)
@@ -249,6 +366,7 @@ class Broken(Sprites):
             False,
             "item 3 of Broken is 1 x 32 x 32, and item 0 is 1 x 64 x 64: resize",
         ),
+        (Image.new("I;16", (64, 64)), False, "item 3 of Broken is a PIL image of mode I;16: give"),
         (torch.full((1, 64, 64), 2.0), False, "item 3 of Broken has values from 2 to 2: give"),
         (torch.full((1, 64, 64), float("nan")), False, "item 3 of Broken has values from nan to nan"),
         ("a path", False, "item 3 of Broken is a str: give"),

@@ -79,6 +79,8 @@ def test_one_that_fails_is_marked_and_the_others_are_kept(caplog: pytest.LogCapt
         ({"name": "mine"}, "holds {'name': 'mine'}: give one of"),
         ({"name": "a b", "function": "m.f"}, "has a score called 'a b'"),
         ({"name": "mig", "function": "m.f"}, "as one of this package is: rename it"),
+        ({"name": "kl", "function": "m.f"}, "a score of your own called kl, as one of this package is"),
+        ({"name": "dci_completeness", "function": "m.f"}, "called dci_completeness, as one of this package is"),
         ({"name": "mine", "function": "f"}, "has the function 'f' for mine: write module.function"),
     ],
 )
@@ -98,6 +100,12 @@ def test_functions_that_cannot_be_had_are_one_sentence(tmp_path: Path, monkeypat
     ):
         with pytest.raises(DeftError, match=sentence):
             own.load(path)
+
+
+def test_one_whose_name_begins_a_name_of_the_package_is_missing_until_it_is_computed() -> None:
+    settings = Settings(each_stage=[{"name": "active", "function": f"{__name__}.pair"}])
+    assert settings.missing(["active_units"]) == ["active"]
+    assert settings.missing(["active_units", "active_low"]) == []
 
 
 @pytest.mark.slow  # trains runs

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from deft_lightning import DeftError
+from deft_lightning import DEFT, BetaVAE, DeftError, Groups
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds import crossing, loss_log, record
+from deft_lightning.thresholds.recorder import AnnealRecorder
 from deft_lightning.training import run
-from tests.helpers import UNLABELLED, compose_run, send_signal
+from tests.helpers import UNLABELLED, TinySprites, compose_run, plain_trainer, send_signal
 
 pytestmark = pytest.mark.slow  # trains runs
 
@@ -139,6 +140,16 @@ def test_a_threshold_never_crossed_is_said(tmp_path: Path, caplog: pytest.LogCap
     assert (content["threshold"], content["latent_thresholds"]) == (None, [None] * 10)
     assert "KL never stays above 1000 nats" in content["notices"][0]
     assert content["notices"][0] in caplog.text
+
+
+def test_a_plain_loader_is_recorded_as_a_data_module_is(tmp_path: Path) -> None:
+    images = TinySprites().images(torch.arange(96), torch.Generator())
+    module = DEFT(Groups([10]), Anneal(300.0, steps=6), BetaVAE(), image_shape=(1, 64, 64))
+    trainer = plain_trainer(tmp_path, AnnealRecorder(window=2), max_steps=6)
+    trainer.fit(module, torch.utils.data.DataLoader(images, batch_size=32))
+    content = record.read(tmp_path, "anneal")
+    assert content["data"]["images"] == 96
+    assert content["settings"]["steps"] == len(content["curves"][0]["beta"]) == 6
 
 
 def test_one_image_has_no_threshold(tmp_path: Path) -> None:

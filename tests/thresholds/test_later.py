@@ -123,6 +123,17 @@ def test_the_variance_of_few_images_of_many_pixels_is_not_overestimated() -> Non
     assert 250 < later.shared_variance(signal[:32], signal[32:]) < 450
 
 
+def test_images_that_are_held_out_are_not_looked_at() -> None:
+    class Seen(Squares):
+        def images(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            seen.update(indices.tolist())
+            return super().images(indices, generator)
+
+    seen: set[int] = set()
+    later.predict(Reads(0, Gaussian(SIGMA)), Seen(), images=torch.arange(5, 105))
+    assert seen == set(range(5, 105))
+
+
 def test_small_data_are_one_sentence() -> None:
     few = Squares()
     few.grey = few.grey[:20]

@@ -181,6 +181,11 @@ def test_custom_images_are_told_apart_by_their_digest(finished: Path, tmp_path: 
     schedule.check(data, "Bernoulli")
     with pytest.raises(DeftError, match=r"measured on another set of images \(a\) than this run trains on \(b\)"):
         schedule.check(data | {"digest": "b"}, "Bernoulli")
+    data |= {"name": "TensorDataset", "source": "torch Dataset"}
+    schedule = Auto(_write(tmp_path, finished, data=data))
+    schedule.check(data, "Bernoulli")
+    with pytest.raises(DeftError, match=r"another set of images \(a\) .* \(b\)"):
+        schedule.check(data | {"digest": "b"}, "Bernoulli")
 
 
 def test_thresholds_of_another_likelihood_are_refused(finished: Path, tmp_path: Path) -> None:

@@ -117,6 +117,24 @@ def test_a_stopped_run_with_workers_and_random_transforms_is_resumed_to_the_bit(
     assert results.read(squares / "run")["stages"] == results.read(squares / "whole")["stages"]
 
 
+@pytest.mark.slow  # starts a process, which trains
+def test_a_stopped_command_exits_although_it_has_workers(squares: Path) -> None:
+    """They do not answer the SIGTERM by which Python would end them."""
+    command = [sys.executable, "-m", "deft_lightning", *SQUARES, *SHORT, *BARE, "data.workers=2", "hydra.run.dir=out"]
+    done = subprocess.run(
+        [*command, *send_signal(5, signal.SIGTERM)],
+        cwd=squares,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "stopped by SIGTERM at step 6" in done.stderr
+    assert results.read(squares / "out")["status"] == "interrupted"
+
+
 @pytest.mark.slow  # trains runs
 def test_a_folder_trains_to_the_same_weights_in_memory_and_streamed(tmp_path: Path) -> None:
     images = TinySprites().images(torch.arange(96), torch.Generator())[:, 0].numpy()
