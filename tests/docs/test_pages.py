@@ -58,6 +58,8 @@ def test_command(command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPa
             assert command.needs == "account"
         case ["python", "-m", "pytest", path]:
             assert (ROOT / path).exists()
+        case ["python", "-m", "deft_lightning.thresholds" as program, "later", *arguments]:
+            _parsed(monkeypatch, program, ["later", *arguments])
         case ["python", "-m", ("deft_lightning" | "deft_lightning.thresholds") as program, *arguments]:
             assert (command.needs == "cluster") == any("slurm" in word or "ray" in word for word in arguments)
             _check_run(program, arguments)
