@@ -45,6 +45,7 @@ SECTIONS = (
     Section("NMI of latents and factors", ("nmi/",), is_open=True),
     Section("Traversals", ("traversals", "reconstructions"), is_open=True, columns=1),
     Section("Loss parts", ("train/",), is_open=True),
+    Section("Loss parts on held-out images", ("validation/",)),
     Section("KL decomposition", ("kl_decomposition/",)),
     Section("Schedule", ("stage", "pressure", "capacity", "active_group", "learning_rate/")),
     Section("Information thresholds", ("thresholds/",), columns=1),

@@ -124,6 +124,7 @@ def test_on_a_terminal_a_table_stands_below_what_the_jobs_print(monkeypatch: pyt
     reader.start()
     try:
         wait_until(lambda: "0 of 3 jobs have ended, 1 wait" in text() and "5 of 2,000" in text())
+        wait_until(lambda: text().count("seed 3 has begun") == 2)  # one may begin long after the other
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(60) == 1
     finally:

@@ -24,7 +24,7 @@ from tests.helpers import BARE, compose_run
 class Squares:
     """2,000 images of two squares: one has `values` grey values, the other 16; the grey values are independent."""
 
-    name, device, shape = "squares", torch.device("cpu"), (1, 64, 64)
+    name, device, shape, reader = "squares", torch.device("cpu"), (1, 64, 64), None
 
     def __init__(self, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
