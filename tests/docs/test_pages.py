@@ -101,6 +101,7 @@ def _parsed(monkeypatch: pytest.MonkeyPatch, program: str, arguments: list[str])
         monkeypatch.setattr(argparse.ArgumentParser, name, stop)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     file = program.endswith(".py")
+    monkeypatch.syspath_prepend(str((ROOT / program).parent))  # as Python does for a file
     with pytest.raises(_Parsed) as ended:
         runpy.run_path(str(ROOT / program), run_name="__main__") if file else runpy.run_module(
             program, run_name="__main__"

@@ -52,8 +52,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         import_module("joblib.externals.loky").get_reusable_executor().shutdown(wait=True)
 
 
+@pytest.mark.acceptance  # starts processes that import torch
 # Slow, as are the next: the process of each job imports torch and Lightning.
-@pytest.mark.slow
 @needs_joblib
 def test_two_joblib_jobs_share_the_cores(elsewhere) -> None:
     seeds = ("seed=0,1,two", "threads=null,1")
@@ -68,7 +68,7 @@ def test_two_joblib_jobs_share_the_cores(elsewhere) -> None:
     assert os.getpid() not in {job.get("process") for job in outcomes.values()}
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # starts five processes, one after another
 @needs_submitit
 def test_a_preempted_job_is_queued_again_and_resumes_from_its_checkpoint(elsewhere) -> None:
     """Slurm sends SIGUSR2, through submitit, when the time is over; submitit's local executor queues the job, too."""

@@ -157,6 +157,7 @@ def test_one_image_has_no_threshold(tmp_path: Path) -> None:
         anneal(tmp_path / "run", "data._target_=tests.helpers.OneImage", "batch_size=1")
 
 
+@pytest.mark.acceptance  # starts two processes
 # Slow: two processes that import torch and Lightning.
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 def test_two_processes_record_the_averages_of_the_whole_batch(finished: Path, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_the_pressure_falls_geometrically_from_the_end_of_the_stage() -> None:
     assert timeline.length >= 40
 
 
-@pytest.mark.slow  # trains a run, and goes on from two of its stages
+@pytest.mark.acceptance  # trains a run, and goes on from three of its stages
 def test_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.train(*compose_run(folder, *BARE))

@@ -94,7 +94,7 @@ def test_a_run_records_its_beta_high_and_a_resumed_one_takes_it(
     assert model.schedule.beta_high == HIGH  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow  # two processes that import torch and Lightning
+@pytest.mark.acceptance  # starts two processes
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
 def test_two_processes_find_the_same_beta_high(tmp_path: Path) -> None:
     overrides = (NULL, "trainer=ddp", "trainer.accelerator=cpu")

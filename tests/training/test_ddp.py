@@ -93,6 +93,7 @@ def test_two_processes_are_one_with_the_same_global_batch(objective: str, two_pr
         assert two["stages"][name].get("validation", {}) == pytest.approx(validation, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.acceptance  # starts six processes
 def test_a_stopped_run_resumes_and_ends_as_one_that_was_not_stopped(two_processes: Path, tmp_path: Path) -> None:
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match="stopped by SIGTERM at step 7: resume=true continues from there"):

@@ -62,6 +62,7 @@ def _on_squares(folder: Path, experiment: str, *overrides: str) -> Outcome:
     return _train(folder, f"+experiment={experiment}", *tiny, *short, *overrides)
 
 
+@pytest.mark.acceptance  # trains some 300 steps
 def test_the_kl_of_annealed_vae_follows_its_capacity(tmp_path: Path) -> None:
     """The capacity stops growing half way; gamma = 1000 keeps the KL near it."""
     for capacity in (3, 6):
@@ -77,6 +78,7 @@ def test_the_discriminator_distinguishes_codes_from_permuted_codes(tmp_path: Pat
     assert 0 < logged["train/discriminator_loss"] < math.log(2)
 
 
+@pytest.mark.acceptance  # trains two runs of 300 steps each
 @pytest.mark.parametrize("experiment", ["dip_vae_i", "dip_vae_ii"])
 def test_dip_brings_the_covariance_close_to_the_identity(experiment: str, tmp_path: Path) -> None:
     """The squared distance of the covariance from the identity is the sum of both penalties, I's tenfold apart."""
@@ -87,6 +89,7 @@ def test_dip_brings_the_covariance_close_to_the_identity(experiment: str, tmp_pa
     assert distances[1] < 0.5 * distances[0]
 
 
+@pytest.mark.acceptance  # trains two runs of 300 steps
 def test_beta_tcvae_lowers_the_total_correlation(tmp_path: Path) -> None:
     """The same start, data and noise under beta 1 and beta 10."""
     total_correlation = []
