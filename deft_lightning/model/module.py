@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deft_lightning.common.seeding import Stream, derive_seed, generator
-from deft_lightning.model import description
+from deft_lightning.model import compiling, description
 from deft_lightning.model.checkpoint import (
     CHECKPOINT_KEY,
     SCHEMA_VERSION,
@@ -195,7 +195,8 @@ class DEFT(Inference):
 
     def on_train_start(self) -> None:
         """Pass the number of training images to the objective."""
-        if self.trainer.accumulate_grad_batches > 1:  # a replay overwrites the gradients of the batch before
+        # A replay overwrites the gradients of the batch before.
+        if self.trainer.accumulate_grad_batches > 1 and self.device.type in compiling.GRAPHED:
             self._compiled, self._step = False, None
         self._masked = None  # a checkpoint may have brought another mask
         loader: Any = self.trainer.train_dataloader

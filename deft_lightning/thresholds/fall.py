@@ -68,9 +68,8 @@ def next_opening(
     group active, while the pressure falls to 1 in `steps` steps.
     """
     begin = int(read_checkpoint(checkpoint)["global_step"])
-    groups = DEFT.load_from_checkpoint(checkpoint, trust=trust).groups
-    schedule = Fall(max(len(groups), stage + 1), stage, begin, steps, pressure)
-    model = DEFT.load_from_checkpoint(checkpoint, trust=trust, schedule=schedule, compiled=True)
+    model = DEFT.load_from_checkpoint(checkpoint, trust=trust, compiled=True)
+    model.schedule = schedule = Fall(max(len(model.groups), stage + 1), stage, begin, steps, pressure)
     record = _Record()
     trainer = pl.Trainer(
         max_steps=begin + steps,
@@ -83,14 +82,7 @@ def next_opening(
         devices=1,
     )
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    curve = record.losses.curve(_From(schedule))
+    curve = record.losses.curve(Timeline((steps,), lambda index, step: schedule.at(begin + step)))
     closed = curve.kl_per_latent[: crossing.WINDOW].mean(axis=0) < crossing.LIMIT
     openings = [i for i, is_closed in zip(curve.latent_crossings(), closed, strict=True) if is_closed and i is not None]
     return float(curve.beta[min(openings)]) if openings else None
-
-
-class _From(Timeline):
-    """The timeline of a `Fall`, counted from its beginning."""
-
-    def __init__(self, schedule: Fall) -> None:
-        super().__init__((schedule.steps,), lambda index, step: schedule.at(schedule.begin + step))

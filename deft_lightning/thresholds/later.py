@@ -32,6 +32,7 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.module import DEFT
+from deft_lightning.model.networks import Posterior
 from deft_lightning.thresholds import fall
 from deft_lightning.thresholds.crossing import LIMIT
 from deft_lightning.training.load import load_data, load_model
@@ -122,8 +123,7 @@ def predict(model: DEFT, dataset: FactorDataset, seed: int = 0, images: Tensor |
         means.append(posterior.mean.cpu())
         widths.append(posterior.log_variance.cpu())
     pixels, mean, log_variance = torch.cat(pixel_parts), torch.cat(means), torch.cat(widths)
-    kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).mean(dim=0)
-    is_open = kl > LIMIT
+    is_open = Posterior(mean, log_variance).kl().mean(dim=0) > LIMIT
 
     def residuals(chosen: Tensor) -> Tensor:
         """The standardised residuals of the images at `chosen` [n], as [n, P]."""
