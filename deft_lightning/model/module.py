@@ -36,6 +36,7 @@ from deft_lightning.model.noise import PosteriorNoise
 from deft_lightning.model.objectives import Loss, Objective, loss_function
 from deft_lightning.model.optimizers import Adam, OptimizerFactory
 from deft_lightning.model.schedules.base import Schedule, Stage, Timeline
+from deft_lightning.model.schedules.observed import ObservedTimeline
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +193,8 @@ class DEFT(Inference):
     def on_fit_start(self) -> None:
         """Forget the steps of the checkpoint that the model was loaded from: the schedule follows the trainer's."""
         self._trained_steps = 0
+        if not self.global_step:
+            self.__dict__.pop("timeline", None)  # it may have followed another training
 
     def on_train_start(self) -> None:
         """Pass the number of training images to the objective."""
@@ -267,8 +270,10 @@ class DEFT(Inference):
         """Keep all that `load_from_checkpoint` needs, as plain values."""
         parts = {name: getattr(self, name) for name in description.PARTS}
         options = {"lr": self.lr, "seed": self.seed, "steps_per_epoch": self.steps_per_epoch}
+        timeline = self.timeline
         checkpoint[CHECKPOINT_KEY] = {
             "schema_version": SCHEMA_VERSION,
+            "observed": timeline.state if isinstance(timeline, ObservedTimeline) else None,
             "parts": description.describe_all(parts | {"schedule": self.schedule.without_files()}),
             "options": options | {"image_shape": list(self.image_shape)},
             "dataset_size": self.objective.dataset_size,
@@ -293,12 +298,15 @@ class DEFT(Inference):
         checkpoint = read_checkpoint(path)
         saved = require_description(checkpoint, path)
         described = {name: part for name, part in saved["parts"].items() if name not in parts}
-        parts = {**description.build_all(described, trust), **parts}
+        built = {**description.build_all(described, trust), **parts}
         options = saved["options"] | {"image_shape": tuple(saved["options"]["image_shape"])}
-        model = cls(**{**options, **parts})
+        model = cls(**{**options, **built})
         load_state(model, checkpoint, path)
         model.objective.dataset_size = saved["dataset_size"]
         model._trained_steps = int(checkpoint["global_step"])
+        observed = saved.get("observed")  # missing in older files
+        if observed is not None and "schedule" not in parts and isinstance(model.timeline, ObservedTimeline):
+            model.timeline.state = observed
         return model if map_location is None else model.to(map_location)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

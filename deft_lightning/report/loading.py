@@ -113,6 +113,14 @@ class Record:
         there = -len(self.stages) <= stage < len(self.stages)
         return numbers(self.stages[stage].get("scores")) if there else {}
 
+    @property
+    def gaps(self) -> dict[str, float]:
+        """After the last stage, max-1 minus max-2 NMI of every factor: its highest less its second highest."""
+        if not self.stages:
+            return {}
+        first, second = (numbers(self.stages[-1].get(key)) for key in ("max1_nmi", "max2_nmi"))
+        return {factor: first[factor] - second[factor] for factor in first if factor in second}
+
     def text(self, *keys: str) -> str | None:
         """The string at a path of keys; None where there is none."""
         value = self.value(*keys)

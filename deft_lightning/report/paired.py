@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from deft_lightning.report import paper, statistics
-from deft_lightning.report.loading import numbers
 from deft_lightning.report.study import Study
 from deft_lightning.report.table import Table, as_range, table_of
 
@@ -77,7 +76,6 @@ def _by_seed(study: Study, rows: pd.DataFrame) -> dict[str, dict[int, float]]:
         if run.seed is None or "mig" not in run.scores:
             continue
         values[paper.score_label("mig")][run.seed] = run.scores["mig"]
-        first, second = (numbers(run.stages[-1].get(key)) for key in ("max1_nmi", "max2_nmi"))
-        for factor in first.keys() & second.keys():
-            values[f"gap of {factor}"][run.seed] = first[factor] - second[factor]
+        for factor, gap in run.gaps.items():
+            values[f"gap of {factor}"][run.seed] = gap
     return {name: values[name] for name in sorted(values, key=lambda name: (name != paper.score_label("mig"), name))}

@@ -1,4 +1,4 @@
-"""The committed results of reproduction runs, and the tables of README and docs/reproduction.md that are made of them.
+"""The committed results of reproduction runs, and the tables of README and of the docs that are made of them.
 
 python -m deft_lightning.report.reproduction add multirun_outputs/table2_dsprites_quick_deft_10
 python -m deft_lightning.report.reproduction write
@@ -25,9 +25,11 @@ from deft_lightning.report.loading import Record
 from deft_lightning.report.reproduction_tables import TABLES
 
 RESULTS = Path("docs", "reproduction")
-PAGES = (Path("README.md"), Path("docs", "reproduction.md"))
+PAGES = (Path("README.md"), Path("docs", "reproduction.md"), Path("docs", "thresholds.md"))
 MARK = re.compile(r"(<!-- begin: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LEFT_OUT = ("history", "own_code", "command", "started")
+FOLDERS = re.compile(r'(?<=["=])/(?:[^"/]+/)+(?=[^"/]+")')
+"""Folders of an absolute path in JSON: those of the machine on which the runs were trained are nobody's concern."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     adding = commands.add_parser("add", help="copy the results of runs that have ended to docs/reproduction/")
     adding.add_argument("runs", nargs="+", help="run folders, or folders of sweeps")
-    commands.add_parser("write", help="replace the tables in README.md and docs/reproduction.md")
+    commands.add_parser("write", help="replace the tables in " + ", ".join(map(str, PAGES)))
     options = parser.parse_args(arguments)
     return run_command(lambda: _run(options))
 
@@ -70,6 +72,7 @@ def add(paths: Sequence[str | Path], folder: Path) -> list[Path]:
             stage.pop("pictures", None)
         path = folder / f"{run.dataset}_{run.name}_seed{run.seed}_{run.text('run_id')}.json.gz"
         text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+        text = FOLDERS.sub("", text)
         path.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same results give the same file
         written.append(path)
     return written

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from deft_lightning.report import paper
+from deft_lightning.report import paper, statistics
 from deft_lightning.report.committed import Group, groups, median
 from deft_lightning.report.loading import Record
 from deft_lightning.report.positions import Alignment, decided
@@ -63,6 +63,8 @@ CURVES = {
     "fig12": "Fig. 12, the parts of the KL",
 }
 """Rows of `make reproduce` whose figures show curves, which committed results do not have."""
+WITHOUT_LABELS = ("DEFT, schedule=auto", "DEFT, schedule=distil")
+"""Runs whose pressures were found without labels."""
 SCORES = (*paper.MAIN_SCORES, "reconstruction")
 
 
@@ -141,6 +143,55 @@ def positions_table(runs: Sequence[Record]) -> str:
     return _markdown(columns, rows)
 
 
+def schedule_table(runs: Sequence[Record]) -> str:
+    """Pressures found without labels, against those of Table 1 over the same seeds, and a beta-VAE."""
+    rows = []
+    for compared in _schedules(runs):
+        by_method = [{run.seed: run.scores["mig"] for run in group.runs} for group in compared]
+        reference = next((migs for group, migs in zip(compared, by_method, strict=True) if group.label == "DEFT"), {})
+        for group, migs in zip(compared, by_method, strict=True):
+            difference, seeds = "", sorted(migs.keys() & reference.keys(), key=str)
+            if group.label != "DEFT" and len(seeds) > 1:
+                pairs = statistics.paired([migs[s] for s in seeds], [reference[s] for s in seeds])
+                difference = f"{pairs.mean:+.3f} ({pairs.low:+.3f} to {pairs.high:+.3f})"
+            rows.append(
+                [_data(group), paper.shown(group.method), group.steps, group.arithmetic, str(group.count),
+                 group.failures, median(group.scores("mig")), difference]
+            )  # fmt: skip
+    columns = ["data", "method", "steps", "precision", "runs", "MIG below 0.1 (95%)", "median MIG (95%)",
+               "MIG, less that of Table 1's pressures (95%)"]  # fmt: skip
+    return _markdown(columns, rows)
+
+
+def schedule_seeds(runs: Sequence[Record]) -> str:
+    """MIG and the gap of every factor, max-1 minus max-2 NMI, of the runs in `schedule_table`."""
+    compared = [(group, run) for members in _schedules(runs) for group in members for run in group.runs]
+    factors = list(dict.fromkeys(factor for _, run in compared for factor in run.gaps))
+    rows = [
+        [_data(group), paper.shown(group.method), str(run.seed), f"{run.scores['mig']:.3f}",
+         *(f"{run.gaps[factor]:.2f}" if factor in run.gaps else "" for factor in factors)]
+        for group, run in compared
+    ]  # fmt: skip
+    return _markdown(["data", "method", "seed", "MIG", *(f"gap of {factor}" for factor in factors)], rows)
+
+
+def _schedules(runs: Sequence[Record]) -> list[list[Group]]:
+    """For data, length and arithmetic of runs `WITHOUT_LABELS`: these, DEFT and beta-VAE, over the seeds of the first.
+
+    Only runs that finished with a MIG.
+    """
+    alike: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups([run for run in runs if run.finished and "mig" in run.scores]):
+        if group.label in ("DEFT", "beta-VAE", *WITHOUT_LABELS):
+            alike.setdefault((group.data, group.source, group.steps, group.arithmetic), []).append(group)
+    compared = []
+    for members in alike.values():
+        seeds = {run.seed for group in members if group.label in WITHOUT_LABELS for run in group.runs}
+        common = [replace(g, runs=tuple(run for run in g.runs if run.seed in seeds)) for g in members]
+        compared.append([group for group in common if group.runs])
+    return [members for members in compared if members]
+
+
 def stage_medians(runs: Sequence[Record]) -> str:
     """Fig. 8: the median MIG of DEFT at the end of every stage, with intervals."""
     rows = []
@@ -200,6 +251,8 @@ TABLES: dict[str, Callable[[Sequence[Record]], str]] = {
     "failure rates": failure_table,
     "stages": stage_table,
     "positions": positions_table,
+    "schedules": schedule_table,
+    "schedules by seed": schedule_seeds,
     "fig 8": stage_medians,
     "scores": score_table,
     "coverage": coverage,

@@ -167,3 +167,32 @@ def test_damage_and_unknown_tables_are_one_sentence(tmp_path: Path) -> None:
         reproduction.read(tmp_path)
     with pytest.raises(DeftError, match="there is no table 'rates': use one of failure rates"):
         reproduction.render("<!-- begin: rates -->\n<!-- end -->", [])
+
+
+def test_schedules_without_labels_are_paired_with_table_1_over_the_same_seeds(tmp_path: Path) -> None:
+    migs = {"DEFT": [0.1, 0.2, 0.3], "DEFT, schedule=distil": [0.3, 0.4], "DEFT (TC)": [0.9, 0.9]}
+    contents = []
+    for method, values in migs.items():
+        for seed, value in enumerate(values):
+            content = scored(value, method=method, seed=seed)
+            last = max(content["stages"])
+            content["stages"][last] |= {"max1_nmi": {"shape": value}, "max2_nmi": {"shape": value / 2}}
+            contents.append(content)
+    runs = records_of(tmp_path, *contents)
+    lines = reproduction_tables.schedule_table(runs).splitlines()[2:]
+    assert len(lines) == 2
+    assert "| DEFT |" in lines[0] and "| 2 |" in lines[0] and lines[0].endswith("|  |")
+    assert "| DEFT, schedule=distil |" in lines[1] and lines[1].endswith("| +0.200 (+0.200 to +0.200) |")
+    by_seed = reproduction_tables.schedule_seeds(runs).splitlines()
+    assert by_seed[0].endswith("| seed | MIG | gap of shape |") and len(by_seed) == 2 + 4
+    assert by_seed[-1].endswith("| 1 | 0.400 | 0.20 |")
+
+
+def test_folders_of_the_machine_are_not_committed(tmp_path: Path) -> None:
+    content = scored(0.4) | {"sweep": {"overrides": ["schedule.path=/home/me/runs/proposal", "a=b/c"]}}
+    content["training"] = {"schedule": {"path": "/home/me/runs/proposal"}, "url": "https://host/page"}
+    factory.write(tmp_path / "run", content)
+    reproduction.add([tmp_path / "run"], tmp_path / "committed")
+    (run,) = reproduction.read(tmp_path / "committed")
+    assert run.content["sweep"]["overrides"] == ["schedule.path=proposal", "a=b/c"]
+    assert run.content["training"] == {"schedule": {"path": "proposal"}, "url": "https://host/page"}

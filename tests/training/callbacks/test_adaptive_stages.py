@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
-from deft_lightning import Adaptive, FactorDataModule
+from deft_lightning import DEFT, Adaptive, FactorDataModule
 from deft_lightning.common import results
 from deft_lightning.common.errors import Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
@@ -142,6 +143,19 @@ def test_a_distilled_run_stopped_and_resumed_equals_an_uninterrupted_one(
         assert ours[key] == theirs[key], key
     expected = _weights(distilled)
     assert all(torch.equal(value, expected[name]) for name, value in _weights(folder).items())
+
+
+def test_a_loaded_model_knows_its_stages_and_forgets_them_when_trained_anew(distilled: Path, tmp_path: Path) -> None:
+    record = results.read(distilled)
+    model = DEFT.load_from_checkpoint(distilled / "checkpoints" / "stage_2.ckpt")
+    last = record["boundaries"][1] - 1
+    held = [pressure for step, pressure in record["pressures"] if step <= last][-1]
+    assert held < 2.8  # that of a schedule which has seen nothing
+    assert model.timeline.at(last).pressure == held
+    assert list(model.timeline.boundaries[:2]) == record["boundaries"][:2]
+    trainer = plain_trainer(tmp_path, max_steps=1)
+    trainer.fit(model, DataLoader(torch.rand(32, 3, 64, 64), batch_size=32))  # type: ignore[arg-type]
+    assert model.timeline.at(last).pressure == 2.8
 
 
 class Keep(pl.Callback):
