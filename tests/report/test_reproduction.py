@@ -181,10 +181,14 @@ def test_schedules_without_labels_are_paired_with_table_1_over_the_same_seeds(tm
     runs = records_of(tmp_path, *contents)
     lines = reproduction_tables.schedule_table(runs).splitlines()[2:]
     assert len(lines) == 2
-    assert "| DEFT |" in lines[0] and "| 2 |" in lines[0] and lines[0].endswith("|  |")
-    assert "| DEFT, schedule=distil |" in lines[1] and lines[1].endswith("| +0.200 (+0.200 to +0.200) |")
+    assert "| DEFT |" in lines[0]
+    assert "| 2 |" in lines[0]
+    assert lines[0].endswith("|  |")
+    assert "| DEFT, schedule=distil |" in lines[1]
+    assert lines[1].endswith("| +0.200 (+0.200 to +0.200) |")
     by_seed = reproduction_tables.schedule_seeds(runs).splitlines()
-    assert by_seed[0].endswith("| seed | MIG | gap of shape |") and len(by_seed) == 2 + 4
+    assert by_seed[0].endswith("| seed | MIG | gap of shape |")
+    assert len(by_seed) == 2 + 4
     assert by_seed[-1].endswith("| 1 | 0.400 | 0.20 |")
 
 
