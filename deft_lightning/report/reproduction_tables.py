@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from deft_lightning.report import paper, statistics
+from deft_lightning.report import paper
 from deft_lightning.report.committed import Group, groups, median
 from deft_lightning.report.loading import Record
 from deft_lightning.report.positions import Alignment, decided
-from deft_lightning.report.statistics import wilson
+from deft_lightning.report.statistics import paired, wilson
 from deft_lightning.report.table import as_number
 
 NOT_RUN = "not run"
@@ -152,7 +152,7 @@ def schedule_table(runs: Sequence[Record]) -> str:
         for group, migs in zip(compared, by_method, strict=True):
             difference, seeds = "", sorted(migs.keys() & reference.keys(), key=str)
             if group.label != "DEFT" and len(seeds) > 1:
-                pairs = statistics.paired([migs[s] for s in seeds], [reference[s] for s in seeds])
+                pairs = paired([migs[s] for s in seeds], [reference[s] for s in seeds])
                 difference = f"{pairs.mean:+.3f} ({pairs.low:+.3f} to {pairs.high:+.3f})"
             rows.append(
                 [_data(group), paper.shown(group.method), group.steps, group.arithmetic, str(group.count),
