@@ -35,7 +35,7 @@ test-fast: $(SETUP) ## Run the tests that train nothing and start no processes, 
 acceptance: $(SETUP) ## Run what is slow by nature: the browser, the code of the docs, long trainings and comparisons
 	$(PYTEST) -m acceptance --durations=15
 
-lint: $(SETUP) ## Check style and formatting with ruff, and that the rooms import only downwards
+lint: $(SETUP) ## Check style and formatting with ruff, and that folders import only downwards
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.model import compiling, description
 from deft_lightning.model.checkpoint import (
@@ -197,7 +198,12 @@ class DEFT(Inference):
             self.__dict__.pop("timeline", None)  # it may have followed another training
 
     def on_train_start(self) -> None:
-        """Pass the number of training images to the objective."""
+        """Pass the number of training images to the objective. Raises `DeftError` for a schedule that nothing feeds."""
+        if isinstance(self.timeline, ObservedTimeline) and not self.timeline.reported:
+            raise DeftError(
+                "this schedule follows the training, and nothing reports the steps to it: add AdaptiveStages() of "
+                "deft_lightning.training.callbacks to the callbacks of the trainer."
+            )
         # A replay overwrites the gradients of the batch before.
         if self.trainer.accumulate_grad_batches > 1 and self.device.type in compiling.GRAPHED:
             self._compiled, self._step = False, None

@@ -1,4 +1,4 @@
-"""The table of all keys that a run logs to metrics.csv and W&B, from which docs/logged_keys.md is written.
+"""The table of all keys that a run logs to metrics.csv, W&B and TensorBoard, from which docs/logged_keys.md is written.
 
 python -m deft_lightning.training.logged_keys > docs/logged_keys.md
 """
@@ -28,6 +28,7 @@ CALLBACKS = {
 EVERY = "every `trainer.log_every_n_steps` steps"
 SWITCH = "before the first step of a stage"
 STAGE = "end of a stage"
+PICTURES = "W&B and TensorBoard"
 SCORE = "end of every stage (`metrics.each_stage`) or only of the last (`metrics.at_end`)"
 NMI = "every epoch (or every `callbacks.nmi_matrix.every_n_steps` steps) and end of a stage"
 VALIDATION = "every epoch, shortened by the scale, and end of a stage"
@@ -43,7 +44,7 @@ class LoggedKey:
 
     `objectives` are the labels of the objectives that log it, empty if all do. `labelled` keys need labelled data,
     `held_out` keys images that are held out. `likelihood` is the only one in conf/likelihood/ with which it is logged,
-    empty if it is with all. `logger` is the only logger that receives it, empty if all do. The unit of a picture is
+    empty if it is with all. `logger` names the only loggers that receive it, empty if all do. The unit of a picture is
     "image".
     """
 
@@ -137,10 +138,10 @@ KEYS = (
     LoggedKey("nmi/max1/<factor>", "largest NMI of the factor with a latent (Eq. 5)", "0 to 1", NMI, labelled=True),
     LoggedKey("nmi/max2/<factor>", "second largest NMI of the factor (Eq. 5)", "0 to 1", NMI, labelled=True),
     LoggedKey("nmi/latent_<latent>/<factor>", "NMI of latent and factor", "0 to 1", NMI, labelled=True),
-    LoggedKey("nmi/matrix", "heat map of the whole matrix", "image", NMI, labelled=True, logger="W&B"),
-    LoggedKey("traversals", "one row for each latent, in order of KL (Fig. 14)", "image", STAGE, logger="W&B"),
-    LoggedKey("reconstructions", "images above their reconstructions", "image", STAGE, logger="W&B"),
-    LoggedKey("thresholds/anneal", "KL against the falling pressure (Fig. 3)", "image", "end of the run", logger="W&B"),
+    LoggedKey("nmi/matrix", "heat map of the whole matrix", "image", NMI, labelled=True, logger=PICTURES),
+    LoggedKey("traversals", "one row for each latent, in order of KL (Fig. 14)", "image", STAGE, logger=PICTURES),
+    LoggedKey("reconstructions", "images above their reconstructions", "image", STAGE, logger=PICTURES),
+    LoggedKey("thresholds/anneal", "KL against the falling pressure (Fig. 3)", "image", "end of the run", logger=PICTURES),
     LoggedKey("score/reconstruction", "reconstruction error, decoded from the mean codes", "nats", STAGE),
     LoggedKey("score/kl", "KL, summed over latents", "nats", STAGE),
     LoggedKey("score/mig", "Mutual Information Gap (Eq. 6)", "0 to 1", SCORE, labelled=True),
@@ -163,7 +164,7 @@ KEYS = (
 HEADER = """\
 # Logged keys
 
-What a run logs to `metrics.csv` and, if it is used, to Weights & Biases. `<latent>` is the number of a latent, from
+What a run logs to `metrics.csv` and, where chosen, to Weights & Biases or TensorBoard. `<latent>` is the number of a latent, from
 00; `<group>` the number of an encoder group, from 1; `<factor>` the name of a factor; `<part>` what follows `train/`.
 The column "by" names the callback that logs the key, or the module. This page is written by
 `python -m deft_lightning.training.logged_keys > docs/logged_keys.md`; a test compares it with what runs log.

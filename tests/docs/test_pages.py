@@ -52,6 +52,9 @@ def test_command(command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPa
         case ["make", target, *variables]:
             assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE)
             assert all(f"$({variable.partition('=')[0]})" in makefile for variable in variables)
+        case ["source", path]:
+            assert path == ".venv/bin/activate"
+            assert "VENV := .venv\n" in makefile
         case ["pip", "install", requirement]:
             assert re.fullmatch(r"deft-lightning\[(\w+)\]", requirement)[1] in PROJECT["optional-dependencies"]
         case ["wandb", "sync", _]:

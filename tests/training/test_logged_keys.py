@@ -140,7 +140,7 @@ def documented(folder: Path, tiny: Tiny, logger: str) -> set[str]:
         if (
             (key.objectives and tiny.label not in key.objectives)
             or (key.labelled and not tiny.factors)
-            or (key.logger and key.logger != logger)
+            or (key.logger and logger not in key.logger.split(" and "))
             or (key.callback and key.callback not in callbacks)
             or key.likelihood
             or key.held_out

@@ -17,6 +17,8 @@ class ObservedTimeline(Timeline):
     possible ends of the others.
     """
 
+    reported = False
+    """Whether something reports every step: without that no stage would end early and no pressure would be found."""
     window: int
     patience: int
     tolerance: float

@@ -53,6 +53,7 @@ class AdaptiveStages(DEFTCallback):
         self._timeline = timeline if isinstance(timeline, ObservedTimeline) else None
         if not isinstance(timeline, ObservedTimeline):
             return
+        timeline.reported = True
         if timeline is not previous:
             self._sum, self._count = None, 0
         if self._restored is not None:

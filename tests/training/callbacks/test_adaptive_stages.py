@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from deft_lightning import DEFT, Adaptive, FactorDataModule
 from deft_lightning.common import results
-from deft_lightning.common.errors import Interrupted
+from deft_lightning.common.errors import DeftError, Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.model.schedules.adaptive import AdaptiveTimeline
 from deft_lightning.training import run
@@ -153,7 +153,7 @@ def test_a_loaded_model_knows_its_stages_and_forgets_them_when_trained_anew(dist
     assert held < 2.8  # that of a schedule which has seen nothing
     assert model.timeline.at(last).pressure == held
     assert list(model.timeline.boundaries[:2]) == record["boundaries"][:2]
-    trainer = plain_trainer(tmp_path, max_steps=1)
+    trainer = plain_trainer(tmp_path, AdaptiveStages(), max_steps=1)
     trainer.fit(model, DataLoader(torch.rand(32, 3, 64, 64), batch_size=32))  # type: ignore[arg-type]
     assert model.timeline.at(last).pressure == 2.8
 
@@ -205,3 +205,12 @@ def test_the_end_of_a_stage_is_announced_with_its_reason(tmp_path: Path, caplog:
     ]
     assert results.read(tmp_path)["boundaries"] == [3, 11, 19, 27]
     assert trainer.global_step == 27
+
+
+def test_without_the_callback_the_training_does_not_begin(tmp_path: Path) -> None:
+    """Its pressures would never change."""
+    schedule = Adaptive(epochs=[1, 1, 1, 1], pressures=[4, 3, 2, 1])
+    with pytest.raises(DeftError, match="AdaptiveStages"):
+        plain_trainer(tmp_path, max_steps=12, max_epochs=-1).fit(
+            tiny_module(schedule=schedule), FactorDataModule(TinySprites(), batch_size=32)
+        )
