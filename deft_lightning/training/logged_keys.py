@@ -141,7 +141,9 @@ KEYS = (
     LoggedKey("nmi/matrix", "heat map of the whole matrix", "image", NMI, labelled=True, logger=PICTURES),
     LoggedKey("traversals", "one row for each latent, in order of KL (Fig. 14)", "image", STAGE, logger=PICTURES),
     LoggedKey("reconstructions", "images above their reconstructions", "image", STAGE, logger=PICTURES),
-    LoggedKey("thresholds/anneal", "KL against the falling pressure (Fig. 3)", "image", "end of the run", logger=PICTURES),
+    LoggedKey(
+        "thresholds/anneal", "KL against the falling pressure (Fig. 3)", "image", "end of the run", logger=PICTURES
+    ),
     LoggedKey("score/reconstruction", "reconstruction error, decoded from the mean codes", "nats", STAGE),
     LoggedKey("score/kl", "KL, summed over latents", "nats", STAGE),
     LoggedKey("score/mig", "Mutual Information Gap (Eq. 6)", "0 to 1", SCORE, labelled=True),
@@ -164,8 +166,8 @@ KEYS = (
 HEADER = """\
 # Logged keys
 
-What a run logs to `metrics.csv` and, where chosen, to Weights & Biases or TensorBoard. `<latent>` is the number of a latent, from
-00; `<group>` the number of an encoder group, from 1; `<factor>` the name of a factor; `<part>` what follows `train/`.
+What a run logs to `metrics.csv` and, where chosen, to Weights & Biases or TensorBoard. `<latent>` is the number of a
+latent, from 00; `<group>` the number of an encoder group, from 1; `<factor>` the name of a factor; `<part>` what follows `train/`.
 The column "by" names the callback that logs the key, or the module. This page is written by
 `python -m deft_lightning.training.logged_keys > docs/logged_keys.md`; a test compares it with what runs log.
 
