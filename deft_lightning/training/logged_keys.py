@@ -167,8 +167,8 @@ HEADER = """\
 # Logged keys
 
 What a run logs to `metrics.csv` and, where chosen, to Weights & Biases or TensorBoard. `<latent>` is the number of a
-latent, from 00; `<group>` the number of an encoder group, from 1; `<factor>` the name of a factor; `<part>` what follows
-`train/`. The column "by" names the callback that logs the key, or the module. This page is written by
+latent, from 00; `<group>` the number of an encoder group, from 1; `<factor>` the name of a factor; `<part>` what
+follows `train/`. The column "by" names the callback that logs the key, or the module. This page is written by
 `python -m deft_lightning.training.logged_keys > docs/logged_keys.md`; a test compares it with what runs log.
 
 """
