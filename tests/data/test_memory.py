@@ -92,8 +92,7 @@ def write_smallnorb(root: Path) -> None:
             file.truncate(8 + 16 + len(mine) * 2 * 96 * 96)
 
 
-# Slow: all of a data set, hundreds of megabytes, is written, read and checked.
-@pytest.mark.slow
+@pytest.mark.acceptance  # all of a data set, hundreds of megabytes, is written, read and checked
 @pytest.mark.parametrize(
     ("name", "source", "size", "limit"),
     [

@@ -34,6 +34,7 @@ def _train(folder: Path, *overrides: str) -> Outcome:
     return results.read(folder), last
 
 
+@pytest.mark.acceptance  # eight trainings of 130 steps
 @pytest.mark.parametrize(
     "experiment",
     ["beta_vae", "annealed_vae", "factor_vae", "dip_vae_i", "dip_vae_ii", "beta_tcvae", "deft", "deft_tc"],
