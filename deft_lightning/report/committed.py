@@ -24,6 +24,8 @@ PARAMETERS = {
     "beta_tcvae": ("objective.beta", "beta"),
 }
 """The setting that is always named, of methods with one encoder group and one stage, and its symbol."""
+BETA_VAE = "beta-VAE (beta 6)"
+"""The method with its setting of the beta-VAE in the paper's figures."""
 BOOKKEEPING = ("sweep.", "hydra.", "hydra/")
 """Overrides that change no number of a run."""
 
@@ -53,6 +55,11 @@ class Group:
     def dataset(self) -> str:
         """Short name of the data set."""
         return self.runs[0].dataset
+
+    @property
+    def images(self) -> str:
+        """The data set and where its images are from."""
+        return f"{self.data}, {self.source}"
 
     @property
     def commits(self) -> str:
@@ -177,3 +184,9 @@ def _natural(text: str) -> tuple[str, float]:
     words = setting.rstrip(")").replace(",", " ").split()
     numbers = [float(word) for word in words if word.replace(".", "", 1).isdecimal()]
     return name, numbers[0] if numbers else 0.0
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(line) + " |" for line in (columns, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(columns), *lines[1:]])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from deft_lightning.report import paper
-from deft_lightning.report.committed import Group, groups, median
+from deft_lightning.report.committed import BETA_VAE, Group, groups, markdown, median
 from deft_lightning.report.loading import Record
 from deft_lightning.report.positions import Alignment, decided
-from deft_lightning.report.statistics import Paired, paired, wilson
+from deft_lightning.report.reproduction_pairs import pair_table, schedule_seeds, schedule_table
+from deft_lightning.report.statistics import wilson
 from deft_lightning.report.table import as_number
 
 NOT_RUN = "not run"
@@ -22,7 +23,8 @@ SEVERAL_GROUPS = "beta-VAE, 2 groups"
 class Section:
     """A table or figure of the paper: which runs belong to it, and what the paper says.
 
-    `row` is that of `make reproduce` which trains the runs. A figure has a `claim` instead of numbers.
+    `row` is that of `make reproduce` which trains the runs. `methods` are labels, which stand for every setting of the
+    method, or have a setting in brackets. A figure has a `claim` instead of numbers.
     """
 
     title: str
@@ -47,11 +49,11 @@ SECTIONS = {
         "in ten runs, MIG is average in the first stage and spreads in the following ones",
     ),
     "fig 11": Section(
-        "Fig. 11, two encoder groups under a constant pressure", "fig11", "dsprites", (SEVERAL_GROUPS, "beta-VAE"),
+        "Fig. 11, two encoder groups under a constant pressure", "fig11", "dsprites", (SEVERAL_GROUPS, BETA_VAE),
         "in forty runs at beta 6, MIG with two encoders is lower than with one",
     ),
     "fig 13": Section(
-        "Fig. 13, DEFT (TC)", "fig13", "dsprites", ("DEFT (TC)", "DEFT", "beta-VAE"),
+        "Fig. 13, DEFT (TC)", "fig13", "dsprites", ("DEFT (TC)", "DEFT", BETA_VAE),
         "MIG of DEFT and of DEFT (TC) is high in all runs",
     ),
 }  # fmt: skip
@@ -63,8 +65,6 @@ CURVES = {
     "fig12": "Fig. 12, the parts of the KL",
 }
 """Rows of `make reproduce` whose figures show curves, which committed results do not have."""
-WITHOUT_LABELS = ("DEFT, schedule=auto", "DEFT, schedule=distil")
-"""Runs whose pressures were found without labels."""
 SCORES = (*paper.MAIN_SCORES, "reconstruction")
 
 
@@ -74,7 +74,7 @@ def section_table(section: Section, runs: Sequence[Record]) -> str:
     for method in section.methods:
         published = paper.failure_rate(method, section.dataset)
         rate = "" if published is None or section.claim else f"{published:g}%"
-        mine = [group for group in groups(runs) if (group.dataset, group.label) == (section.dataset, method)]
+        mine = [group for group in _of(section, runs) if method in (group.label, group.method)]
         if not mine:
             rows.append([paper.shown(method), "", "", "", "0", NOT_RUN, rate, "", "", ""])
         for group in mine:
@@ -85,7 +85,7 @@ def section_table(section: Section, runs: Sequence[Record]) -> str:
             commands.append(group.command() or f"make reproduce ROW={section.row} SEEDS={len(group.runs)}")
     columns = ["method", "steps", "images", "precision", "runs", "MIG below 0.1 (95%)", "the paper's",
                "median MIG (95%)", "median MIG by stage", "commit"]  # fmt: skip
-    text = _markdown(columns, rows)
+    text = markdown(columns, rows)
     if section.claim:
         text = f"The paper: {section.claim}.\n\n{text}"
     if commands:
@@ -100,10 +100,10 @@ def failure_table(runs: Sequence[Record]) -> str:
     for group in groups(runs):
         published = paper.failure_rate(group.label, group.dataset)
         rows.append(
-            [_data(group), paper.shown(group.method), group.steps, group.arithmetic, str(group.count), group.failures,
+            [group.images, paper.shown(group.method), group.steps, group.arithmetic, str(group.count), group.failures,
              "" if published is None else f"{published:g}%", median(group.scores("mig"))]
         )  # fmt: skip
-    return _markdown(columns, rows)
+    return markdown(columns, rows)
 
 
 def stage_table(runs: Sequence[Record]) -> str:
@@ -114,11 +114,11 @@ def stage_table(runs: Sequence[Record]) -> str:
             migs = [run.stage_scores(stage).get("mig") for stage in range(len(run.stages))]
             text = ", ".join("" if mig is None else f"{mig:.3f}" for mig in migs)
             rows.append(
-                [_data(group), paper.shown(group.method), group.steps, group.arithmetic, str(run.seed),
+                [group.images, paper.shown(group.method), group.steps, group.arithmetic, str(run.seed),
                  f"{text}, diverged".removeprefix(", ") if run.diverged else text, _positions(run, len(migs) > 1)]
             )  # fmt: skip
     columns = ["data", "method", "steps", "precision", "seed", "MIG at the end of each stage", "posX and posY"]
-    return _markdown(columns, rows)
+    return markdown(columns, rows)
 
 
 def positions_table(runs: Sequence[Record]) -> str:
@@ -134,76 +134,13 @@ def positions_table(runs: Sequence[Record]) -> str:
         since = Counter(end.stage for _, end in turned) if group.stages > 1 else Counter()
         migs = [[run.scores["mig"] for run, _ in part if "mig" in run.scores] for part in (turned, separate)]
         rows.append(
-            [_data(group), paper.shown(group.method), group.steps, group.arithmetic,
+            [group.images, paper.shown(group.method), group.steps, group.arithmetic,
              f"{len(turned)} of {learnt} ({100 * low:.0f} to {100 * high:.0f}%)",
              ", ".join(f"stage {stage}: {count}" for stage, count in sorted(since.items())), *map(median, migs)]
         )  # fmt: skip
     columns = ["data", "method", "steps", "precision", "turned, of those learnt (95%)", "turned since",
                "median MIG, turned", "median MIG, separate"]  # fmt: skip
-    return _markdown(columns, rows)
-
-
-def pair_table(runs: Sequence[Record]) -> str:
-    """DEFT against every other method on the same data, over the seeds of both."""
-    rows = []
-    scored = groups([run for run in runs if run.finished and "mig" in run.scores])
-    for deft in (group for group in scored if group.label == "DEFT"):
-        for other in (group for group in scored if group.label != "DEFT" and _alike(group) == _alike(deft)):
-            pairs, count = _paired(deft, other)
-            if pairs is None:
-                continue
-            rows.append(
-                [_data(other), paper.shown(other.method), other.steps, other.arithmetic, str(count), _interval(pairs),
-                 f"{pairs.deviation:.3f}", f"{pairs.needed:,}" if pairs.low > 0 or pairs.high < 0 else ""]
-            )  # fmt: skip
-    columns = ["data", "method", "steps", "precision", "seeds", "DEFT's MIG minus the method's, mean (95%)",
-               "standard deviation", "seeds needed"]  # fmt: skip
-    return _markdown(columns, rows)
-
-
-def schedule_table(runs: Sequence[Record]) -> str:
-    """Pressures found without labels, against those of Table 1 over the same seeds, and a beta-VAE."""
-    rows = []
-    for compared in _schedules(runs):
-        reference = next((group for group in compared if group.label == "DEFT"), None)
-        for group in compared:
-            pairs = _paired(group, reference)[0] if reference not in (None, group) else None
-            rows.append(
-                [_data(group), paper.shown(group.method), group.steps, group.arithmetic, str(group.count),
-                 group.failures, median(group.scores("mig")), "" if pairs is None else _interval(pairs)]
-            )  # fmt: skip
-    columns = ["data", "method", "steps", "precision", "runs", "MIG below 0.1 (95%)", "median MIG (95%)",
-               "MIG, less that of Table 1's pressures (95%)"]  # fmt: skip
-    return _markdown(columns, rows)
-
-
-def schedule_seeds(runs: Sequence[Record]) -> str:
-    """MIG and the gap of every factor, max-1 minus max-2 NMI, of the runs in `schedule_table`."""
-    compared = [(group, run) for members in _schedules(runs) for group in members for run in group.runs]
-    factors = list(dict.fromkeys(factor for _, run in compared for factor in run.gaps))
-    rows = [
-        [_data(group), paper.shown(group.method), str(run.seed), f"{run.scores['mig']:.3f}",
-         *(f"{run.gaps[factor]:.2f}" if factor in run.gaps else "" for factor in factors)]
-        for group, run in compared
-    ]  # fmt: skip
-    return _markdown(["data", "method", "seed", "MIG", *(f"gap of {factor}" for factor in factors)], rows)
-
-
-def _schedules(runs: Sequence[Record]) -> list[list[Group]]:
-    """For data, length and arithmetic of runs `WITHOUT_LABELS`: these, DEFT and beta-VAE, over the seeds of the first.
-
-    Only runs that finished with a MIG.
-    """
-    alike: dict[tuple[str, ...], list[Group]] = {}
-    for group in groups([run for run in runs if run.finished and "mig" in run.scores]):
-        if group.label in ("DEFT", "beta-VAE", *WITHOUT_LABELS):
-            alike.setdefault(_alike(group), []).append(group)
-    compared = []
-    for members in alike.values():
-        seeds = {run.seed for group in members if group.label in WITHOUT_LABELS for run in group.runs}
-        common = [replace(g, runs=tuple(run for run in g.runs if run.seed in seeds)) for g in members]
-        compared.append([group for group in common if group.runs])
-    return [members for members in compared if members]
+    return markdown(columns, rows)
 
 
 def stage_medians(runs: Sequence[Record]) -> str:
@@ -215,8 +152,8 @@ def stage_medians(runs: Sequence[Record]) -> str:
             rows.append([paper.DATASETS[name], "", "", "0", NOT_RUN])
         for group in mine:
             medians = [median(group.scores("mig", stage)) for stage in range(group.stages)]
-            rows.append([_data(group), group.steps, group.arithmetic, str(group.count), ", ".join(medians)])
-    return _markdown(["data", "steps", "precision", "runs", "median MIG at the end of each stage (95%)"], rows)
+            rows.append([group.images, group.steps, group.arithmetic, str(group.count), ", ".join(medians)])
+    return markdown(["data", "steps", "precision", "runs", "median MIG at the end of each stage (95%)"], rows)
 
 
 def score_table(runs: Sequence[Record]) -> str:
@@ -224,20 +161,20 @@ def score_table(runs: Sequence[Record]) -> str:
     made = groups(runs)
     there = [score for score in SCORES if any(group.scores(score) for group in made)]
     rows = [
-        [_data(group), paper.shown(group.method), group.steps, group.arithmetic, str(len(group.scores("mig"))),
+        [group.images, paper.shown(group.method), group.steps, group.arithmetic, str(len(group.scores("mig"))),
          *(median(group.scores(score), as_number) for score in there)]
         for group in made
     ]  # fmt: skip
     columns = ["data", "method", "steps", "precision", "finished runs", *map(paper.score_label, there)]
-    return _markdown(columns, rows)
+    return markdown(columns, rows)
 
 
 def coverage(runs: Sequence[Record]) -> str:
     """What was run of every table and figure of the paper that `make reproduce` knows."""
     rows = []
     for section in SECTIONS.values():
-        of_section = [g for g in groups(runs) if g.dataset == section.dataset and g.label in section.methods]
-        there = [method for method in section.methods if any(group.label == method for group in of_section)]
+        of_section = _of(section, runs)
+        there = [name for name in section.methods if any(name in (group.label, group.method) for group in of_section)]
         missing = [method for method in section.methods if method not in there]
         rows.append(
             [section.title, f"`ROW={section.row}`", str(sum(group.count for group in of_section)),
@@ -247,7 +184,7 @@ def coverage(runs: Sequence[Record]) -> str:
     for row, title in CURVES.items():
         count = sum(run.name.startswith(f"{row}_") for run in runs)
         rows.append([title, f"`ROW={row}`", str(count), "", "", "" if count else "all"])
-    return _markdown(["the paper's", "`make reproduce`", "runs", "steps", "methods run", NOT_RUN], rows)
+    return markdown(["the paper's", "`make reproduce`", "runs", "steps", "methods run", NOT_RUN], rows)
 
 
 def origin(runs: Sequence[Record]) -> str:
@@ -277,25 +214,10 @@ TABLES: dict[str, Callable[[Sequence[Record]], str]] = {
 """By the names between the marks of the pages."""
 
 
-def _alike(group: Group) -> tuple[str, ...]:
-    """What two groups must have in common to be compared."""
-    return group.data, group.source, group.steps, group.arithmetic
-
-
-def _paired(group: Group, other: Group) -> tuple[Paired | None, int]:
-    """MIG of `group` minus that of `other` over the seeds of both, and their number; None for fewer than two seeds.
-
-    All runs must have a MIG.
-    """
-    first, second = ({run.seed: run.scores["mig"] for run in member.runs} for member in (group, other))
-    seeds = sorted(first.keys() & second.keys(), key=str)
-    if len(seeds) < 2:
-        return None, len(seeds)
-    return paired([first[seed] for seed in seeds], [second[seed] for seed in seeds]), len(seeds)
-
-
-def _interval(pairs: Paired) -> str:
-    return f"{pairs.mean:+.3f} ({pairs.low:+.3f} to {pairs.high:+.3f})"
+def _of(section: Section, runs: Sequence[Record]) -> list[Group]:
+    """The runs of a table or figure."""
+    there, wanted = groups(runs), set(section.methods)
+    return [group for group in there if group.dataset == section.dataset and wanted & {group.label, group.method}]
 
 
 def _by_stage(group: Group) -> str:
@@ -311,12 +233,3 @@ def _positions(run: Record, staged: bool) -> str:
     if end.alignment == Alignment.NOT_LEARNT or not staged:
         return str(end.alignment)
     return f"{end.alignment} since stage {end.stage}"
-
-
-def _data(group: Group) -> str:
-    return f"{group.data}, {group.source}"
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(line) + " |" for line in (columns, *rows)]
-    return "\n".join([lines[0], "|" + "---|" * len(columns), *lines[1:]])

@@ -10,7 +10,7 @@ import pytest
 
 from deft_lightning import DeftError
 from deft_lightning.launch.reproduce import ROWS
-from deft_lightning.report import committed, reproduction, reproduction_tables
+from deft_lightning.report import committed, reproduction, reproduction_pairs, reproduction_tables
 from deft_lightning.report.loading import Record
 from deft_lightning.report.statistics import wilson
 from tests.docs.pages import ROOT
@@ -174,7 +174,7 @@ def test_deft_is_paired_with_every_method_trained_alike_over_the_seeds_of_both(t
     migs = {"DEFT": [0.2, 0.4, 0.6, 0.9], "beta-VAE": [0.1, 0.2, 0.3], "DEFT (TC)": [0.9], "AnnealedVAE": [0.1, 0.5]}
     contents = [scored(mig, method=method, seed=s) for method, row in migs.items() for s, mig in enumerate(row)]
     contents += [scored(0.1, method="beta-VAE", dataset="smallnorb", seed=s) for s in range(3)]
-    lines = reproduction_tables.pair_table(records_of(tmp_path, *contents)).splitlines()[2:]
+    lines = reproduction_pairs.pair_table(records_of(tmp_path, *contents)).splitlines()[2:]
     assert len(lines) == 2  # one seed makes no pairs, and other images are not compared
     first, second = sorted(lines, key=lambda line: "AnnealedVAE" in line)
     assert first.endswith("| 3 | +0.200 (+0.100 to +0.300) | 0.100 | 2 |")
@@ -191,14 +191,14 @@ def test_schedules_without_labels_are_paired_with_table_1_over_the_same_seeds(tm
             content["stages"][last] |= {"max1_nmi": {"shape": value}, "max2_nmi": {"shape": value / 2}}
             contents.append(content)
     runs = records_of(tmp_path, *contents)
-    lines = reproduction_tables.schedule_table(runs).splitlines()[2:]
+    lines = reproduction_pairs.schedule_table(runs).splitlines()[2:]
     assert len(lines) == 2
     assert "| DEFT |" in lines[0]
     assert "| 2 |" in lines[0]
     assert lines[0].endswith("|  |")
     assert "| DEFT, schedule=distil |" in lines[1]
     assert lines[1].endswith("| +0.200 (+0.200 to +0.200) |")
-    by_seed = reproduction_tables.schedule_seeds(runs).splitlines()
+    by_seed = reproduction_pairs.schedule_seeds(runs).splitlines()
     assert by_seed[0].endswith("| seed | MIG | gap of shape |")
     assert len(by_seed) == 2 + 4
     assert by_seed[-1].endswith("| 1 | 0.400 | 0.20 |")
