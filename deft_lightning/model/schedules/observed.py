@@ -59,6 +59,11 @@ class ObservedTimeline(Timeline):
         return (step - self._begin) % self.window == 0
 
     @property
+    def settling(self) -> int:
+        """The least number of steps after which a KL can have settled."""
+        return (self.patience + 1) * self.window
+
+    @property
     def _begin(self) -> int:
         """The step at which the stage has begun."""
         return self._ends[-1] if self._ends else 0

@@ -62,6 +62,8 @@ class AdaptiveStages(DEFTCallback):
             self._restored = None
         if trainer.is_global_zero:
             results.update(trainer.default_root_dir, **timeline.record)
+            if trainer.global_step == 0:
+                _warn_of_short_stages(timeline)
         if timeline.finished:  # the run was killed right after its last step
             trainer.should_stop = True
 
@@ -100,3 +102,19 @@ class AdaptiveStages(DEFTCallback):
         mean = trainer.strategy.reduce(self._sum / self._count, reduce_op="mean").tolist()
         self._sum, self._count = None, 0
         return [mean[module.groups.latent_slice(group)] for group in range(len(module.groups))]
+
+
+def _warn_of_short_stages(timeline: ObservedTimeline) -> None:
+    """Say when the first stage is over before anything can settle, as with few images, whose epochs are short."""
+    first, settling = timeline.boundaries[0], timeline.settling
+    if first < settling:
+        log.warning(
+            "Stage 1 lasts %s steps at most, and a KL can have settled after %s (%d windows of %d) at the earliest: "
+            "stages end by their time alone. Train at least %d times as long (schedule.epochs), or use a shorter "
+            "schedule.window.",
+            f"{first:,}",
+            f"{settling:,}",
+            settling // timeline.window,
+            timeline.window,
+            -(-settling // first),
+        )

@@ -22,6 +22,8 @@ ADVICE = {
     "capacity": "raise the capacity",
 }
 """What to do when no latent passes information, by the quantity of the schedule."""
+ADVICE_FALLING = "the pressure needs more steps to fall; train longer (schedule.epochs)"
+"""The same under a schedule that lowers the pressure itself."""
 
 
 class Scores(EvaluationPart):
@@ -71,5 +73,5 @@ class Scores(EvaluationPart):
                 quantity,
                 snapshot.pressure,
                 MIN_KL,
-                ADVICE[quantity],
+                ADVICE_FALLING if module.schedule.falls else ADVICE[quantity],
             )

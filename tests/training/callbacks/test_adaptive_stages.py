@@ -214,3 +214,18 @@ def test_without_the_callback_the_training_does_not_begin(tmp_path: Path) -> Non
         plain_trainer(tmp_path, max_steps=12, max_epochs=-1).fit(
             tiny_module(schedule=schedule), FactorDataModule(TinySprites(), batch_size=32)
         )
+
+
+@pytest.mark.parametrize(("window", "warned"), [(4, True), (1, False)])
+def test_a_first_stage_in_which_nothing_can_settle_is_said(window, warned, tmp_path, caplog) -> None:
+    """Stage 1 has 3 steps; 2 windows of 4 take 8, which is 3 times as many, 2 windows of 1 take 2."""
+    schedule = Adaptive(epochs=[1, 1, 1, 1], pressures=[4, 3, 2, 1], window=window, patience=1)
+    with caplog.at_level(logging.WARNING, logger="deft_lightning.training.callbacks.adaptive_stages"):
+        plain_trainer(tmp_path, AdaptiveStages(), max_steps=1, max_epochs=-1).fit(
+            tiny_module(schedule=schedule), FactorDataModule(TinySprites(), batch_size=32)
+        )
+    said = [record.getMessage() for record in caplog.records if "Stage 1 lasts 3 steps" in record.getMessage()]
+    assert len(said) == warned
+    if warned:
+        assert "after 8 (2 windows of 4)" in said[0]
+        assert "at least 3 times as long" in said[0]
