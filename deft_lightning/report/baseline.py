@@ -25,7 +25,7 @@ def differences(study: Study, baseline: Study) -> Table:
     """The difference of every score between two studies, as `study` minus `baseline`, with its 95% interval.
 
     Runs of one method on the same data (source and scale included) at one swept value are compared, over the seeds
-    that both studies have where there are two or more (bootstrap), else as two samples (Welch's t).
+    that both studies have where there are two or more (Student's t), else as two samples (Welch's).
     """
     ours, theirs = _runs(study), _runs(baseline)
     rows = []

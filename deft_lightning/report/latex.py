@@ -77,7 +77,7 @@ def _settings(table: Table) -> str:
 
 def _paired(table: Table) -> str:
     shown = table.printed[table.frame["Measure"] == paper.score_label("mig")].drop(columns=["Measure"])
-    caption = "Mean difference in MIG of runs with the same seed, with its 95\\% bootstrap interval."
+    caption = "Mean difference in MIG of runs with the same seed, with its 95\\% t interval."
     return _plain(Table(table.key, shown, shown), caption, by="Data")
 
 

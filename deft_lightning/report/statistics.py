@@ -77,7 +77,7 @@ def compare_all(samples: Mapping[str, Sequence[float]]) -> dict[tuple[str, str],
 
 
 class Paired(NamedTuple):
-    """The mean of paired differences, its 95% interval from a bootstrap, and their standard deviation."""
+    """The mean of paired differences, its 95% interval, and their standard deviation."""
 
     mean: float
     low: float
@@ -101,10 +101,11 @@ class Paired(NamedTuple):
 def paired(a: ArrayLike, b: ArrayLike) -> Paired:
     """The differences a - b of values that belong together, such as those of one seed; at least two.
 
-    The interval is the percentile interval of the mean over 10,000 resamples of the pairs, with a fixed seed.
+    The interval is Student's t. Studies have few seeds, and of five the percentile interval of a bootstrap contains the
+    true mean difference in 83% of studies only, of ten in 90%.
     """
     difference = np.asarray(a, float) - np.asarray(b, float)
-    return Paired(float(difference.mean()), *bootstrap(difference, np.mean), float(difference.std(ddof=1)))
+    return Paired(float(difference.mean()), *mean_interval(difference), float(difference.std(ddof=1)))
 
 
 def unpaired(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:

@@ -170,15 +170,18 @@ def test_damage_and_unknown_tables_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_deft_is_paired_with_every_method_trained_alike_over_the_seeds_of_both(tmp_path: Path) -> None:
-    """Differences of 0.1, 0.2 and 0.3: mean 0.2, deviation 0.1, (1.96 + 0.84)^2 0.1^2 / 0.2^2 = 1.96 seeds."""
-    migs = {"DEFT": [0.2, 0.4, 0.6, 0.9], "beta-VAE": [0.1, 0.2, 0.3], "DEFT (TC)": [0.9], "AnnealedVAE": [0.1, 0.5]}
+    """Differences of 0.3, 0.4 and 0.5: mean 0.4, deviation 0.1, half an interval 4.303 0.1 / sqrt(3) = 0.248.
+
+    (1.96 + 0.84)^2 0.1^2 / 0.4^2 = 0.5 seeds, at least 2.
+    """
+    migs = {"DEFT": [0.4, 0.6, 0.8, 0.9], "beta-VAE": [0.1, 0.2, 0.3], "DEFT (TC)": [0.9], "AnnealedVAE": [0.3, 0.7]}
     contents = [scored(mig, method=method, seed=s) for method, row in migs.items() for s, mig in enumerate(row)]
     contents += [scored(0.1, method="beta-VAE", dataset="smallnorb", seed=s) for s in range(3)]
     lines = reproduction_pairs.pair_table(records_of(tmp_path, *contents)).splitlines()[2:]
     assert len(lines) == 2  # one seed makes no pairs, and other images are not compared
     first, second = sorted(lines, key=lambda line: "AnnealedVAE" in line)
-    assert first.endswith("| 3 | +0.200 (+0.100 to +0.300) | 0.100 | 2 |")
-    assert second.endswith("| 2 | +0.000 (-0.100 to +0.100) | 0.141 |  |")
+    assert first.endswith("| 3 | +0.400 (+0.152 to +0.648) | 0.100 | 2 |")
+    assert second.endswith("| 2 | +0.000 (-1.271 to +1.271) | 0.141 |  |")
 
 
 def test_schedules_without_labels_are_paired_with_table_1_over_the_same_seeds(tmp_path: Path) -> None:

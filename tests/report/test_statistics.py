@@ -113,3 +113,11 @@ def test_paired_differences_have_the_interval_and_the_number_of_pairs_of_theory(
     shown = np.abs(draws.mean(axis=1)) > 1.96 * 0.2 / np.sqrt(n)
     assert shown.mean() == pytest.approx(0.8, abs=0.02)
     assert statistics.Paired(0.0, -1, 1, 0.2).needed is None
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_interval_of_a_paired_difference_contains_it_in_95_of_100_studies(seeds: int) -> None:
+    random = np.random.default_rng(seeds)
+    studies = 1 + random.normal(size=(2000, 2, seeds)) * [[0.5], [0.3]]
+    hits = [row.low <= 0 <= row.high for a, b in studies for row in [statistics.paired(a, b)]]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.015)
