@@ -28,7 +28,9 @@ def mosaic(images: Array, gap: int = GAP) -> NDArray[np.uint8]:
 
 
 def rgb(image: Array) -> NDArray[np.uint8]:
-    """[C, H, W] in [0, 1] to [H, W, 3] uint8; one channel becomes grey."""
+    """[C, H, W] in [0, 1] to [H, W, 3] uint8; one channel becomes grey, of more the first three are shown."""
+    if image.shape[0] != 1:
+        image = np.concatenate([image[:3], np.zeros((max(0, 3 - len(image)), *image.shape[1:]), image.dtype)])
     pixels = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0))
 

@@ -215,8 +215,11 @@ class FactorDataModule(pl.LightningDataModule):
             return
         random = generator(seed, Stream.EVALUATION, 2)
         wanted = (streaming.keys(part, random) for part in parts)
-        for decoded in streaming.DecodedStream(reader, wanted, self.workers if len(parts) > 1 else 0):
-            yield on_device(decoded.pixels, self.dataset.device), decoded.factors
+        stream = streaming.DecodedStream(reader, wanted, self.workers if len(parts) > 1 else 0)
+        for part, decoded in zip(parts, stream, strict=True):
+            # Pictures of a folder come without their labels, which the data set has as a table.
+            factors = self.dataset.factors(part) if decoded.factors is None else decoded.factors
+            yield on_device(decoded.pixels, self.dataset.device), factors
 
 
 class HeldOutLoader:

@@ -70,7 +70,11 @@ class Job:
             if any(key.startswith("+experiment") for key in hydra.sweeper.get("params") or {}):
                 raise DeftError(f"{cfg.name} is a sweep over experiments, not a single run: add --multirun.")
             config.check_overrides(cfg, typed)
-            self.task(cfg, folder)
+            with sweep.lock(folder):
+                self.task(cfg, folder)
+        except filelock.Timeout:
+            console.print_error(f"another process is training the run in {folder}: wait for it, or stop it.")
+            sys.exit(1)
         except DeftError as error:
             run_folder.remove_unused(folder)
             console.print_error(error)

@@ -113,7 +113,8 @@ class Inference(pl.LightningModule):
         images = _tensor(images)
         channels, height, width = self.image_shape
         shape = list(images.shape)
-        if images.dim() != 4 or shape[2:] != [height, width] or shape[1] not in {channels, 1, 3}:
+        accepted = {1, 3} if channels in (1, 3) else {channels}  # grey and RGB are converted
+        if images.dim() != 4 or shape[2:] != [height, width] or shape[1] not in accepted:
             raise DeftError(
                 f"the images have the shape {shape}: this model takes [N, C, {height}, {width}] with C = {channels}; "
                 "resize or permute them, and write image[None] for a single one."

@@ -6,6 +6,7 @@ A baseline is a configuration of this module, not a subclass: a beta-VAE has one
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -132,6 +133,7 @@ class DEFT(Inference):
         self.sample: Tensor  # [B, D] of the latest loss, detached, for `objective.update`
         self._noise = PosteriorNoise(seed, sum(groups.latents))
         self._update_log: dict[str, Tensor] = {}
+        self._options: list[dict[str, Any]] = []  # of the optimiser, by parameter group
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Output:
         """Encode `images` [B, C, H, W], sample with `noise` [B, D] and decode. Without noise the means are decoded.
@@ -168,9 +170,12 @@ class DEFT(Inference):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Optimiser steps of an epoch. Raises `DeftError` for a loader without a length."""
         if self._steps_per_epoch is None:
-            self._steps_per_epoch = int(self.trainer.num_training_batches)
+            batches = self.trainer.num_training_batches
+            if math.isinf(batches):
+                raise DeftError("the loader has no length: give DEFT(steps_per_epoch=...), the steps of an epoch.")
+            self._steps_per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
         return self._steps_per_epoch
 
     @cached_property
@@ -208,6 +213,9 @@ class DEFT(Inference):
         if self.trainer.accumulate_grad_batches > 1 and self.device.type in compiling.GRAPHED:
             self._compiled, self._step = False, None
         self._masked = None  # a checkpoint may have brought another mask
+        # A checkpoint that the run starts from (`init_from`) has brought the options of its own optimiser.
+        for group, options in zip(self.trainer.optimizers[0].param_groups, self._options, strict=True):
+            group.update(options)
         loader: Any = self.trainer.train_dataloader
         self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)
 
@@ -219,7 +227,9 @@ class DEFT(Inference):
         stage = self.stage
         self._mask_latents(stage.index)
         pressure = self._pressure_on(images.device, float(stage.pressure))
-        noise = self._noise.at(step, len(images) * self.trainer.world_size, images.device)
+        accumulated = self.trainer.accumulate_grad_batches  # batches of a step, each with noise of its own
+        place = step * accumulated + batch_idx % accumulated
+        noise = self._noise.at(place, len(images) * self.trainer.world_size, images.device)
         noise = noise[len(images) * self.global_rank :][: len(images)]  # of the global batch, the part of this process
         loss = self.compute_loss(images, noise, pressure)
         self.last_loss = loss._replace(total=loss.total.detach())
@@ -270,7 +280,10 @@ class DEFT(Inference):
             *({"params": g.parameters(), "name": f"encoder/{i}"} for i, g in enumerate(self.encoder.groups)),
             {"params": self.decoder.parameters(), "name": "decoder"},
         ]
-        return self.optimizer.make(parameters, self.lr, self.device.type)
+        optimizer = self.optimizer.make(parameters, self.lr, self.device.type)
+        kept = ("params", "lr")
+        self._options = [{k: v for k, v in group.items() if k not in kept} for group in optimizer.param_groups]
+        return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep all that `load_from_checkpoint` needs, as plain values."""

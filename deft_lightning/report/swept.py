@@ -10,6 +10,8 @@ from deft_lightning.report.loading import Record
 
 NOT_SWEPT = ("seed", "data", "scale")
 """Parts of `training` that are no settings of a method: runs that differ in data or scale have different labels."""
+OF_ONE_RUN = ("init_from", "shared_stages.folder")
+"""Settings that name another run, of the same seed."""
 NO_VALUE = "none"
 
 
@@ -42,9 +44,10 @@ def as_text(value: Any) -> str:
 
 
 def _settings(run: Record) -> dict[str, str]:
-    """All settings of a run's method, by dotted name."""
+    """All settings of a run's method, by dotted name; not what belongs to one run, or was found in its images."""
     recorded = {k: v for k, v in completed(run.mapping("training")).items() if k not in NOT_SWEPT and v is not None}
-    return dict(_flat(recorded, ""))
+    own = {*OF_ONE_RUN, *(run.value("found") or [])}
+    return {name: text for name, text in _flat(recorded, "") if name not in own}
 
 
 def _flat(part: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,8 @@ def processes(cfg: DictConfig) -> int:
     """
     devices = OmegaConf.select(cfg, "trainer.devices")
     if OmegaConf.select(cfg, "trainer.strategy") is None:
+        if devices not in (1, None):
+            raise DeftError(f"trainer.devices is {devices!r}: for one run on several, use trainer=ddp with the number.")
         return 1
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
         raise DeftError(f"trainer.devices is {devices!r}: give the number of processes that train the run.")
@@ -85,6 +87,8 @@ def fit(function: Fit, count: int, cfg: DictConfig, folder: Path, *arguments: An
 @record
 def _process(function: Fit, container: Any, folder: Path, log_files: list[str], arguments: tuple[Any, ...]) -> None:
     """Run one of the processes: the first prints and writes files, the others do neither."""
+    # Lightning was imported before the rank was known.
+    rank_zero_only.rank = int(os.environ["RANK"])  # type: ignore[attr-defined]
     os.setpgrp()  # Ctrl-C reaches only the watching process, which passes it on once
     signal.signal(signal.SIGUSR2, lambda number, frame: None)  # training sets its own handler
     console.survive_closed_output()

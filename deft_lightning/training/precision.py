@@ -12,6 +12,8 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.training.config import AUTO_PRECISION
 
 BF16, FP32, TF32 = "bf16-mixed", "32-true", "tf32"
+KNOWN = ("32-true", "32", "bf16-mixed", "16-mixed", TF32, AUTO_PRECISION)
+"""What a run takes: everything between and after the networks is in single precision."""
 
 
 class TF32Precision(Precision):
@@ -51,13 +53,24 @@ def resolve(precision: str | int, accelerator: str = "auto", recorded: str | Non
     Then it is that of the run's earlier sessions, `recorded`, or else bf16-mixed where the device multiplies bf16
     numbers in hardware, and 32-true elsewhere. A run keeps its precision when it is resumed on another machine.
 
-    Raises `DeftError` for tf32 where there is no device that has it.
+    Raises `DeftError` for tf32 where there is no device that has it, and for true half and double precision.
     """
+    if str(precision) not in KNOWN:
+        raise DeftError(f"trainer.precision is {precision}: give one of {', '.join(KNOWN)}.")
     if precision == TF32 and not (accelerator != "cpu" and torch.cuda.is_available()):
         raise DeftError("trainer.precision is tf32, which only NVIDIA's GPUs have: use 32-true or bf16-mixed here.")
     if precision != AUTO_PRECISION:
         return str(precision)
     return recorded or (BF16 if has_bf16(accelerator) else FP32)
+
+
+def check_clipping(precision: str, clip: float | None) -> None:
+    """Raise `DeftError` for gradients that are clipped under mixed precision, which a fused Adam cannot do."""
+    if clip and precision.endswith("mixed"):
+        raise DeftError(
+            f"trainer.gradient_clip_val is {clip} under {precision}: gradients are clipped in single precision only, "
+            "set trainer.precision=32-true."
+        )
 
 
 def has_bf16(accelerator: str = "auto") -> bool:

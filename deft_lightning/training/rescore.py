@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -148,8 +149,7 @@ def add_udr(runs: dict[Path, Representation]) -> list[Path]:
     """
     peers: dict[str, list[Path]] = defaultdict(list)
     for folder in runs:
-        training = results.read(folder).get("training", {}) | {"seed": None}
-        peers[results.digest(training)].append(folder)
+        peers[_but_for_the_seed(results.read(folder))].append(folder)
     scored = []
     for folders in peers.values():
         if len(folders) < 2:
@@ -163,3 +163,12 @@ def add_udr(runs: dict[Path, Representation]) -> list[Path]:
             results.update(folder, udr={"score": float(value), "method": agreement.method, "runs": len(folders)})
             scored.append(folder)
     return scored
+
+
+def _but_for_the_seed(content: dict[str, Any]) -> str:
+    """A digest of the settings of a run, but for its seed, the run it starts from, and what it found in its images."""
+    training = copy.deepcopy(content.get("training", {})) | {"seed": None}
+    for name in ("init_from", "shared_stages.folder", *content.get("found", [])):
+        part, _, field = name.rpartition(".")
+        ((training.get(part) or {}) if part else training).pop(field, None)
+    return results.digest(training)

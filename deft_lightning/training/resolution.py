@@ -42,7 +42,8 @@ def resolve(cfg: DictConfig, folder: Path, first_eigenvalue: Callable[[], float]
             log.info("schedule.%s is %g, from the spectrum of the images.", name, value)
         training = results.read(folder)["training"]
         training["schedule"] |= found
-        results.update(folder, training=training, config_digest=results.digest(training))
+        names = [f"schedule.{name}" for name in found]
+        results.update(folder, training=training, config_digest=results.digest(training), found=names)
         run_folder.write_config(folder, _with(run_folder.read_config(folder), found))
     return _with(cfg, found)
 

@@ -92,6 +92,7 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
         recorded_precision = results.read(folder).get("precision") if start.resumed else None
         asked = cfg.trainer.get("precision", config.AUTO_PRECISION)
         resolved = precision.resolve(asked, cfg.trainer.get("accelerator", "auto"), recorded_precision)
+        precision.check_clipping(resolved, cfg.trainer.get("gradient_clip_val"))
         trainer = build.trainer(cfg, folder, run_loggers, module.timeline.length, resolved)
         if trainer.strategy.root_device.type == "cpu":
             memory.retain_freed()  # otherwise every step pays page faults for its activations

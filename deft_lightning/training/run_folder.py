@@ -110,9 +110,9 @@ def read_config(folder: Path) -> DictConfig:
 
 
 def remove_unused(folder: Path) -> None:
-    """Remove a folder that holds nothing but an empty log: Hydra makes it before anything can be checked."""
+    """Remove a folder that holds nothing but an empty log and a lock: Hydra makes it before anything can be checked."""
     contents = list(folder.iterdir())
-    if all(path.suffix == ".log" and path.stat().st_size == 0 for path in contents):
+    if all((path.suffix == ".log" or path.name == ".lock") and path.stat().st_size == 0 for path in contents):
         for path in contents:
             path.unlink()
         folder.rmdir()

@@ -38,8 +38,8 @@ def draw(folder: Path, outcome: dict[str, Any]) -> Path:
 
 
 def _title(outcome: dict[str, Any]) -> str:
-    data = outcome["data"]
-    return f"{outcome['name']}, seed {outcome['seed']}: {data['name']} ({data['source']}), {outcome['steps']:,} steps"
+    data, steps = outcome["data"], outcome.get("steps", outcome["boundaries"][-1])  # a callback counts them
+    return f"{outcome['name']}, seed {outcome['seed']}: {data['name']} ({data['source']}), {steps:,} steps"
 
 
 def _draw_losses(axes: Axes, path: Path, boundaries: list[int]) -> None:

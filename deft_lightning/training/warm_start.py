@@ -66,8 +66,11 @@ def check(cfg: DictConfig) -> None:
         raise DeftError("init_from and shared_stages both say where the run starts: give one of them.")
     if not isinstance(shared, dict) or set(shared) != {"stages", "gamma", "folder"}:
         raise DeftError(f"shared_stages is {shared!r}: give its stages, gamma and folder, or null.")
-    lengths = config.to_plain(cfg, "schedule").get("epochs")
-    most = len(lengths) - 1 if isinstance(lengths, list) else 0
+    schedule = config.to_plain(cfg, "schedule")
+    lengths = schedule.get("epochs")
+    if not isinstance(lengths, list) or not isinstance(schedule.get("pressures"), list):
+        raise DeftError("shared_stages needs stages with given pressures: use schedule=piecewise or adaptive.")
+    most = len(lengths) - 1
     if not isinstance(shared["stages"], int) or not 1 <= shared["stages"] <= most:
         raise DeftError(
             f"shared_stages.stages is {shared['stages']!r}: give the number of first stages to share, here 1 to {most}."

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from deft_lightning.common import results
 from deft_lightning.common.results import Status
+from deft_lightning.launch import sweep
 from tests.helpers import PLAIN, TINY
 from tests.launch.running import QUICK, REPOSITORY, command
 
@@ -149,3 +150,14 @@ def test_a_closed_output_ends_no_run() -> None:
     assert process.wait(timeout=120) == 0
     (path,) = Path("outputs").rglob(results.FILE)
     assert results.status(path.parent) == Status.FINISHED
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "dsprites" / "2026-01-31_12-00-00_seed0"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text('{"status": "running", "seed": 0}')
+    with sweep.lock(folder):
+        status, line = command("+experiment=dsprites", "name=dsprites", "resume=true", "logger=csv")
+    assert status == 1
+    assert "another process is training the run in" in line
+    assert (folder / "results.json").read_text() == '{"status": "running", "seed": 0}'

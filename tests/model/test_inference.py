@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from deft_lightning import DEFT, DeftError
+from deft_lightning.common.pictures import rgb
 from deft_lightning.model import inference
 from deft_lightning.model.inference import name_latents
 from tests.helpers import TinySprites, tiny_module
@@ -149,3 +150,17 @@ def test_a_model_that_was_never_trained_is_validated_under_the_first_pressure(gr
 def test_names_of_latents_are_unique() -> None:
     names = name_latents(["posX", "", "posX", "scale"], 5)
     assert names == ["posX", "latent 1", "posX (latent 2)", "scale", "latent 4"]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_model_of_other_channels_than_grey_and_rgb_takes_its_own_alone(channels: int) -> None:
+    model = tiny_module(image_shape=(channels, 64, 64))
+    assert model.encode(torch.rand(2, channels, 64, 64)).mean.shape == (2, 10)
+    for other in (1, 3):
+        with pytest.raises(DeftError, match=rf"this model takes \[N, C, 64, 64\] with C = {channels}"):
+            model.encode(torch.rand(2, other, 64, 64))
+    image = np.random.default_rng(0).random((channels, 5, 5))
+    shown = rgb(image)
+    assert shown.shape == (5, 5, 3)
+    assert np.array_equal(shown[..., :2], np.rint(image[:2] * 255).transpose(1, 2, 0))
+    assert (shown[..., 2] == 0).all() == (channels == 2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deft_lightning.report import swept
 from deft_lightning.report.loading import load
 from deft_lightning.report.study import Study
 from tests.report import factory
@@ -211,3 +212,16 @@ def test_unknown_data_and_methods_come_after_the_papers(tmp_path: Path) -> None:
     study = study_of(tmp_path, mine, scored(0.3, dataset="smallnorb"), scored(0.3, method="AnnealedVAE"))
     assert study.data == ["dSprites", "SmallNORB", "a_photo_album"]
     assert list(study.methods) == ["DEFT", "AnnealedVAE", "a new one"]
+
+
+def test_what_differs_with_the_seed_alone_is_no_swept_value(tmp_path: Path) -> None:
+    """The run that each starts from, and a pressure found in images of which every seed holds out others."""
+    contents = []
+    for seed in range(3):
+        content = scored(0.1 * seed, seed=seed) | {"found": ["schedule.beta_high"]}
+        content["training"] |= {"init_from": f"outputs/run_{seed}"}
+        content["training"]["schedule"] |= {"beta_high": 64 + seed / 10}
+        contents.append(content)
+    assert set(swept.values(dict(enumerate(study_of(tmp_path, *contents).runs))).values()) == {""}
+    contents[2]["found"] = []  # this one was given
+    assert len(set(swept.values(dict(enumerate(study_of(tmp_path / "given", *contents).runs))).values())) > 1

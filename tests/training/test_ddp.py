@@ -118,6 +118,7 @@ def test_the_reason_is_that_of_the_process_that_failed(two_processes: Path) -> N
     ("overrides", "sentence"),
     [
         (("trainer.devices=auto",), "trainer.devices is 'auto': give the number of processes"),
+        (("trainer.strategy=null",), "trainer.devices is 2: for one run on several, use trainer=ddp"),
         (("trainer.devices=3",), "batch_size is 8: give a multiple of trainer.devices, which is 3"),
     ],
 )

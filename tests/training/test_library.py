@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 import deft_lightning
-from deft_lightning import DEFT, Bernoulli, BetaVAE, Constant, FactorDataModule, Groups, Piecewise
+from deft_lightning import DEFT, Bernoulli, BetaVAE, Constant, DeftError, FactorDataModule, Groups, Piecewise
 from deft_lightning.common import memory
 from deft_lightning.model.compiling import can_compile
 from tests.helpers import TinySprites, plain_trainer, tiny_module
@@ -94,3 +94,25 @@ def test_compiled_and_eager_losses_and_gradients_are_equal(images: torch.Tensor)
         for (name, ours), theirs in zip(compiled.named_parameters(), eager.parameters(), strict=True):
             scale = float(theirs.grad.abs().max())
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4 * scale, msg=name)
+
+
+def test_batches_that_are_accumulated_make_fewer_steps_and_have_noise_of_their_own(tmp_path: Path) -> None:
+    """6 batches an epoch, 4 at a time, are 2 steps: four stages of one epoch end at 2, 4, 6 and 8."""
+    places = []
+    module = tiny_module()
+    noise = module._noise.at
+    module._noise.at = lambda place, *rest: places.append(place) or noise(place, *rest)  # type: ignore[method-assign]
+    trainer = plain_trainer(tmp_path, max_epochs=4, accumulate_grad_batches=4)
+    trainer.fit(module, DataLoader(torch.rand(96, 1, 64, 64), batch_size=16))  # type: ignore[arg-type]
+    assert list(module.timeline.boundaries) == [2, 4, 6, 8]
+    assert trainer.global_step == 8
+    assert len(set(places)) == len(places) == 24
+
+
+def test_a_loader_without_a_length_is_one_sentence(tmp_path: Path) -> None:
+    class Endless(IterableDataset):
+        def __iter__(self):
+            yield from torch.rand(8, 1, 64, 64)
+
+    with pytest.raises(DeftError, match="the loader has no length: give DEFT"):
+        plain_trainer(tmp_path, max_steps=1).fit(tiny_module(), DataLoader(Endless(), batch_size=4))

@@ -136,18 +136,28 @@ def test_a_stopped_command_exits_although_it_has_workers(squares: Path) -> None:
 
 
 @pytest.mark.slow  # trains runs
-def test_a_folder_trains_to_the_same_weights_in_memory_and_streamed(tmp_path: Path) -> None:
+def test_a_labelled_folder_trains_to_the_same_weights_and_scores_in_memory_and_streamed(tmp_path: Path) -> None:
     images = TinySprites().images(torch.arange(96), torch.Generator())[:, 0].numpy()
     (tmp_path / "photos").mkdir()
     for index in np.random.default_rng(0).permutation(96)[:64]:
         picture = Image.fromarray((images[index] * 255).astype(np.uint8)).resize((80, 70))
         picture.save(tmp_path / "photos" / f"{index}.png")
-    base = ("data=custom", f"data.path={tmp_path / 'photos'}", *SHORT, *BARE, "data.held_out=0.2")
+    rows = [f"{path.name},{int(path.stem) % 3}" for path in (tmp_path / "photos").iterdir()]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,kind", *rows]))
+    base = (
+        f"data.labels={tmp_path / 'labels.csv'}",
+        "data=custom",
+        f"data.path={tmp_path / 'photos'}",
+        *SHORT,
+        *BARE,
+        "data.held_out=0.2",
+    )
     run.train(*compose_run(tmp_path / "memory", "data.in_memory=true", base=base))
     run.train(*compose_run(tmp_path / "stream", "data.in_memory=false", "data.workers=2", base=base))
     assert same(tmp_path / "stream", tmp_path / "memory")
     ours, theirs = results.read(tmp_path / "stream"), results.read(tmp_path / "memory")
     assert ours["stages"] == theirs["stages"]
+    assert all("mig" in stage["scores"] for stage in ours["stages"].values())
     assert ours["history"] == theirs["history"]
     assert ours["config_digest"] == theirs["config_digest"]
     assert ours["data"]["digest"] != theirs["data"]["digest"]  # of the files instead of the pixels

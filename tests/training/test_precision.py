@@ -122,3 +122,13 @@ def test_tf32_is_refused_where_no_device_has_it(gpu, accelerator, fits, processo
         return
     with pytest.raises(DeftError, match=r"^trainer\.precision is tf32, which only NVIDIA's GPUs have: use 32-true"):
         precision.resolve("tf32", accelerator)
+
+
+def test_what_evaluations_cannot_take_and_clipping_that_a_fused_adam_cannot_do_are_refused() -> None:
+    for refused in ("64-true", "bf16-true", "16-true", 64):
+        with pytest.raises(DeftError, match=rf"^trainer\.precision is {refused}: give one of 32-true, "):
+            precision.resolve(refused)
+    precision.check_clipping("32-true", 1.0)
+    precision.check_clipping("bf16-mixed", None)
+    with pytest.raises(DeftError, match=r"^trainer\.gradient_clip_val is 1\.0 under bf16-mixed"):
+        precision.check_clipping("bf16-mixed", 1.0)

@@ -91,3 +91,18 @@ def test_what_cannot_be_branched_from(overrides: tuple[str, ...], sentence: str,
     overrides = tuple(override.format(**paths) for override in overrides)
     with pytest.raises(DeftError, match=sentence):
         run.train(*compose_run(tmp_path / "run", *TWO_STAGES, *overrides))
+
+
+def test_the_optimiser_of_the_configuration_is_used_and_not_that_of_the_checkpoint(whole: Path, tmp_path: Path) -> None:
+    start = f"init_from={whole / 'checkpoints' / 'stage_1.ckpt'}"
+    run.train(*compose_run(tmp_path / "run", *TWO_STAGES, start, "optimizer.weight_decay=0.3", "optimizer.eps=1e-6"))
+    groups = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["optimizer_states"][0]["param_groups"]
+    assert {(group["weight_decay"], group["eps"]) for group in groups} == {(0.3, 1e-6)}
+    assert not torch.equal(*(next(iter(_weights(folder).values())) for folder in (tmp_path / "run", whole)))
+
+
+def test_stages_whose_pressures_are_found_cannot_be_shared(tmp_path: Path) -> None:
+    base = ("+experiment=dsprites", "scale=smoke", "trainer=cpu", "logger=csv")
+    distil = ("schedule=distil", "shared_stages={stages:1,gamma:0.1,folder:x}")
+    with pytest.raises(DeftError, match="shared_stages needs stages with given pressures"):
+        run.train(*compose_run(tmp_path / "run", *distil, base=base))
