@@ -16,8 +16,10 @@ from deft_lightning.common import memory, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.streaming import deaths_told
-from deft_lightning.model.checkpoint import load_weights, read_checkpoint
+from deft_lightning.model.checkpoint import load_weights, read_checkpoint, require_description
+from deft_lightning.model.description import class_name
 from deft_lightning.model.module import DEFT
+from deft_lightning.model.schedules.observed import ObservedTimeline
 from deft_lightning.training import (
     build,
     config,
@@ -118,6 +120,27 @@ def _check_start(module: DEFT, dataset: FactorDataset, folder: Path, start: Star
             f"{start.checkpoint} is at step {start.first_step:,} and the schedule ends at {end:,}: there is nothing "
             "left to train; lengthen the schedule."
         )
+    _check_observed(module, start.checkpoint)
+
+
+def _check_observed(module: DEFT, path: Path) -> None:
+    """Raise `DeftError` for a schedule that follows the training and cannot go on from what another one has seen."""
+    saved = require_description(read_checkpoint(path), path)
+    observed, kind = saved.get("observed"), saved["parts"]["schedule"]["class"]
+    timeline = module.schedule.timeline(module.steps_per_epoch)
+    if observed is None and not isinstance(timeline, ObservedTimeline):
+        return
+    if kind != class_name(type(module.schedule)):
+        raise DeftError(
+            f"{path} was trained under the schedule {kind.rpartition('.')[2]}, and this run has another: a schedule that follows the "
+            "training goes on from its own kind only."
+        )
+    if observed is not None and isinstance(timeline, ObservedTimeline):
+        timeline.state = observed
+        if timeline.finished:
+            raise DeftError(
+                f"all stages of {path} have ended: there is nothing left to train; start from an earlier one."
+            )
 
 
 def _loggers(

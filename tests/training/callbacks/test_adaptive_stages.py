@@ -229,3 +229,21 @@ def test_a_first_stage_in_which_nothing_can_settle_is_said(window, warned, tmp_p
     if warned:
         assert "after 8 (2 windows of 4)" in said[0]
         assert "at least 3 times as long" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "overrides", "sentence"),
+    [
+        ("stage_2", ("schedule=adaptive",), "was trained under the schedule Distil, and this run has another"),
+        ("last", ("schedule.epochs=[9,9,9,9]",), "all stages of .*last.ckpt have ended"),
+    ],
+)
+def test_a_run_does_not_start_from_what_another_schedule_has_seen(
+    checkpoint: str, overrides: tuple[str, ...], sentence: str, distilled: Path, tmp_path: Path
+) -> None:
+    start = f"init_from={distilled / 'checkpoints' / checkpoint}.ckpt"
+    kept = [
+        word for word in DISTIL if not word.startswith("schedule" if "=adaptive" in overrides[0] else "schedule.ep")
+    ]
+    with pytest.raises(DeftError, match=sentence):
+        run.train(*compose_run(tmp_path / "run", *kept, *overrides, start))
