@@ -132,8 +132,8 @@ def _check_observed(module: DEFT, path: Path) -> None:
         return
     if kind != class_name(type(module.schedule)):
         raise DeftError(
-            f"{path} was trained under the schedule {kind.rpartition('.')[2]}, and this run has another: a schedule that follows the "
-            "training goes on from its own kind only."
+            f"{path} was trained under the schedule {kind.rpartition('.')[2]}, and this run has another: a schedule "
+            "that follows the training goes on from its own kind only."
         )
     if observed is not None and isinstance(timeline, ObservedTimeline):
         timeline.state = observed

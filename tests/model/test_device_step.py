@@ -103,6 +103,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 class NoTrainer:
     """What the module reads of a trainer."""
 
+    accumulate_grad_batches = 1
     world_size, log_every_n_steps = 1, 0
 
 
