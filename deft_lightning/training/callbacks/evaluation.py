@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 
 from deft_lightning.common import results
+from deft_lightning.common.errors import Diverged
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.evaluation.codes import Encoding, encode
 from deft_lightning.model.module import DEFT
@@ -98,7 +100,14 @@ class Evaluation(DEFTCallback):
         begin = time.monotonic()
         data = data_of(trainer)
         indices = data.sample(min(self.num_points, data.scored_size))
-        snapshot = Snapshot(trainer, module, data, encode(module, data, indices), self.bins, stage)
+        encoding = encode(module, data, indices)
+        if not (np.isfinite(encoding.codes).all() and np.isfinite(encoding.kl).all()):
+            # The loss is of the weights before the latest step, and may have been finite still.
+            raise Diverged(
+                f"the posteriors hold NaN or infinite values after step {trainer.global_step:,}: the run has stopped; "
+                "lower lr, or look at the data."
+            )
+        snapshot = Snapshot(trainer, module, data, encoding, self.bins, stage)
         for part in due:
             part.evaluate(snapshot)
         self._seconds += time.monotonic() - begin

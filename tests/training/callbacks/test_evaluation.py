@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from deft_lightning import DEFT, DeftError, FactorDataModule
 from deft_lightning.common import results
+from deft_lightning.common.errors import Diverged
 from deft_lightning.evaluation.codes import encode
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.training import build, run
@@ -174,3 +175,12 @@ def test_a_callback_can_be_switched_off(tmp_path: Path) -> None:
     )
     assert outcome["status"] == "finished"
     assert "stages" not in outcome
+
+
+@pytest.mark.slow  # trains a run
+def test_a_run_whose_last_step_spoils_the_weights_has_diverged(tmp_path: Path) -> None:
+    """The loss of its only step is that of the first weights, and finite."""
+    one_step = ("+experiment=beta_vae", "data._target_=tests.helpers.TinySprites", "scale=smoke", "scale.fraction=1")
+    with pytest.raises(Diverged, match="posteriors hold NaN or infinite values after step 1"):
+        run.train(*compose_run(tmp_path, "schedule.steps=1", "lr=1e30", "trainer=cpu", "logger=csv", base=one_step))
+    assert results.read(tmp_path)["status"] == "diverged"
