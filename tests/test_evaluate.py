@@ -103,6 +103,31 @@ def test_udr_is_that_of_the_runs_on_the_same_images(copies: Path) -> None:
     assert written == pytest.approx(np.asarray(expected))
 
 
+def test_a_repeated_run_is_no_peer_in_udr(copies: Path) -> None:
+    """Two runs of one seed would agree with each other by necessity: the later one is taken."""
+    shutil.copytree(copies / "seed0", copies / "again")
+    results.update(copies / "again", started="2099-01-01T00:00:00+0000")
+    random = np.random.default_rng(0)
+    codes = {name: random.normal(size=(200, 3)) for name in ("seed0", "seed1")}
+    codes["again"] = codes["seed0"]
+    found = rescore.add_udr({copies / n: rescore.Representation(c, np.ones(3)) for n, c in codes.items()})
+    assert found == [copies / "seed1", copies / "again"]
+    assert results.read(copies / "again")["udr"]["runs"] == 2
+
+
+def test_an_interval_of_dci_is_of_the_estimator_of_the_score(copies: Path) -> None:
+    folder = copies / "seed0"
+    quick = {"each_stage": [], "at_end": ["dci"], "num_test": 100, "dci_estimator": "fast"}
+    assert "dci_disentanglement" in rescore.rescore(folder, scoring.Settings(**quick)).added
+    settings = scoring.Settings(**{**quick, "bootstrap": 2, "dci_estimator": "reference"})
+    with pytest.raises(DeftError, match=r"has the DCI of metrics\.dci_estimator=fast"):
+        rescore.rescore(folder, settings, set_by_user=["dci_estimator"])
+    rescore.rescore(folder, settings)
+    stage = results.read(folder)["stages"]["stage_4"]
+    assert stage["dci_estimator"] == "fast"
+    assert len(stage["intervals"]["dci_disentanglement"]) == 2
+
+
 def test_intervals_come_with_a_bootstrap(copies: Path) -> None:
     overrides = ("metrics=fast", "metrics.num_points=96", "metrics.bootstrap=20")
     assert evaluate.main([str(copies / "seed0"), *overrides, "--device", "cpu"]) == 0

@@ -51,6 +51,8 @@ from deft_lightning.common.errors import DeftError, Diverged, Incomplete
 
 SCHEMA_VERSION = 2
 FILE = "results.json"
+SHARED_STAGES = "_shared_stages"
+"""How the name of a run ends that trains only the stages which other runs share."""
 LIBRARIES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn", "torchmetrics", "wandb")
 
 

@@ -279,11 +279,14 @@ def _score_own(name: str, settings: Settings, codes: Any, factors: Any | None, s
         return
     try:
         function = own.load(settings.own[name])
-        scored.scores |= own.values(name, function(codes, factors))
+        values = own.values(name, function(codes, factors))
+        scored.scores |= values
         if settings.bootstrap:
             intervals = metrics.bootstrap(function, codes, factors, samples=settings.bootstrap, seed=settings.seed)
             for key, interval in intervals.items():
-                scored.intervals[name if key == "score" else f"{name}_{key}"] = [interval.low, interval.high]
+                field = name if key == "score" else f"{name}_{key}"
+                if field in values:  # a dataclass may hold arrays beside its numbers
+                    scored.intervals[field] = [float(interval.low), float(interval.high)]
     except Exception as error:  # of any code
         scored.failed[name] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         log.warning("the score %s failed (%s): the run continues without it.", name, scored.failed[name])

@@ -65,6 +65,11 @@ def read(path: Path, factors: str) -> Table:
         taken = [name.strip() for name in factors.split(",")]
         columns = _named(content, taken, path)
     codes, log_variance = _codes(content, taken, path)
+    if log_variance is not None and log_variance.shape != codes.shape:
+        raise DeftError(
+            f"{path} has codes of shape {list(codes.shape)} and log variances of shape {list(log_variance.shape)}: "
+            "give one for every code, or leave them out."
+        )
     for name, column in columns.items():
         if pd.isna(column).any():
             raise DeftError(f"factor {name} has missing values: give every image a value.")

@@ -25,7 +25,8 @@ def differences(study: Study, baseline: Study) -> Table:
     """The difference of every score between two studies, as `study` minus `baseline`, with its 95% interval.
 
     Runs of one method on the same data (source and scale included) at one swept value are compared, over the seeds
-    that both studies have where there are two or more (Student's t), else as two samples (Welch's).
+    that both studies have where there are two or more (Student's t), else as two samples (Welch's). Shares of failed
+    runs have no interval, but an exact test: McNemar's over the same seeds, else Fisher's.
     """
     ours, theirs = _runs(study), _runs(baseline)
     rows = []
@@ -77,21 +78,30 @@ def _compared(new: Sequence[Record], old: Sequence[Record]) -> list[list[object]
         if not x or not y or (score == FAILED and not any([*x.values(), *y.values()])):
             continue
         shared = sorted(x.keys() & y.keys(), key=str)
-        if len(shared) > 1 or len(shared) == len(x) == len(y):
-            first, second = ([values[seed] for seed in shared] for values in (x, y))
-            paired = statistics.paired(first, second) if len(shared) > 1 else None
-            low, high = (paired.low, paired.high) if paired else statistics.NO_INTERVAL
-            how = f"{len(shared)} seed{'s' if len(shared) > 1 else ''}"
-        else:
-            first, second = list(x.values()), list(y.values())
-            low, high = statistics.unpaired(first, second)
-            how = "not paired"
+        together = len(shared) > 1 or len(shared) == len(x) == len(y)
+        keys = (shared, shared) if together else (list(x), list(y))
+        first, second = ([values[key] for key in some] for values, some in zip((x, y), keys, strict=True))
+        how = f"{len(shared)} seed{'s' if len(shared) > 1 else ''}" if together else "not paired"
         means = float(np.mean(first)), float(np.mean(second))
+        if score == FAILED:
+            low, high = statistics.NO_INTERVAL
+            p = (statistics.mcnemar if together else statistics.fisher)(first, second)
+            reading = _reading_of_rates(first, second, p)
+        else:
+            low, high = _interval(first, second, together)
+            reading = _reading(first, second, low, high)
         rows.append(
             [FAILED if score == FAILED else paper.score_label(score), how, len(first), len(second), *means,
-             means[0] - means[1], low, high, _reading(first, second, low, high)]
+             means[0] - means[1], low, high, reading]
         )  # fmt: skip
     return rows
+
+
+def _interval(new: Sequence[float], old: Sequence[float], together: bool) -> tuple[float, float]:
+    """95% interval of the difference of the means; NaN for a single pair."""
+    if not together:
+        return statistics.unpaired(new, old)
+    return statistics.paired(new, old)[1:3] if len(new) > 1 else statistics.NO_INTERVAL
 
 
 def _by_score(runs: Sequence[Record]) -> dict[str, dict[int | str, float]]:
@@ -104,6 +114,14 @@ def _by_score(runs: Sequence[Record]) -> dict[str, dict[int | str, float]]:
         if run.diverged or "mig" in run.scores:
             values[FAILED][key] = float(run.diverged or run.scores["mig"] < paper.FAILED_BELOW)
     return values
+
+
+def _reading_of_rates(new: Sequence[float], old: Sequence[float], p: float) -> str:
+    if list(new) == list(old):
+        return "the same numbers"
+    if p >= 1 - statistics.LEVEL:
+        return "no difference shown"
+    return "higher" if np.mean(new) > np.mean(old) else "lower"
 
 
 def _reading(new: Sequence[float], old: Sequence[float], low: float, high: float) -> str:

@@ -108,11 +108,11 @@ class Group:
 def groups(runs: Sequence[Record]) -> list[Group]:
     """The runs by data set, source, length, method with its setting, precision and threads, in the order of tables.
 
-    Those of the gamma study, which share their first stage, are in no group.
+    Runs that are part of others, see `paper.is_part`, are in no group.
     """
     alike: dict[Key, list[Record]] = defaultdict(list)
     for run in runs:
-        if run.name.startswith(paper.GAMMA_STUDY):
+        if paper.is_part(run.name):
             continue
         data = paper.DATASETS.get(run.dataset, run.dataset)
         alike[data, run.source, _steps(run), run.method.label, _arithmetic(run)].append(run)

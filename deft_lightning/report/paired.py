@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from deft_lightning.report import paper, statistics
 from deft_lightning.report.study import Study
@@ -47,25 +48,41 @@ def paired(study: Study) -> Table:
     return table_of("paired", frame, printed, study.shown)
 
 
-def leader(values: Mapping[str, Mapping[int, float]], higher: bool = True) -> str | None:
-    """The method that is better than every other one over their common seeds; None where none is.
+def is_higher(ours: ArrayLike, theirs: ArrayLike) -> bool:
+    """Whether the 95% interval of the mean paired difference lies above 0, of at least two pairs."""
+    return statistics.paired(ours, theirs).low > 0
 
-    `values` are those of one measure by method and seed. A method is better where the 95% interval of the mean paired
-    difference excludes 0, which needs two common seeds.
+
+def is_lower(ours: ArrayLike, theirs: ArrayLike) -> bool:
+    """Whether the 95% interval of the mean paired difference lies below 0, of at least two pairs."""
+    return statistics.paired(ours, theirs).high < 0
+
+
+def fails_less(ours: ArrayLike, theirs: ArrayLike) -> bool:
+    """Whether fewer fail, by McNemar's exact test; values are 1 for failed runs. Their differences are far from normal,
+    and an interval from their spread, which is none where all pairs agree, would exclude 0 after two pairs."""
+    return float(np.sum(ours)) < float(np.sum(theirs)) and statistics.mcnemar(ours, theirs) < 1 - statistics.LEVEL
+
+
+def leader(
+    values: Mapping[str, Mapping[int, float]], better: Callable[[ArrayLike, ArrayLike], bool] = is_higher
+) -> str | None:
+    """The method that is better than every other one over their common seeds, of which it needs two; else None.
+
+    `values` are those of one measure by method and seed; `better` compares the values of two methods, seed by seed.
     """
     for method, ours in values.items():
         others = [theirs for name, theirs in values.items() if name != method]
-        if others and all(_is_better(ours, theirs, higher) for theirs in others):
+        if others and all(_is_better(ours, theirs, better) for theirs in others):
             return method
     return None
 
 
-def _is_better(ours: Mapping[int, float], theirs: Mapping[int, float], higher: bool) -> bool:
+def _is_better(
+    ours: Mapping[int, float], theirs: Mapping[int, float], better: Callable[[ArrayLike, ArrayLike], bool]
+) -> bool:
     seeds = sorted(ours.keys() & theirs.keys())
-    if len(seeds) < 2:
-        return False
-    result = statistics.paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
-    return result.low > 0 if higher else result.high < 0
+    return len(seeds) > 1 and better([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
 
 
 def _by_seed(study: Study, rows: pd.DataFrame) -> dict[str, dict[int, float]]:

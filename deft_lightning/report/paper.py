@@ -8,6 +8,7 @@ from zlib import crc32
 
 import yaml
 
+from deft_lightning.common import results
 from deft_lightning.common.conf import config_folder
 from deft_lightning.common.method import Method
 
@@ -64,7 +65,7 @@ FAILURE_RATES = {  # Table 2, in percent
 TABLE_2_COLUMNS = ("DEFT", "beta-VAE", "FactorVAE", "DIP-VAE-I", "DIP-VAE-II", "beta-TCVAE", "AnnealedVAE")
 
 GAMMA_STUDY = "fig5_gamma"
-"""Name of the experiment of Fig. 5: its runs share their first stage, so no distribution of scores includes them."""
+"""Name of the experiment of Fig. 5, whose runs share their first stage."""
 
 # The palette of Okabe and Ito, safe for colour-blind readers, and Tol's palette for the rest.
 _COLOURS = {
@@ -86,6 +87,14 @@ _OTHER_COLOURS = ("#332288", "#117733", "#aa4499", "#661100")
 def table_1() -> dict[str, dict[str, list[Any]]]:
     """Table 1 of the paper, from conf/table1: {data set: {latents, epochs, pressures}}."""
     return {path.stem: yaml.safe_load(path.read_text()) for path in (config_folder() / "table1").glob("*.yaml")}
+
+
+def is_part(name: str) -> bool:
+    """Whether no distribution of scores includes a run of that name: one of the gamma study, or stages that runs share.
+
+    The runs of the gamma study have a first stage in common; the run of shared stages ends after them.
+    """
+    return name.startswith(GAMMA_STUDY) or name.endswith(results.SHARED_STAGES)
 
 
 def failure_rate(method: str, dataset: str) -> float | None:

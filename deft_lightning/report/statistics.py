@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 LEVEL = 0.95
+POWER = 0.8
+EXACT = 1000
+"""Pairs from which on the normal distribution is close enough to Student's t."""
 NO_INTERVAL = (float("nan"), float("nan"))
 
 
@@ -86,16 +89,21 @@ class Paired(NamedTuple):
 
     @property
     def needed(self) -> int | None:
-        """Pairs with which a two-sided test at 5% shows a difference of this size with a probability of 80%.
+        """Pairs with which a two-sided t test at 5% shows a difference of this size with a probability of 80%.
 
-            n = (1.96 + 0.84)^2 deviation^2 / mean^2
-
-        None for no difference. The estimate is as rough as the mean and the deviation are.
+        The smallest n whose noncentral t distribution, of n - 1 degrees of freedom around sqrt(n) mean / deviation, has
+        80% beyond the critical values. None for no difference. It is as rough as the mean and the deviation are.
         """
         if not self.mean:
             return None
-        power = stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(0.8)
-        return max(2, math.ceil((power * self.deviation / self.mean) ** 2))
+        if not self.deviation:
+            return 2
+        effect = abs(self.mean) / self.deviation
+        normal = stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER)  # a lower bound: t has heavier tails
+        n = max(2, math.ceil((normal / effect) ** 2))
+        while n < EXACT and _power(n, effect) < POWER:
+            n += 1
+        return n
 
 
 def paired(a: ArrayLike, b: ArrayLike) -> Paired:
@@ -106,6 +114,28 @@ def paired(a: ArrayLike, b: ArrayLike) -> Paired:
     """
     difference = np.asarray(a, float) - np.asarray(b, float)
     return Paired(float(difference.mean()), *mean_interval(difference), float(difference.std(ddof=1)))
+
+
+def _power(n: int, effect: float) -> float:
+    """The probability with which a t test of n pairs shows a mean of `effect` standard deviations."""
+    critical, around = _student(n - 1), effect * math.sqrt(n)
+    return float(stats.nct.sf(critical, n - 1, around) + stats.nct.cdf(-critical, n - 1, around))
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
+    """p of McNemar's exact test that two methods fail equally often: `a` and `b` are 0 or 1 over the same seeds.
+
+    Reference: McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
+    """
+    x, y = np.asarray(a, bool), np.asarray(b, bool)
+    only_a, only_b = int((x & ~y).sum()), int((~x & y).sum())
+    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def fisher(a: ArrayLike, b: ArrayLike) -> float:
+    """p of Fisher's exact test that two samples of 0 and 1 have one rate."""
+    x, y = np.asarray(a, bool), np.asarray(b, bool)
+    return float(stats.fisher_exact([[x.sum(), (~x).sum()], [y.sum(), (~y).sum()]]).pvalue)
 
 
 def unpaired(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:

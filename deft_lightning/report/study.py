@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from deft_lightning.common.method import Method
 from deft_lightning.report import paper, swept
 from deft_lightning.report.loading import Record, Records
 
-DataKey = tuple[str, str, str, str]
+NOT_OF_IMAGES = ("name", "source", "held_out")
+"""Fields of `training.data` that are part of `DataKey` by themselves."""
+
+
+class DataKey(NamedTuple):
+    """What keeps runs apart besides their method: no table or figure pools or compares runs that differ in it.
+
+    `code` is that of the data set if it is not from this package (module:name, else ""); `images` is what tells images
+    of one name and source apart, see `_images`.
+    """
+
+    dataset: str
+    code: str
+    source: str
+    scale: str
+    precision: str
+    images: str
 
 
 class Study:
@@ -34,7 +52,10 @@ class Study:
         rows = {i: self._row(self.runs[i], values[i]) for i in counted}
         self.ended = pd.DataFrame.from_dict(rows, orient="index")
         self.scores = paper.score_order({s for i in counted if self.runs[i].finished for s in self.runs[i].scores})
-        methods = {self.runs[i].method.label: self.runs[i].method for i in counted}
+        methods: dict[str, Method] = {}
+        for method in (self.runs[i].method for i in counted):
+            if method.label not in methods or method.is_deft:  # codes from elsewhere may be called DEFT as well
+                methods[method.label] = method
         self.methods = {label: methods[label] for label in paper.method_order(set(methods))}
         present = {row["data"] for row in rows.values()}
         self.data = [label for label in dict.fromkeys(self.labels.values()) if label in present]
@@ -43,6 +64,7 @@ class Study:
         self.compared = self.ended[~self.ended["diverged"]].drop(columns="diverged") if rows else self.ended
         self._lengths = self._unequal_lengths()
         self.notices += [_on_lengths(data, lengths) for data, lengths in self._lengths.items()]
+        self.notices += [*self._starts(), *self._estimators()]
 
     def label(self, run: Record) -> str:
         """The name of a run's data set as it is printed, with source and scale where they differ between runs."""
@@ -122,16 +144,40 @@ class Study:
         return sorted(latest.values())
 
     def _mixtures(self) -> list[str]:
-        sources, scales = _mixed([*self.runs, *self.thresholds])
-        notices = []
-        if sources:
-            notices.append("The images come from different sources. The report keeps them apart and names the source.")
-        if scales:
-            notices.append(
-                "The runs were trained for different fractions of their schedules. The report keeps them apart and "
-                "names the fraction."
-            )
-        return notices
+        mixed = _mixed([*self.runs, *self.thresholds])
+        sentences = {
+            "source": "The images come from different sources. The report keeps them apart and names the source.",
+            "scale": "The runs were trained for different fractions of their schedules. The report keeps them apart "
+            "and names the fraction.",
+            "precision": "The runs were trained in different precisions. The report keeps them apart and names the "
+            "precision.",
+            "images": "Data sets of one name have different images. The report keeps them apart and names their file, "
+            "folder, settings or digest.",
+        }
+        return [sentence for field, sentence in sentences.items() if field in mixed]
+
+    def _starts(self) -> list[str]:
+        """A sentence about runs that differ in nothing but the run that they start from."""
+        if not len(self.ended):
+            return []
+        seeds = self.ended.index.map(lambda i: self.runs[i].seed)
+        alike = self.ended.assign(seed=seeds).dropna(subset="seed").groupby(["data", "method", "value", "seed"]).size()
+        if not (count := int(alike[alike > 1].sum())):
+            return []
+        return [
+            f"{count} runs share method, settings and seed, and start from different runs (init_from). They are "
+            "pooled: give each start a method name of its own (method=...), or a report of its own."
+        ]
+
+    def _estimators(self) -> list[str]:
+        """A sentence about DCI scores of different estimators."""
+        used = {self.runs[i].stages[-1].get("dci_estimator") for i in self.compared.index if self.runs[i].stages}
+        if len(used := {name for name in used if name}) < 2:
+            return []
+        return [
+            f"DCI was computed by different estimators ({', '.join(sorted(used))}), whose scores cannot be compared: "
+            "report the runs of each by themselves where DCI matters."
+        ]
 
     def _unfinished(self) -> list[str]:
         """One sentence about the runs that diverged, and one about the others that did not finish."""
@@ -140,11 +186,11 @@ class Study:
         statuses = _counts(Counter(run.status for run in others))
         notices = []
         for runs, what, counted in (
-            (others, f"did not finish ({statuses})", "No table or figure of scores includes them"),
+            (others, f"did not finish ({statuses})", "No table or distribution of scores includes them"),
             (
                 diverged,
                 "diverged: the loss or the weights were no longer finite",
-                "They count as failures in Table 2, and no other table or figure of scores includes them",
+                "They count as failures in Table 2, and no other table or distribution of scores includes them",
             ),
         ):
             methods = _counts(Counter(run.method.label for run in runs))
@@ -163,9 +209,9 @@ class Study:
 
 
 def _counts_as_run(run: Record) -> bool:
-    """Whether a run has final scores, or diverged on data with labels, and is not part of the gamma study."""
+    """Whether a run has final scores, or diverged on data with labels, and stands by itself."""
     ended = bool(run.scores) if run.finished else run.diverged and bool(run.value("data", "factors"))
-    return ended and not run.name.startswith(paper.GAMMA_STUDY)
+    return ended and not paper.is_part(run.name)
 
 
 def _steps(lengths: set[int]) -> str:
@@ -197,30 +243,57 @@ def _best(frame: pd.DataFrame) -> pd.Series:
 
 
 def data_key(run: Record) -> DataKey:
-    """Data set, its code if that is not from this package (module:name, else ""), source and scale."""
+    """The data set of a run with what else keeps it apart."""
     name = run.text("training", "data", "name") or ""
-    return run.dataset, name if ":" in name else "", run.source, run.scale
+    code = name if ":" in name else ""
+    return DataKey(run.dataset, code, run.source, run.scale, run.text("precision") or "", _images(run))
+
+
+def _images(run: Record) -> str:
+    """What tells images of one name and source apart: their digest, or the settings of a data set that has none."""
+    if digest := run.text("data", "digest"):
+        background = run.text("data", "background_digest")
+        return f"{digest}, {background} background" if background else digest
+    settings = run.mapping("training", "data").items()
+    return ", ".join(f"{k} {swept.as_text(v)}" for k, v in settings if k not in NOT_OF_IMAGES and v is not None)
 
 
 def _data_labels(runs: list[Record]) -> dict[DataKey, str]:
     """How each data key is printed, the paper's data sets first."""
     order = list(paper.DATASETS)
-    keys = {data_key(run) for run in runs}
-    sources, scales = _mixed(runs)
+    keys = {data_key(run): run for run in runs}
+    mixed = _mixed(runs)
     labels = {}
-    for key in sorted(keys, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k)):
-        dataset, code, source, scale = key
-        details = [code] if code and any(k[0] == dataset and k[1] != code for k in keys) else []
-        details += [source] if sources else []
-        details += [scale] if scales and scale else []
-        name = paper.DATASETS.get(dataset, dataset)
-        labels[key] = f"{name} ({', '.join(details)})" if details else name
+    for key in sorted(keys, key=lambda k: (order.index(k.dataset) if k.dataset in order else len(order), k)):
+        of_one_name = [other for other in keys if other.dataset == key.dataset]
+        details = [key.code] if key.code and any(other.code != key.code for other in of_one_name) else []
+        details += [getattr(key, field) for field in ("source", "scale", "precision") if field in mixed]
+        alike = [keys[other] for other in of_one_name if other.code == key.code and other.source == key.source]
+        details += [_images_name(keys[key], alike)] if len({_images(run) for run in alike} - {""}) > 1 else []
+        name = paper.DATASETS.get(key.dataset, key.dataset)
+        shown = ", ".join(filter(None, details))
+        labels[key] = f"{name} ({shown})" if shown else name
     return labels
 
 
-def _mixed(runs: list[Record]) -> tuple[bool, bool]:
-    """Whether the images have different sources, between data sets or within one, and whether scales differ."""
+def _images_name(run: Record, alike: Sequence[Record]) -> str:
+    """How the images of a run are told from those of `alike`: by the name of their file or folder, if that suffices."""
+    named = {(Path(path).name, _images(other)) for other in alike if (path := other.text("data", "path"))}
+    path = run.text("data", "path")
+    if path and len([name for name, _ in named if name == Path(path).name]) == 1:
+        return Path(path).name
+    return f"digest {_images(run)}" if run.text("data", "digest") else _images(run)
+
+
+def _mixed(runs: list[Record]) -> set[str]:
+    """The fields of `DataKey` that differ between runs and are named in every label, and "images" where those do.
+
+    Sources differ between data sets or within one.
+    """
+    keys = {data_key(run) for run in runs}
     origins = {run.text("data", "source") for run in runs}
-    within = {(run.dataset, run.source) for run in runs}
-    sources = len(origins) > 1 or len(within) > len({run.dataset for run in runs})
-    return sources, len({run.scale for run in runs if run.scale}) > 1
+    within = {(key.dataset, key.source) for key in keys}
+    mixed = {"source"} if len(origins) > 1 or len(within) > len({key.dataset for key in keys}) else set()
+    mixed |= {field for field in ("scale", "precision") if len({getattr(key, field) for key in keys} - {""}) > 1}
+    images = {(key.dataset, key.code, key.source, key.images) for key in keys if key.images}
+    return mixed | ({"images"} if len(images) > len({image[:3] for image in images}) else set())

@@ -10,8 +10,10 @@ from deft_lightning.report.loading import Record
 
 NOT_SWEPT = ("seed", "data", "scale")
 """Parts of `training` that are no settings of a method: runs that differ in data or scale have different labels."""
-OF_ONE_RUN = ("init_from", "shared_stages.folder")
-"""Settings that name another run, of the same seed."""
+NOT_A_SETTING = ("shared_stages.folder", "trainer.precision")
+"""A folder of the same seed, and the precision, which `auto` leaves out here: what was used is part of the label."""
+START = "init_from"
+"""It names another run, mostly of the same seed: only whether there is one is a setting of the method."""
 NO_VALUE = "none"
 
 
@@ -46,8 +48,8 @@ def as_text(value: Any) -> str:
 def _settings(run: Record) -> dict[str, str]:
     """All settings of a run's method, by dotted name; not what belongs to one run, or was found in its images."""
     recorded = {k: v for k, v in completed(run.mapping("training")).items() if k not in NOT_SWEPT and v is not None}
-    own = {*OF_ONE_RUN, *(run.value("found") or [])}
-    return {name: text for name, text in _flat(recorded, "") if name not in own}
+    own = {*NOT_A_SETTING, *(run.value("found") or [])}
+    return {name: "a run" if name == START else text for name, text in _flat(recorded, "") if name not in own}
 
 
 def _flat(part: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

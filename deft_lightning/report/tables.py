@@ -166,8 +166,10 @@ def udr(study: Study) -> Table:
     ranked = study.compared.loc[[i for i, score in scores.items() if is_number(score)]].copy()
     columns = ["Data", "Method", "Runs with UDR", "Median UDR", "Highest UDR", "Chosen run", "Its MIG", "Median MIG",
                "Highest MIG"]  # fmt: skip
-    if not len(ranked) or "mig" not in ranked:
+    if not len(ranked):
         return table_of("udr", pd.DataFrame(columns=columns))
+    if "mig" not in ranked:  # data without labels, which UDR is for
+        ranked["mig"] = math.nan
     ranked["udr"] = [scores[i] for i in ranked.index]
     rows = []
     for (data, method), group in ranked.groupby(["data", "method"]):
@@ -211,7 +213,7 @@ def runs(study: Study, out: Path) -> Table:
         end = ORDER.index(status) if status in ORDER else len(ORDER) + (status == Status.FINISHED)
         return end, labels.index(row["Data"]), methods.index(row["Method"]), row["Value"], seed, row["Folder"]
 
-    frame = pd.DataFrame(sorted(rows, key=place))
+    frame = pd.DataFrame(sorted(rows, key=place), columns=None if rows else list(RUN_NUMBERS))
     printed = frame.copy()
     for column, form in RUN_NUMBERS.items():
         printed[column] = ["" if pd.isna(x) else format(x, form) for x in frame[column]]

@@ -84,6 +84,7 @@ def rescore(
         raise DeftError(f"{folder} has no scores of any stage to add to: it was trained without callbacks.scores.")
     cfg = run_folder.read_config(folder)
     settings = _with_recorded_sample(folder, settings, set_by_user, config.to_plain(cfg, "metrics"))
+    settings = _with_recorded_estimator(folder, settings, set_by_user, stages[list(stages)[-1]])
     module, data = build.trained_module_and_data(cfg, run_folder.last_checkpoint(folder), dataset)
     require_same_data(folder, data.dataset)
     module.to(device)
@@ -129,6 +130,19 @@ def _with_recorded_sample(
     return replace(settings, **{field: recorded[field] for field in FIXED})
 
 
+def _with_recorded_estimator(
+    folder: Path, settings: scoring.Settings, set_by_user: Sequence[str], stage: dict[str, Any]
+) -> scoring.Settings:
+    """`settings` with the estimator by which the DCI of `stage` was computed: an interval must be of the same one."""
+    recorded = stage.get("dci_estimator", settings.dci_estimator)
+    if recorded != settings.dci_estimator and "dci_estimator" in set_by_user:
+        raise DeftError(
+            f"{folder} has the DCI of metrics.dci_estimator={recorded}, and scores that are there are kept: leave the "
+            "option out."
+        )
+    return replace(settings, dci_estimator=recorded)
+
+
 def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     """The part of `new` that is not in `old`, to any depth."""
     part = {}
@@ -145,13 +159,16 @@ def _absent(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 def add_udr(runs: dict[Path, Representation]) -> list[Path]:
     """Write the UDR (Duan et al. 2020) of every run among those that differ from it only in their seed.
 
-    Returns the runs that got one. UDR is a score of a run within a set of runs, so it replaces that of an earlier set.
+    Of several runs of one seed, which would agree with each other by necessity, the one that was started last is taken.
+    Returns the runs that got a UDR. It is a score of a run within a set of runs, so it replaces that of an earlier set.
     """
-    peers: dict[str, list[Path]] = defaultdict(list)
-    for folder in runs:
-        peers[_but_for_the_seed(results.read(folder))].append(folder)
+    peers: dict[str, dict[Any, Path]] = defaultdict(dict)
+    recorded = {folder: results.read(folder) for folder in runs}
+    for folder in sorted(runs, key=lambda folder: str(recorded[folder].get("started"))):
+        peers[_but_for_the_seed(recorded[folder])][recorded[folder].get("seed")] = folder
     scored = []
-    for folders in peers.values():
+    for members in peers.values():
+        folders = [folder for folder in runs if folder in members.values()]
         if len(folders) < 2:
             continue
         try:

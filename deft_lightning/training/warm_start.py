@@ -37,7 +37,7 @@ def _shared_stages(cfg: DictConfig, train: Train) -> Path:
     folder, stages = Path(str(cfg.shared_stages.folder)), cfg.shared_stages.stages
     first = deepcopy(cfg)
     OmegaConf.set_struct(first, False)
-    first.update(shared_stages=None, name=f"{cfg.name}_shared_stages")
+    first.update(shared_stages=None, name=f"{cfg.name}{results.SHARED_STAGES}")
     first.groups.gamma = cfg.shared_stages.gamma
     for field in ("epochs", "pressures"):
         first.schedule[field] = list(cfg.schedule[field])[:stages]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -25,6 +24,8 @@ from deft_lightning.training.load import load_data, load_model
 
 KL_IMAGES = 256
 """Images over which the KL of a latent is averaged."""
+MODELS = 6
+"""Models that stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,21 @@ def _stages(folder: Path) -> tuple[int, ...]:
 
 
 class Library:
-    """Gives the models of `runs`, a dictionary from names; the last few, and the data of two, stay in memory."""
+    """Gives the models of `runs`, a dictionary from names; the last `MODELS`, on two data sets, stay in memory."""
 
     def __init__(self, runs: Mapping[str, Run], trust: bool = False) -> None:
         self.runs, self._trust, self._lock = runs, trust, Lock()
         self._datasets: dict[str, FactorDataset] = {}
-        self._load = lru_cache(maxsize=6)(self._subject)
+        self._subjects: dict[tuple[str, int | None], Subject] = {}
 
     def subject(self, name: str, stage: int | None) -> Subject:
         """The model of a run at the end of a stage, by default the latest. Raises `DeftError` as `load_model` does."""
         with self._lock:  # the page asks from several threads
-            return self._load(name, stage)
+            subject = self._subjects.pop((name, stage), None) or self._subject(name, stage)
+            kept = {id(dataset) for dataset in self._datasets.values()}
+            others = [(k, s) for k, s in self._subjects.items() if s.data is None or id(s.data.dataset) in kept]
+            self._subjects = dict([*others[1 - MODELS :], ((name, stage), subject)])
+            return subject
 
     def _subject(self, name: str, stage: int | None) -> Subject:
         folder = self.runs[name].folder

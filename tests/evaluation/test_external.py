@@ -197,6 +197,14 @@ def test_files_that_do_not_fit_are_one_sentence(change, factors: str, sentence: 
         tables.read(csv, factors)
 
 
+@pytest.mark.parametrize("shape", [(50, 2), (50, 1), (49, 3)])
+def test_log_variances_that_do_not_fit_the_codes_are_one_sentence(tmp_path: Path, shape: tuple[int, int]) -> None:
+    factors = np.arange(50)[:, None] % 3
+    np.savez(tmp_path / "codes.npz", mean=np.ones((50, 3)), log_variance=np.zeros(shape), factors=factors)
+    with pytest.raises(DeftError, match=r"codes of shape \[50, 3\] and log variances of shape"):
+        tables.read(tmp_path / "codes.npz", "factors")
+
+
 def test_factors_of_other_images_are_refused(csv: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", FACTORS[:-1])
     with pytest.raises(DeftError, match="has 300 codes and the factor factor_0 299 values"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_a_bootstrap_gives_their_intervals() -> None:
     settings = Settings(each_stage=[CORRELATION], num_test=100, bootstrap=30)
     low, high = score_codes(settings.names, settings, CODES, FACTORS).intervals["correlation"]
     assert 0.9 < low < high
+
+
+def test_an_array_beside_the_numbers_of_a_dataclass_has_no_interval() -> None:
+    """Intervals are written to results.json as numbers."""
+    settings = Settings(each_stage=[PAIR], num_test=100, bootstrap=5)
+    scored = score_codes(settings.names, settings, CODES, FACTORS)
+    assert set(scored.intervals) == {"pair", "pair_low"}
+    assert json.loads(json.dumps(scored.record()["intervals"])) == {"pair": [0.5, 0.5], "pair_low": [0.25, 0.25]}
 
 
 def test_one_that_fails_is_marked_and_the_others_are_kept(caplog: pytest.LogCaptureFixture) -> None:

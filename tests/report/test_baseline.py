@@ -60,6 +60,20 @@ def test_failures_are_compared_with_those_that_diverged(tmp_path: Path) -> None:
     old = study_of(tmp_path / "old", *(scored(0.3, seed=s) for s in range(3)))
     row = baseline.differences(new, old).frame.set_index("Score").loc[baseline.FAILED]
     assert (row["Mean"], row["Baseline mean"], row["Runs"]) == (pytest.approx(2 / 3), 0, 3)
+    assert row["Reading"] == "no difference shown"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shift", "reading"), [(3, 0, "no difference shown"), (6, 0, "lower"), (6, 9, "lower")]
+)
+def test_failures_are_compared_by_exact_tests(tmp_path: Path, seeds: int, shift: int, reading: str) -> None:
+    """All fail before and none after: over 3 seeds that may be chance, p = 2 / 2^3. Their differences have no spread,
+    and so no interval."""
+    new = study_of(tmp_path / "new", *(scored(0.3 + s / 100, seed=s) for s in range(seeds)))
+    old = study_of(tmp_path / "old", *(scored(0.05 - s / 1000, seed=s + shift) for s in range(seeds)))
+    row = baseline.differences(new, old).frame.set_index("Score").loc[baseline.FAILED]
+    assert (row["Reading"], row["Difference"]) == (reading, -1)
+    assert np.isnan([row["Low"], row["High"]]).all()
 
 
 def test_welch_covers_the_difference_of_two_means() -> None:

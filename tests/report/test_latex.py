@@ -88,15 +88,22 @@ def test_the_best_is_bold_only_where_the_paired_interval_excludes_0(tmp_path: Pa
 
 
 def test_bold_needs_a_difference_from_every_other_method(tmp_path: Path) -> None:
-    """A third method without common seeds leaves nothing to say; a failure rate is best where it is lowest."""
+    """A third method without common seeds leaves nothing to say."""
     values = {"a": {0: 0.5, 1: 0.6}, "b": {0: 0.1, 1: 0.2}}
     assert paired.leader(values) == "a"
-    assert paired.leader(values, higher=False) == "b"
+    assert paired.leader(values, paired.is_lower) == "b"
     assert paired.leader({**values, "c": {7: 0.0, 8: 0.0}}) is None
     assert paired.leader({"a": values["a"]}) is None
-    runs = [scored(0.3, seed=s) for s in range(3)] + [scored(0.05, method="beta-VAE", seed=s) for s in range(3)]
+
+
+@pytest.mark.parametrize(("seeds", "bold"), [(2, False), (5, False), (6, True)])
+def test_the_lowest_failure_rate_is_bold_only_where_an_exact_test_shows_it(
+    tmp_path: Path, seeds: int, bold: bool
+) -> None:
+    """Every seed of beta-VAE fails and none of DEFT: by chance so, or the other way round, in 2 of 2^n studies."""
+    runs = [scored(m, method=name, seed=s) for s in range(seeds) for name, m in (("DEFT", 0.3), ("beta-VAE", 0.05))]
     text = written(study_of(tmp_path, *runs), tmp_path)["table_2_failures"]
-    assert r"DEFT & 3 & \textbf{0.0}" in text
+    assert (rf"DEFT & {seeds} & \textbf{{0.0}}" in text) == bold == (2 / 2**seeds < 0.05)
 
 
 def test_an_empty_table_is_well_formed() -> None:

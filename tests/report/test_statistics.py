@@ -6,6 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from deft_lightning.report import statistics
 
@@ -107,12 +108,38 @@ def test_paired_differences_have_the_interval_and_the_number_of_pairs_of_theory(
     assert result.deviation == pytest.approx(0.2, rel=0.1)
     half = 1.96 * result.deviation / 20
     assert (result.low, result.high) == pytest.approx((result.mean - half, result.mean + half), abs=0.003)
-    n = statistics.Paired(0.1, 0, 0, 0.2).needed
-    assert n == 32  # (2.8 x 2)^2 = 31.4
-    draws = 0.1 + 0.2 * random.normal(size=(20_000, n))
-    shown = np.abs(draws.mean(axis=1)) > 1.96 * 0.2 / np.sqrt(n)
-    assert shown.mean() == pytest.approx(0.8, abs=0.02)
     assert statistics.Paired(0.0, -1, 1, 0.2).needed is None
+    assert statistics.Paired(0.1, -1, 1, 0.0).needed == 2
+
+
+@pytest.mark.parametrize("effect", [0.5, 1.0, 2.0])
+def test_the_pairs_needed_show_the_difference_in_four_of_five_studies(effect: float) -> None:
+    """By simulation, with the t interval that `paired` gives; one pair fewer shows it in fewer."""
+    n = statistics.Paired(-effect, 0, 0, 1.0).needed
+    assert n is not None
+    random = np.random.default_rng(0)
+    rates = []
+    for pairs in (n, n - 1):
+        draws = effect + random.normal(size=(20_000, pairs))
+        half = stats.t.ppf(0.975, pairs - 1) * draws.std(axis=1, ddof=1) / np.sqrt(pairs)
+        rates.append(np.mean(np.abs(draws.mean(axis=1)) > half))
+    assert rates[0] > 0.79
+    assert rates[1] < 0.81
+
+
+@pytest.mark.parametrize(("n", "d"), [(34, 0.5), (10, 1.0), (6, 1.5), (5, 2.0), (128, 0.25), (199, 0.2)])
+def test_pairs_needed_for_known_effects(n: int, d: float) -> None:
+    """Sample sizes of the paired t test at 80% power as G*Power gives them; docs/sweeps.md has a table of such."""
+    assert statistics.Paired(d, 0, 0, 1.0).needed == n
+
+
+def test_exact_tests_of_failures_count_the_outcomes_as_extreme() -> None:
+    """McNemar: of the n seeds on which one alone fails, all go one way in 2 of 2^n; the others say nothing."""
+    assert statistics.mcnemar([1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 1]) == pytest.approx(2 / 2**4)
+    assert statistics.mcnemar([1, 0, 1], [1, 0, 1]) == 1
+    assert statistics.mcnemar([1, 0], [0, 1]) == 1
+    # Fisher: three failures of three against none of three, 2 of the 20 ways to place them
+    assert statistics.fisher([1, 1, 1], [0, 0, 0]) == pytest.approx(2 / 20)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])

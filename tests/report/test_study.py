@@ -225,3 +225,84 @@ def test_what_differs_with_the_seed_alone_is_no_swept_value(tmp_path: Path) -> N
     assert set(swept.values(dict(enumerate(study_of(tmp_path, *contents).runs))).values()) == {""}
     contents[2]["found"] = []  # this one was given
     assert len(set(swept.values(dict(enumerate(study_of(tmp_path / "given", *contents).runs))).values())) > 1
+
+
+def custom(mig: float, folder: str, digest: str, **options: Any) -> dict[str, Any]:
+    """A run on images of the user's own, which all have the name "custom" and the source "file"."""
+    content = scored(mig, **options) | {"config_digest": f"{folder}{options}"}
+    content["data"] |= {"name": "custom", "source": "file", "path": f"/pictures/{folder}", "digest": digest}
+    content["training"]["data"] = {"name": "custom", "path": f"/pictures/{folder}", "image_size": 64}
+    return content
+
+
+def test_images_of_the_users_own_are_kept_apart_by_their_digest(tmp_path: Path) -> None:
+    """Faces and cars are two data sets; the same images in another folder are one."""
+    runs = [custom(0.4, "faces", "f" * 16, seed=0), custom(0.4, "moved/faces", "f" * 16, seed=1)]
+    study = study_of(tmp_path / "one", *runs)
+    assert study.data == ["custom"]
+    assert study.notices == []
+    study = study_of(tmp_path / "two", *runs, custom(0.05, "cars", "c" * 16, seed=0))
+    assert study.data == ["custom (cars)", "custom (faces)"]
+    assert study.cells("mig")["custom (faces)", "DEFT"].tolist() == [0.4, 0.4]
+    assert any("different images" in notice for notice in study.notices)
+    study = study_of(tmp_path / "changed", *runs, custom(0.05, "faces", "c" * 16, seed=0))
+    assert study.data == [f"custom (digest {'c' * 16})", f"custom (digest {'f' * 16})"]
+
+
+def test_torch_datasets_without_a_digest_are_kept_apart_by_their_arguments(tmp_path: Path) -> None:
+    runs = [scored(0.1 * seed, seed=seed) for seed in (1, 2)]
+    for run, split in zip(runs, ("train", "test"), strict=True):
+        run["data"] |= {"name": "Photos", "source": "torch"}
+        run["training"]["data"] = {"name": "mine:Photos", "split": split}
+    assert study_of(tmp_path, *runs).data == ["Photos (split test)", "Photos (split train)"]
+
+
+def test_precisions_are_kept_apart_and_said(tmp_path: Path) -> None:
+    """By what was used: a run of trainer.precision=auto records nothing else in `training`."""
+    runs = [scored(0.1, seed=0), scored(0.3, seed=1)]
+    runs[1] |= {"precision": "bf16-mixed"}
+    runs[1]["training"]["trainer"] = {"precision": "bf16-mixed"}
+    study = study_of(tmp_path, *runs)
+    assert study.data == ["dSprites (32-true)", "dSprites (bf16-mixed)"]
+    assert set(study.compared["value"]) == {""}
+    assert study.compared["best"].all()
+    assert any("different precisions" in notice for notice in study.notices)
+
+
+def test_a_run_of_shared_stages_is_no_run_of_its_method(tmp_path: Path) -> None:
+    study = study_of(tmp_path, scored(0.3), scored(0.05, seed=1, name="mine_shared_stages"))
+    assert study.compared["mig"].tolist() == [0.3]
+
+
+def test_whether_a_run_starts_from_another_is_a_setting(tmp_path: Path) -> None:
+    """From which one is not; where several are meant, a sentence says so."""
+    runs = [scored(0.2, seed=seed, config_digest=f"cold{seed}") for seed in (0, 1)]
+    for seed in (0, 1):
+        warm = scored(0.4, seed=seed, config_digest=f"warm{seed}")
+        warm["training"]["init_from"] = f"outputs/good/{seed}"
+        runs.append(warm)
+    study = study_of(tmp_path / "one", *runs)
+    assert study.compared["value"].tolist() == ["init_from none"] * 2 + ["init_from a run"] * 2
+    assert study.notices == []
+    other = scored(0.05, config_digest="other")
+    other["training"]["init_from"] = "outputs/bad/0"
+    (notice,) = study_of(tmp_path / "two", *runs, other).notices
+    assert notice.startswith("2 runs share method, settings and seed")
+
+
+def test_dci_of_different_estimators_is_said(tmp_path: Path) -> None:
+    runs = [scored(0.2, seed=seed) for seed in (0, 1)]
+    for run, estimator in zip(runs, ("reference", "fast"), strict=True):
+        run["stages"]["stage_1"] |= {"dci_estimator": estimator}
+    (notice,) = study_of(tmp_path, *runs).notices
+    assert "different estimators (fast, reference)" in notice
+    runs[0]["stages"]["stage_1"]["dci_estimator"] = "fast"
+    assert study_of(tmp_path / "one", *runs).notices == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_codes_from_elsewhere_called_deft_do_not_change_what_deft_is(tmp_path: Path, first: bool) -> None:
+    codes = scored(0.2, seed=1) | {"method": {"objective": "DEFT", "name": "DEFT"}}
+    runs = [scored(0.3), codes]
+    study = study_of(tmp_path, *(runs if first else reversed(runs)))
+    assert study.methods["DEFT"].is_deft

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from deft_lightning.report import paired, paper, tables
+from deft_lightning.report.loading import load
 from deft_lightning.report.study import Study
 from tests.report import factory
 from tests.report.test_study import scored, study_of
@@ -108,6 +109,27 @@ def test_udr_chooses_without_labels(tmp_path: Path) -> None:
     row = frame.iloc[0]
     assert (row["Runs with UDR"], row["Chosen run"], row["Its MIG"], row["Median MIG"]) == (3, "seed 1", 0.3, 0.3)
     assert (row["Highest UDR"], row["Highest MIG"]) == (0.9, 0.5)
+
+
+def test_udr_chooses_where_nothing_has_labels(tmp_path: Path) -> None:
+    runs = [scored(0.1, seed=s, udr={"score": udr}) for s, udr in enumerate((0.2, 0.9, 0.4))]
+    for run in runs:
+        del run["stages"]["stage_1"]["scores"]["mig"]
+    table = tables.udr(study_of(tmp_path, *runs))
+    (row,) = table.printed.to_dict("records")
+    assert (row["Runs with UDR"], row["Chosen run"], row["Its MIG"], row["Highest UDR"]) == (
+        "3",
+        "seed 1",
+        "—",
+        "0.900",
+    )
+
+
+def test_a_study_without_runs_has_an_empty_table_of_them(tmp_path: Path) -> None:
+    factory.write(tmp_path, factory.proposal(), name="thresholds.json")
+    table = tables.runs(Study(load([tmp_path])), tmp_path)
+    assert len(table.frame) == 0
+    table.write(tmp_path)
 
 
 def test_runs_table_leads_to_the_run_folders(study: Study, tmp_path: Path) -> None:

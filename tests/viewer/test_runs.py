@@ -56,6 +56,17 @@ def test_runs_on_the_same_images_share_them(folder: Path) -> None:
     assert first.dataset is second.dataset
 
 
+def test_models_of_data_that_were_dropped_are_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model kept for the next click would keep its data set in memory, besides the two that are kept."""
+    library = Library(find_runs([folder]), trust=True)
+    first, same = library.subject("one", None), library.subject("one", 1)
+    assert library.subject("one", 1) is same
+    monkeypatch.setattr(library, "_datasets", {})  # two others were looked at
+    library.subject("two", None)
+    assert library.subject("one", None) is not first
+    assert library.subject("two", None) is library.subject("two", None)
+
+
 def test_without_the_data_a_run_can_be_looked_at_and_says_why(folder: Path) -> None:
     """The data of these runs are of a class from outside the package; the KL is that of results.json then."""
     subject = Library(find_runs([folder])).subject("one", 3)

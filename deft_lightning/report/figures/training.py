@@ -202,4 +202,4 @@ def _which(run: Record, method: bool = True) -> str:
     pressure = run.value("training", "schedule", "pressure")
     parts = [paper.shown(run.method.label)] if method else []
     parts += [f"β = {pressure:g}"] if is_number(pressure) else []
-    return ", ".join([*parts, f"seed {run.seed}"])
+    return ", ".join([*parts, f"seed {run.seed}", *([] if run.finished else [run.status])])
