@@ -13,6 +13,7 @@
                      groups {fields}, trainer, scale, seed, batch_size, lr, init_from, shared_stages.
                      `name` is that of the file in conf/, or module:name for code from outside this package.
     config_digest    of `training`
+    found            settings that were null and were found from the images; their numbers are in `training`
     data             name, source, digest, images, held_out, shape, factors, factor_sizes, notices; held_out is the
                      number of images that are not trained on, where there are any
     boundaries       the step at which each stage ends
@@ -130,6 +131,16 @@ def _status_after(error: BaseException | str) -> Status:
     if isinstance(error, Incomplete | KeyboardInterrupt | SystemExit):
         return Status.INTERRUPTED
     return Status.DIVERGED if isinstance(error, Diverged) else Status.FAILED
+
+
+def stage_of(record: Mapping[str, Any], stage: int | None) -> dict[str, Any]:
+    """What results.json says of a stage, numbered from 1, by default the latest; empty where it says nothing.
+
+    A run that starts from the weights of another has no record of the stages before.
+    """
+    stages: dict[str, Any] = record.get("stages", {})
+    name = next(reversed(stages), "") if stage is None else f"stage_{stage}"
+    return dict(stages.get(name, {}))
 
 
 def digest(config: Mapping[str, Any]) -> str:

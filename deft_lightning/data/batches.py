@@ -120,7 +120,7 @@ class BatchLoader:
         ):
             if state.get(key) != value:
                 raise DeftError(
-                    f"{name} is {value}, but the checkpoint's data order has {key} {state.get(key)}: resume with the "
-                    "same value, or start a new run."
+                    f"{name} is {value}, but the checkpoint's data order has {key} {state.get(key)}: give the same "
+                    "value, or begin from fresh weights."
                 )
         self._step = state["step"]

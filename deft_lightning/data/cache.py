@@ -241,10 +241,10 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, field: str = "data.root") -> Iterator[None]:
     """Hold the lock file beside `path`; the operating system releases it when the process dies.
 
-    Waits while another process holds it. Raises `DeftError` when the folder cannot be written.
+    Waits while another process holds it. Raises `DeftError` when the folder cannot be written; `field` chooses it.
     """
     held = filelock.FileLock(path.with_name(path.name + ".lock"))
     try:
@@ -252,12 +252,10 @@ def lock(path: Path) -> Iterator[None]:
         try:
             held.acquire(timeout=0)
         except filelock.Timeout:
-            log.info("another process is preparing %s: waiting for it.", path)
+            log.info("another process is making %s: waiting for it.", path)
             held.acquire()
     except (OSError, NotImplementedError) as error:
-        raise DeftError(
-            f"{path} cannot be written ({_reason(error)}): choose another folder with data.root."
-        ) from error
+        raise DeftError(f"{path} cannot be written ({_reason(error)}): choose another folder with {field}.") from error
     try:
         yield
     finally:

@@ -16,7 +16,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from deft_lightning.launch.sweep import PLAN
+from deft_lightning.common import checks
+from deft_lightning.common.errors import DeftError
+from deft_lightning.launch.planned import Planned
+from deft_lightning.launch.sweep import PLAN, SweepFolder
 
 if TYPE_CHECKING:  # Hydra imports every plugin, and Optuna is an optional dependency
     import optuna
@@ -47,15 +50,24 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run `n_trials` jobs; raises `HydraException` if there is no score or no search space."""
+        """Run `n_trials` jobs; raises `HydraException` if there is no score or no search space.
+
+        Settings that are suggested again are not trained again: they are the same job.
+        """
         try:
             import optuna  # noqa: PLC0415
         except ImportError as error:
             raise HydraException("Optuna is not installed: pip install 'deft-lightning[optuna]'.") from error
         if self._config.sweep.score is None:
             raise HydraException("sweep.score is null: name the score to maximise, as in sweep.score=mig.")
+        try:
+            for name in ("n_trials", "n_jobs"):
+                checks.whole(f"hydra.sweeper.{name}", getattr(self, name), 1)
+        except DeftError as error:
+            raise HydraException(str(error)) from error
         parser = OverridesParser.create(config_loader=self._context.config_loader)
-        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        overrides = {_key(override): override for override in parsed}.values()  # the command line comes last and wins
         fixed = [o.input_line for o in overrides if not o.is_sweep_override() and o.input_line]
         space = {_key(o): distribution(o) for o in overrides if o.is_sweep_override()}
         if not space:
@@ -67,17 +79,23 @@ class OptunaSweeper(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=self.seed)
         study = optuna.create_study(direction="maximize", sampler=sampler)
+        scores: dict[tuple[str, ...], float | None] = {}  # by job
         for first in range(0, self.n_trials, self.n_jobs):
             trials = [study.ask(space) for _ in range(min(self.n_jobs, self.n_trials - first))]
-            jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
-            self._tell_scores(study, trials, self._launcher.launch(jobs, initial_job_idx=first))
+            jobs = [(*fixed, *(f"{key}={value}" for key, value in trial.params.items())) for trial in trials]
+            new = [job for job in dict.fromkeys(jobs) if job not in scores]
+            repeated = first + len(trials) - len(scores) - len(new)
+            SweepFolder.planned = Planned(trials=self.n_trials - repeated)
+            if new:
+                outcomes = self._launcher.launch([list(job) for job in new], initial_job_idx=len(scores))
+                scores |= {job: _score(outcome) for job, outcome in zip(new, outcomes, strict=True)}
+            self._tell_scores(study, trials, [scores[job] for job in jobs])
         self._save_best(study, folder)
 
-    def _tell_scores(self, study: optuna.Study, trials: Sequence[optuna.Trial], outcomes: Sequence[Any]) -> None:
+    def _tell_scores(self, study: optuna.Study, trials: Sequence[optuna.Trial], scores: Sequence[float | None]) -> None:
         from optuna.trial import TrialState  # noqa: PLC0415
 
-        for trial, outcome in zip(trials, outcomes, strict=True):
-            score = outcome.return_value if outcome.status == JobStatus.COMPLETED else None
+        for trial, score in zip(trials, scores, strict=True):
             if score is None:
                 study.tell(trial, state=TrialState.PRUNED)  # the sampler ignores trials in the state FAIL
             else:
@@ -91,6 +109,11 @@ class OptunaSweeper(Sweeper):
         OmegaConf.save(OmegaConf.create(best), folder / "best.yaml")
         params = " ".join(f"{key}={value}" for key, value in study.best_params.items())
         log.info("The highest %s is %.4f, with %s", self._config.sweep.score, study.best_value, params)
+
+
+def _score(outcome: Any) -> float | None:
+    """What a job returned; None if it failed."""
+    return outcome.return_value if outcome.status == JobStatus.COMPLETED else None
 
 
 def _key(override: Override) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import time
@@ -23,6 +24,8 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
 from deft_lightning.launch.overrides import digest, identifying_overrides, raw_overrides, sweeper_params
 from deft_lightning.launch.planned import UNKNOWN, Planned, plan
+
+log = logging.getLogger(__name__)
 
 PLAN = "multirun.yaml"
 """Hydra writes this file before the first job; the folder of a sweep is known by it."""
@@ -116,6 +119,14 @@ def _existing(config: DictConfig, name: str) -> str:
     folder = _folder(config, name)
     if not (folder / PLAN).exists():
         raise DeftError(f"there is no sweep named {name} under {folder.parent}: start one without sweep.resume.")
+    before = set(identifying_overrides(OmegaConf.load(folder / PLAN).hydra.overrides.task))
+    if changed := sorted(before ^ set(identifying_overrides(config.hydra.overrides.task))):
+        log.warning(
+            "%s was started with other overrides (%s): a job whose own overrides differ is a new one, and starts from "
+            "the beginning.",
+            folder,
+            ", ".join(changed),
+        )
     return name
 
 

@@ -87,7 +87,8 @@ def run(folder: Path, steps: int | None, trust: bool = False) -> None:
     data = load_data(folder, trust)
     table = new_table("after stage", "pressure", "open latents", "fixed", "adapted", "opened below")
     rows = []
-    for number, name in enumerate(stages, start=1):
+    for name in stages:
+        number = int(name.removeprefix("stage_"))
         prediction = predict(load_model(folder, number, trust), data.dataset, data.seed, data.training_images)
         row: dict[str, Any] = {"stage": number, "pressure": ends[name], **asdict(prediction)}
         if steps is not None:

@@ -158,8 +158,11 @@ def check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _accepted(fields: dict[str, Any]) -> list[str]:
-    """The fields that the class of a schedule takes."""
-    return list(inspect.signature(get_object(fields["_target_"])).parameters)
+    """The fields that the class of a schedule takes. Raises `DeftError` where there is no such class."""
+    try:
+        return list(inspect.signature(get_object(fields["_target_"])).parameters)
+    except Exception as error:
+        raise _sentence(error, "schedule") from error
 
 
 def _instead(name: str, used: list[str]) -> str:

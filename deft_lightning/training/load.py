@@ -61,7 +61,6 @@ def load_model(folder: str | Path, stage: int | None = None, trust: bool = False
     record = results.read(folder)
     if not record:
         raise DeftError(f"there is no run in {folder}: give the folder that has its results.json.")
-    stages = record.get("stages", {})
     path = run_folder.last_checkpoint(folder)
     if stage is not None:
         path = path.with_name(f"stage_{stage}.ckpt")
@@ -69,7 +68,7 @@ def load_model(folder: str | Path, stage: int | None = None, trust: bool = False
             ends = ", ".join(sorted(file.stem.removeprefix("stage_") for file in path.parent.glob("stage_*.ckpt")))
             raise DeftError(f"there is no stage {stage} in {folder}: it has {ends or 'none'}.")
     model = DEFT.load_from_checkpoint(path, trust=trust)
-    measured = stages.get(f"stage_{stage or len(stages)}", {})
+    measured = results.stage_of(record, stage)
     if "nmi" in measured:
         matrix, kl = np.array(measured["nmi"]), np.array(measured["kl_per_latent"])
         factors = encoded_factors(matrix, kl, record["data"]["factors"])

@@ -51,7 +51,8 @@ def recorded(
     sources = own_code.sources(cfg)
     own_code.warn_of_changes(previous.get("own_code", {}), sources)
     run_id = previous.get("run_id") or uuid.uuid4().hex[:8]
-    results.update(folder, **_header(cfg, training, run_id, method), own_code=sources)
+    sweep = membership(cfg) or previous.get("sweep")  # a job of a sweep may be resumed by itself
+    results.update(folder, **_header(cfg, training, run_id, method), own_code=sources, sweep=sweep)
     try:
         yield Session(run_id, checkpoint)
         results.update(folder, status=Status.FINISHED, reason=None)
@@ -78,7 +79,6 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: Meth
         "git_commit": results.git_commit(),
         "command": " ".join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "sweep": membership(cfg),
     }
 
 

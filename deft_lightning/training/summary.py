@@ -61,11 +61,12 @@ def end(outcome: dict[str, Any], folder: Path) -> None:
     factors = outcome.get("data", {}).get("factors", [])
     scores = new_table("stage", "pressure", "step", *names)
     gaps = new_table("stage", *factors)
-    for index, stage in enumerate(stages.values(), start=1):
+    for key, stage in stages.items():
+        number = key.removeprefix("stage_")  # a run that starts from another has no first ones
         values = [f"{stage['scores'][name]:.3f}" if name in stage["scores"] else "" for name in names]
-        scores.add_row(str(index), f"{stage['pressure']:g}", f"{stage['step']:,}", *values)
+        scores.add_row(number, f"{stage['pressure']:g}", f"{stage['step']:,}", *values)
         if "max1_nmi" in stage:
-            gaps.add_row(str(index), *(f"{stage['max1_nmi'][f] - stage['max2_nmi'][f]:.2f}" for f in factors))
+            gaps.add_row(number, *(f"{stage['max1_nmi'][f] - stage['max2_nmi'][f]:.2f}" for f in factors))
     console = rich.get_console()
     if scores.row_count:
         held_out = any(stage.get("scored_on") == "held-out images" for stage in stages.values())

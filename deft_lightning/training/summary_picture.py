@@ -52,7 +52,9 @@ def _draw_losses(axes: Axes, path: Path, boundaries: list[int]) -> None:
         if f"validation/{name}" in table:
             steps, values = _averaged(table, f"validation/{name}")
             axes.plot(steps, values, "--o", ms=3, lw=1, color=colour, label=f"{name.replace('kl', 'KL')}, held out")
-    axes.set(yscale="log", title="loss parts and pressure")
+    # The negative logarithm of a density, such as a Gaussian's, may be below 0.
+    negative = any((np.asarray(line.get_ydata()) < 0).any() for line in axes.lines)
+    axes.set(yscale="symlog" if negative else "log", title="loss parts and pressure")
     axes.title.set_fontsize(9)
     quantity = "capacity" if "capacity" in table else "pressure"
     if quantity in table:
@@ -76,12 +78,13 @@ def _averaged(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]
 def _draw_scores(axes: Axes, outcome: dict[str, Any]) -> None:
     """A table: one row a score, one column a stage."""
     axes.set_axis_off()
-    stages = [stage for stage in outcome.get("stages", {}).values() if "scores" in stage]
-    if not stages:
+    scored = {name: stage for name, stage in outcome.get("stages", {}).items() if "scores" in stage}
+    if not scored:
         return
+    stages = list(scored.values())
     names = list(stages[-1]["scores"])
     cells = [[f"{stage['scores'][name]:.3g}" if name in stage["scores"] else "" for stage in stages] for name in names]
-    columns = [f"stage {index}" for index in range(1, len(stages) + 1)]
+    columns = [name.replace("_", " ") for name in scored]
     if stages[-1].get("scored_on") == "held-out images":
         axes.set_title("scores of held-out images", fontsize=9)
     table = axes.table(cells, rowLabels=names, colLabels=columns, loc="center", cellLoc="right", edges="horizontal")

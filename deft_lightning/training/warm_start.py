@@ -41,7 +41,7 @@ def _shared_stages(cfg: DictConfig, train: Train) -> Path:
     first.groups.gamma = cfg.shared_stages.gamma
     for field in ("epochs", "pressures"):
         first.schedule[field] = list(cfg.schedule[field])[:stages]
-    with cache.lock(folder):  # the other runs of a sweep wait for it
+    with cache.lock(folder, "shared_stages.folder"):  # the other runs of a sweep wait for it
         previous = results.read(folder)
         if previous.get("status") == Status.FINISHED:
             training = config.training_part(first, config.build_choices(first).schedule)

@@ -105,8 +105,7 @@ class Library:
         if data is not None:
             kl = encode(model, data, data.sample(min(KL_IMAGES, data.scored_size))).kl
         else:
-            stages = record.get("stages", {})
-            measured = stages.get(f"stage_{stage or len(stages)}", {}).get("kl_per_latent")
+            measured = results.stage_of(record, stage).get("kl_per_latent")
             kl = np.full(len(model.latent_names), np.inf) if measured is None else np.array(measured)
         return Subject(model, data, problem, background(record), kl)
 

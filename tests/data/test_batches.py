@@ -106,7 +106,7 @@ def test_the_state_is_plain_numbers():
     ],
 )
 def test_the_state_of_another_order_is_refused(key, other):
-    with pytest.raises(DeftError, match=rf"data order has {key} {getattr(other, key)}: resume with the same value"):
+    with pytest.raises(DeftError, match=rf"data order has {key} {getattr(other, key)}: give the same value"):
         loader().load_state_dict(other.state_dict())
 
 

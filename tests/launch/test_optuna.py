@@ -109,6 +109,36 @@ def test_trials_can_be_launched_in_batches_and_fields_can_be_choices() -> None:
     }  # fmt: skip
 
 
+def test_settings_suggested_again_are_one_job() -> None:
+    """Six trials of two choices: both are trained once, also where they come twice in one batch."""
+    narrow = (*SEARCH[:3], "schedule.pressure=20,40", "hydra.sweeper.n_trials=6")
+    for n_jobs in (1, 3):
+        status, printed, pressures = search(*narrow, f"hydra.sweeper.n_jobs={n_jobs}", f"sweep.name=of_{n_jobs}")
+        assert (status, sorted(pressures)) == (0, [20, 40])
+        assert "2 of 2 jobs finished" in printed
+        assert OmegaConf.load(f"multirun_outputs/of_{n_jobs}/best.yaml").params["schedule.pressure"] == "40"
+
+
+def test_the_command_line_wins_over_the_parameters_of_an_experiment() -> None:
+    seeds: list[int] = []
+
+    def keep(cfg: DictConfig, folder: Path) -> None:
+        seeds.append(cfg.seed)
+        task(cfg, folder)
+
+    fixed = (*SEARCH[:3], "+hydra.sweeper.params.seed='range(9)'", "seed=3", "schedule.pressure=interval(20, 40)")
+    status, _, _ = sweep(*fixed, "hydra.sweeper.n_trials=4", "sweep.name=one", main=lambda: cli.run_task(keep))
+    assert (status, seeds) == (0, [3] * 4)
+    assert list(OmegaConf.load("multirun_outputs/one/best.yaml").params) == ["schedule.pressure"]
+
+
+@pytest.mark.parametrize("field", ["n_trials=0", "n_jobs=-1"])
+def test_wrong_numbers_of_trials_are_one_sentence(field: str) -> None:
+    status, printed, pressures = search(*SEARCH, f"hydra.sweeper.{field}")
+    assert (status, pressures) == (1, [])
+    assert f"hydra.sweeper.{field.partition('=')[0]} is" in printed
+
+
 def test_each_pressure_of_a_list_can_be_searched() -> None:
     """The intervals are fields under `sweep`, which accepts any, and the list refers to them."""
     refer = ("schedule.pressure=${sweep.first}", "+sweep.first=interval(20, 40)", "hydra.sweeper.n_trials=3")

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from deft_lightning.common import results
 from deft_lightning.common.results import Status
-from deft_lightning.launch.sweep import job_folder, jobs, lock, report
+from deft_lightning.launch.sweep import SweepFolder, job_folder, jobs, lock, report
 from deft_lightning.model.checkpoint import read_checkpoint
-from tests.launch.running import QUICK, fault, sweep
+from tests.launch.running import QUICK, command, fault, sweep
 
 pytestmark = pytest.mark.slow  # trains runs
 
@@ -53,33 +53,45 @@ def test_every_job_has_its_folder_and_a_failure_stops_no_other(three) -> None:
 
 def test_resuming_skips_finished_jobs_and_resumes_the_others() -> None:
     """Both jobs fail in their third step; resumed, each continues from the checkpoint of the second."""
-    command = (*QUICK, "seed=0,1", *fault(2, "raise"), "callbacks.checkpoints.every_n_steps=1")
+    words = (*QUICK, "seed=0,1", *fault(2, "raise"), "callbacks.checkpoints.every_n_steps=1")
     Path("trouble").touch()
-    status, printed, before = sweep(*command)
+    status, printed, before = sweep(*words)
     assert status == 1
     assert [job["reason"] for job in before.values()] == ["RuntimeError: a cosmic ray"] * 2
     assert printed.count("error: color_dsprites_seed") == 2
     Path("trouble").unlink()
-    status, printed, after = sweep(*command, "sweep.resume=true")
+    status, printed, after = sweep(*words, "sweep.resume=true")
     assert (status, list(after)) == (0, list(before))
     assert printed.count("at step 2 of 5") == 2
     for name, job in after.items():
         assert job["status"] == "finished"
         assert job["run_id"] == before[name]["run_id"]
-    status, _, again = sweep(*command, "sweep.resume=true")
+    status, _, again = sweep(*words, "sweep.resume=true")
     assert (status, again) == (0, after)  # nothing was trained again: not even a time has changed
 
 
-def test_a_signal_ends_the_sweep_and_a_damaged_checkpoint_is_set_aside() -> None:
-    command = (*QUICK, "seed=0,1", *fault(2, "SIGTERM"), "sweep.name=mine")
+def test_a_job_that_is_resumed_by_itself_stays_one_of_its_sweep() -> None:
+    command_line = (*QUICK, *fault(2, "raise"), "callbacks.checkpoints.every_n_steps=1", "seed=0")
     Path("trouble").touch()
-    status, printed, outcomes = sweep(*command)
+    _, _, before = sweep(*command_line)
+    assert SweepFolder.current is not None
+    folder = SweepFolder.current / next(iter(before))
+    Path("trouble").unlink()
+    assert command(*command_line, f"resume={folder}") == (0, "")
+    after = results.read(folder)
+    assert (after["status"], after["sweep"]) == ("finished", before[folder.name]["sweep"])
+
+
+def test_a_signal_ends_the_sweep_and_a_damaged_checkpoint_is_set_aside() -> None:
+    words = (*QUICK, "seed=0,1", *fault(2, "SIGTERM"), "sweep.name=mine")
+    Path("trouble").touch()
+    status, printed, outcomes = sweep(*words)
     assert (status, [job["status"] for job in outcomes.values()]) == (1, ["interrupted"])
     assert "stopped by SIGTERM at step 3" in printed
     Path("trouble").unlink()
     (last,) = Path("multirun_outputs/mine").glob("*/checkpoints/last.ckpt")
     last.write_bytes(last.read_bytes()[:1000])
-    status, printed, outcomes = sweep(*command, "sweep.resume=true")
+    status, printed, outcomes = sweep(*words, "sweep.resume=true")
     assert (status, [job["status"] for job in outcomes.values()]) == (0, ["finished"] * 2)
     assert "It is kept as damaged.ckpt, and the run" in " ".join(printed.split())
     assert printed.count("Stage 1 of 4 at step 0") == 2  # both runs start from the beginning
@@ -156,7 +168,9 @@ def test_a_sweep_with_other_overrides_is_not_taken_for_the_one_to_resume(copied:
     assert status == 1
     assert "has these overrides: start one without sweep.resume, or choose the sweep to resume by" in printed
     assert f"sweep.name={copied.name}." in printed
-    sweep(*other, f"sweep.name={copied.name}")
+    _, printed, _ = sweep(*other, f"sweep.name={copied.name}")
+    assert "was started with other overrides" in printed
+    assert "lr=0.001" in printed
     (name,) = set(jobs(copied)) - set(before)
     assert jobs(copied) == before | {name: results.read(copied / name)}
     assert results.status(copied / name) == Status.FINISHED

@@ -254,6 +254,12 @@ def test_a_typed_length_or_pressure_that_has_no_effect_is_refused(
         config.check_overrides(cfg, [*overrides, *typed])
 
 
+def test_a_schedule_of_a_class_that_is_not_there_is_one_sentence() -> None:
+    overrides = ["schedule._target_=my_module.MySchedule", "schedule.pressures=[7,6]"]
+    with pytest.raises(DeftError, match=r"schedule needs the module my_module, which cannot be found"):
+        config.check_overrides(_compose("+experiment=deft", *overrides), overrides)
+
+
 @pytest.mark.parametrize(
     ("command", "field"),
     [("thresholds", "epochs"), ("thresholds_factors", "epochs"), ("thresholds_propose", "pressures")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -58,6 +59,10 @@ def test_latents_are_named_after_the_factors_that_the_run_measured(folder: Path,
     assert names[2] == "posY"
     assert names[7] == "posY (latent 7)"
     assert names[5:7] == ["scale", "latent 6"]
+    content = results.read(copy)
+    del content["stages"]["stage_1"], content["stages"]["stage_2"]  # as of a run that starts from another's weights
+    (copy / results.FILE).write_text(json.dumps(content))
+    assert load_model(copy).latent_names == load_model(copy, 4).latent_names == names
     assert len(set(names)) == 10
 
 

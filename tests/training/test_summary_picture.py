@@ -131,6 +131,21 @@ def test_a_long_run_is_averaged(folder: Path, figure: list[Figure]) -> None:
     assert points == [(5 * i + 2, 2) for i in range(200)]
 
 
+def test_the_reconstruction_of_a_density_is_drawn_below_0(folder: Path, figure: list[Figure]) -> None:
+    (folder / "metrics.csv").write_text("step,train/reconstruction,train/kl\n0,-900,1\n9,-2000,3\n")
+    axes = _titled(_draw(folder, OUTCOME, figure), "loss parts and pressure")
+    assert axes.get_yscale() == "symlog"
+    low, high = axes.get_ylim()
+    assert low < -2000 < 3 < high
+
+
+def test_stages_have_their_own_numbers(folder: Path, figure: list[Figure]) -> None:
+    """A run that starts from the weights of another has no first ones."""
+    outcome = OUTCOME | {"stages": {"stage_2": OUTCOME["stages"]["stage_2"]}}
+    (table,) = (axes.tables[0] for axes in _draw(folder, outcome, figure).axes if axes.tables)
+    assert table.get_celld()[0, 0].get_text().get_text() == "stage 2"
+
+
 def test_without_labels_there_is_no_nmi(folder: Path, figure: list[Figure]) -> None:
     outcome = {key: value for key, value in OUTCOME.items() if key != "history"}
     drawn = _draw(folder, outcome, figure)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deft_lightning.common import checks, results
+from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.metrics import factor_entropy, max_nmi, nmi
 from deft_lightning.metrics.mutual_information import gap
 from deft_lightning.model.module import DEFT
@@ -30,17 +31,21 @@ class NMIMatrix(EvaluationPart):
         if every_n_steps is not None:
             checks.whole("callbacks.nmi_matrix.every_n_steps", every_n_steps, 1)
         self.every_n_steps = every_n_steps
+        self._active = True
         self.heat_maps = checks.choice("callbacks.nmi_matrix.heat_maps", heat_maps, ("stage", "epoch"))
 
+    def start(self, data: FactorDataModule) -> None:
+        """See whether the data have labels."""
+        self._active = bool(data.dataset.factor_names)
+
     def due(self, module: DEFT, stage: int | None) -> bool:
-        return stage is not None or module.global_step % (self.every_n_steps or scaled_epoch(module)) == 0
+        period = self.every_n_steps or scaled_epoch(module)
+        return self._active and (stage is not None or module.global_step % period == 0)
 
     def evaluate(self, snapshot: Snapshot) -> None:
         """Log the matrix and draw it."""
         names, encoding, trainer = snapshot.data.dataset.factor_names, snapshot.encoding, snapshot.trainer
-        if not names:
-            return
-        assert encoding.factors is not None  # there are factor names
+        assert encoding.factors is not None  # without labels the part is never due
         matrix = nmi(encoding.codes, encoding.factors, snapshot.bins)  # [D, K]
         first, second = max_nmi(matrix, 1), max_nmi(matrix, 2)  # [K]
         mig = gap(matrix, factor_entropy(encoding.factors)).score

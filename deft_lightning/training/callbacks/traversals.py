@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deft_lightning.common import results
+from deft_lightning.common import checks, results
 from deft_lightning.evaluation.codes import MIN_KL, latent_labels
 from deft_lightning.model.module import DEFT
 from deft_lightning.training.callbacks import figures
@@ -21,10 +21,13 @@ class Traversals(EvaluationPart):
     Traversals have one row for each latent that passes information, in order of KL. In a row the latent takes
     `columns` values from -span to span, and the others keep the code of one image. The row is labelled with the
     latent's factor of highest NMI, unless that is low. `examples` images are shown above their reconstructions.
+    Raises `DeftError` for an argument that is not above 0.
     """
 
     def __init__(self, columns: int = 9, span: float = 2.0, examples: int = 10) -> None:
-        self.columns, self.span, self.examples = columns, span, examples
+        self.columns = checks.whole("callbacks.traversals.columns", columns, 1)
+        self.span = checks.number("callbacks.traversals.span", span, 0, above=True)
+        self.examples = checks.whole("callbacks.traversals.examples", examples, 1)
 
     def evaluate(self, snapshot: Snapshot) -> None:
         """Draw and log the pictures; keep their paths in results.json."""

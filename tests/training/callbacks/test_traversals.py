@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deft_lightning import FactorDataModule
+from deft_lightning import DeftError, FactorDataModule
 from deft_lightning.evaluation.codes import Encoding, latent_labels
 from deft_lightning.training.callbacks import Evaluation, Traversals, evaluation, figures
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
@@ -123,6 +123,12 @@ def test_a_latent_that_matches_no_factor_has_no_label(encoding: Encoding) -> Non
     """A constant code has an NMI of 0 with every factor."""
     encoding.codes[:, 0] = 1.0
     assert latent_labels(encoding, ("shape", "scale", "posX", "posY"), 20)[:2] == ["", "posX 1.00"]
+
+
+@pytest.mark.parametrize("options", [{"columns": 0}, {"examples": 0}, {"span": 0}])
+def test_wrong_arguments_are_refused_before_training(options: dict[str, int]) -> None:
+    with pytest.raises(DeftError, match=rf"callbacks\.traversals\.{next(iter(options))} is 0: give a"):
+        Traversals(**options)
 
 
 def test_data_without_factors_have_no_labels(encoding: Encoding) -> None:
