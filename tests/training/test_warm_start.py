@@ -82,7 +82,10 @@ def test_runs_with_another_gamma_share_their_first_stage(whole: Path, tmp_path: 
             ("init_from={stage_1}", "data._target_=tests.helpers.PaintedSprites"),
             "began on images whose source is rendered",
         ),
-        (("shared_stages={{stages:1,gamma:0.1,folder:/dev/null/x}}",), r"cannot be written .* with shared_stages\.folder"),
+        (
+            ("shared_stages={{stages:1,gamma:0.1,folder:/dev/null/x}}",),
+            r"cannot be written .*: choose another folder with shared_stages\.folder",
+        ),
         (("shared_stages={{stages:1}}",), "give its stages, gamma and folder, or null"),
     ],
 )
