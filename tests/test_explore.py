@@ -50,7 +50,10 @@ def test_the_command_serves_until_ctrl_c_and_ends_quietly(make_once: MakeOnce) -
     folder = make_once("to_load", lambda folder: run.train(*compose_run(folder, *BARE)))
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "deft_lightning.explore", str(folder), "--no-browser"]
+    # Jobs in the background of a shell ignore SIGINT, and would hand that down.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     try:
         assert process.stdout is not None
         address = re.match(r"(http://127\.0\.0\.1:\d+/) ", process.stdout.readline())

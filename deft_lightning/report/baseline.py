@@ -24,7 +24,7 @@ COLUMNS = ("Data", "Method", "Value", "Score", "Paired over", "Runs", "Baseline 
 def differences(study: Study, baseline: Study) -> Table:
     """The difference of every score between two studies, as `study` minus `baseline`, with its 95% interval.
 
-    Runs of one method on the same data (source and scale included) at one swept value are compared, over the seeds
+    Runs of one method with the same `DataKey` at one swept value are compared, over the seeds
     that both studies have where there are two or more (Student's t), else as two samples (Welch's). Shares of failed
     runs have no interval, but an exact test: McNemar's over the same seeds, else Fisher's.
     """
@@ -83,16 +83,16 @@ def _compared(new: Sequence[Record], old: Sequence[Record]) -> list[list[object]
         first, second = ([values[key] for key in some] for values, some in zip((x, y), keys, strict=True))
         how = f"{len(shared)} seed{'s' if len(shared) > 1 else ''}" if together else "not paired"
         means = float(np.mean(first)), float(np.mean(second))
+        shown: bool | None
         if score == FAILED:
             low, high = statistics.NO_INTERVAL
-            p = (statistics.mcnemar if together else statistics.fisher)(first, second)
-            reading = _reading_of_rates(first, second, p)
+            shown = (statistics.mcnemar if together else statistics.fisher)(first, second) < 1 - statistics.LEVEL
         else:
             low, high = _interval(first, second, together)
-            reading = _reading(first, second, low, high)
+            shown = None if math.isnan(low) else not low <= 0 <= high
         rows.append(
             [FAILED if score == FAILED else paper.score_label(score), how, len(first), len(second), *means,
-             means[0] - means[1], low, high, reading]
+             means[0] - means[1], low, high, _reading(first, second, shown)]
         )  # fmt: skip
     return rows
 
@@ -116,19 +116,12 @@ def _by_score(runs: Sequence[Record]) -> dict[str, dict[int | str, float]]:
     return values
 
 
-def _reading_of_rates(new: Sequence[float], old: Sequence[float], p: float) -> str:
+def _reading(new: Sequence[float], old: Sequence[float], shown: bool | None) -> str:
+    """What the numbers say; `shown` is whether they show a difference, None where nothing tells."""
     if list(new) == list(old):
         return "the same numbers"
-    if p >= 1 - statistics.LEVEL:
+    if shown is None:
+        return "no interval"
+    if not shown:
         return "no difference shown"
     return "higher" if np.mean(new) > np.mean(old) else "lower"
-
-
-def _reading(new: Sequence[float], old: Sequence[float], low: float, high: float) -> str:
-    if list(new) == list(old):
-        return "the same numbers"
-    if math.isnan(low):
-        return "no interval"
-    if low <= 0 <= high:
-        return "no difference shown"
-    return "higher" if low > 0 else "lower"

@@ -59,8 +59,10 @@ def is_lower(ours: ArrayLike, theirs: ArrayLike) -> bool:
 
 
 def fails_less(ours: ArrayLike, theirs: ArrayLike) -> bool:
-    """Whether fewer fail, by McNemar's exact test; values are 1 for failed runs. Their differences are far from normal,
-    and an interval from their spread, which is none where all pairs agree, would exclude 0 after two pairs."""
+    """Whether fewer fail, by McNemar's exact test; values are 1 for failed runs, else 0.
+
+    A t interval of such differences has no width where all pairs agree, and would exclude 0 after two pairs.
+    """
     return float(np.sum(ours)) < float(np.sum(theirs)) and statistics.mcnemar(ours, theirs) < 1 - statistics.LEVEL
 
 

@@ -67,7 +67,7 @@ class Study:
         self.notices += [*self._starts(), *self._estimators()]
 
     def label(self, run: Record) -> str:
-        """The name of a run's data set as it is printed, with source and scale where they differ between runs."""
+        """The name of a run's data set as it is printed, with the fields of its `DataKey` that differ between runs."""
         return self.labels[data_key(run)]
 
     def cells(self, score: str, best: bool = True) -> dict[tuple[str, str], pd.Series]:

@@ -37,7 +37,7 @@ def propose(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     anneal_schedule(cfg)
     with measurement(cfg, folder, counts, anneal_rule(cfg)) as dataset:
         likelihood = config.build_choices(cfg).likelihood
-        images = build.training_images(cfg, dataset)
+        images = build.data_module(cfg, dataset).training_images
         cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, likelihood, images))
         settings = anneal_settings(cfg, anneal_schedule(cfg))
         tests = [_test(cfg, folder / f"seed_{seed}", seed) for seed in range(cfg.seed, cfg.seed + counts["n"])]

@@ -25,7 +25,7 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     with measurement(cfg, folder, {}, {}) as dataset:
         likelihood = config.build_choices(cfg).likelihood
-        images = build.training_images(cfg, dataset)
+        images = build.data_module(cfg, dataset).training_images
         found = spectrum_of(dataset, cfg.seed, noise_variance(likelihood), images=images)
         eigenvalues = [float(f"{value:.4g}") for value in found.eigenvalues]
         beta_high = float(f"{Anneal.MARGIN * found.eigenvalues[0]:.4g}")

@@ -8,7 +8,6 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
-from torch import Tensor
 
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.datamodule import FactorDataModule
@@ -19,26 +18,22 @@ from deft_lightning.training import precision as precisions
 from deft_lightning.training.callbacks import DEFTCallback, Evaluation, EvaluationPart
 
 
-def module_and_data(
-    cfg: DictConfig, choices: config.Choices, dataset: FactorDataset | None = None
-) -> tuple[DEFT, FactorDataModule]:
-    """The module with fresh weights, and the data; `dataset`, where it is loaded already, is not loaded again."""
-    dataset = dataset or config.dataset(cfg)
-    data = FactorDataModule(dataset, **config.data_module_options(cfg))
-    module = DEFT(
+def data_module(cfg: DictConfig, dataset: FactorDataset | None = None) -> FactorDataModule:
+    """The data; `dataset`, where it is loaded already, is not loaded again."""
+    dataset = config.dataset(cfg) if dataset is None else dataset
+    return FactorDataModule(dataset, **config.data_module_options(cfg))
+
+
+def fresh_module(cfg: DictConfig, choices: config.Choices, data: FactorDataModule) -> DEFT:
+    """The module with fresh weights."""
+    return DEFT(
         **choices._asdict(),
-        image_shape=dataset.shape,
+        image_shape=data.dataset.shape,
         lr=cfg.lr,
         seed=cfg.seed,
         steps_per_epoch=data.training_size // cfg.batch_size,
         compiled=cfg.compile and distributed.processes(cfg) == 1,  # what objectives gather does not compile
     )
-    return module, data
-
-
-def training_images(cfg: DictConfig, dataset: FactorDataset) -> Tensor | None:
-    """Indices of the images that a run with configuration `cfg` trains on, int64; None where these are all."""
-    return FactorDataModule(dataset, **config.data_module_options(cfg)).training_images
 
 
 def trained_module_and_data(
@@ -48,7 +43,8 @@ def trained_module_and_data(
 
     Raises `DeftError` when the checkpoint is damaged or of another model.
     """
-    module, data = module_and_data(cfg, config.build_choices(cfg), dataset)
+    data = data_module(cfg, dataset)
+    module = fresh_module(cfg, config.build_choices(cfg), data)
     load_weights(module, checkpoint)
     return module.eval(), data
 

@@ -14,7 +14,7 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.evaluation.codes import encoded_factors
 from deft_lightning.model.inference import name_latents
 from deft_lightning.model.module import DEFT
-from deft_lightning.training import config, run_folder
+from deft_lightning.training import build, config, run_folder
 from deft_lightning.training.record import require_same_data
 
 
@@ -40,8 +40,7 @@ def load_data(folder: str | Path, trust: bool = False, dataset: FactorDataset | 
             f"the data of {folder} are {foreign[0]}, which is not part of deft_lightning: add trust=True (in a command "
             "--trust) to import it, or use load_model, which needs no data."
         )
-    dataset = config.dataset(cfg) if dataset is None else dataset
-    data = FactorDataModule(dataset, **config.data_module_options(cfg))
+    data = build.data_module(cfg, dataset)
     require_same_data(Path(folder), data.dataset)
     return data
 

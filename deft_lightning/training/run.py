@@ -77,12 +77,13 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
     """Data, module, trainer and fit, in each process of the run; the first of them writes."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    dataset = config.dataset(cfg)
-    images = build.training_images(cfg, dataset)
-    cfg = resolution.resolve(cfg, folder, lambda: resolution.first_eigenvalue(dataset, choices.likelihood, images))
+    data = build.data_module(cfg)
+    cfg = resolution.resolve(
+        cfg, folder, lambda: resolution.first_eigenvalue(data.dataset, choices.likelihood, data.training_images)
+    )
     choices = choices._replace(schedule=config.build(cfg, "schedule"))
-    module, data = build.module_and_data(cfg, choices, dataset)
-    choices.schedule.check(dataset.description, choices.likelihood.label)
+    module = build.fresh_module(cfg, choices, data)
+    choices.schedule.check(data.dataset.description, choices.likelihood.label)
     _check_start(module, data.dataset, folder, start)
     failed = True
     try:

@@ -64,7 +64,7 @@ def _draw_losses(axes: Axes, path: Path, boundaries: list[int]) -> None:
         other.set(yscale="log" if (rows[quantity] > 0).all() else "linear", ylabel=quantity)
         axes.plot([], [], color="0.4", lw=1, label=quantity)
     mark_stages(axes, boundaries)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(loc="center right", fontsize=7, frameon=False)  # the pressure ends below, and is on other axes
 
 
 def _averaged(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:

@@ -137,6 +137,13 @@ def test_stages_of_deft(study: Study) -> None:
         assert [t.get_text() for t in ax.get_xticklabels()] == [f"{j + 1}\n({p})" for j, p in enumerate(pressures)]
 
 
+def test_a_caption_says_where_a_run_has_not_finished(tmp_path: Path) -> None:
+    for status in ("running", "diverged"):
+        run = factory.result("beta-VAE", history=True, status=status)
+        (plate,) = training.leakage(study_of(tmp_path / status, run))
+        assert plate.caption == f"dSprites, β-VAE, β = 6, seed 0, {status}"
+
+
 def test_leakage_is_the_history_of_one_run(study: Study) -> None:
     plates = training.leakage(study)
     assert [p.secondary for p in plates] == [False, True]

@@ -162,6 +162,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert [row["stage"] for row in rows] == [1, 2, 3]
     assert all(row["steps"] == 5 and row["fixed"] > 0 for row in rows)
     assert "opened below" in done.stdout
+    content = json.loads((folder / "results.json").read_text())
+    del content["stages"]["stage_1"]  # as of a run that starts from the weights of another
+    (folder / "results.json").write_text(json.dumps(content))
+    subprocess.run([*command, str(folder), "--trust"], capture_output=True, check=True)
+    again = json.loads((folder / "later.json").read_text())
+    assert [(row["stage"], row["fixed"]) for row in again] == [(row["stage"], row["fixed"]) for row in rows[1:]]
     failed = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: ")

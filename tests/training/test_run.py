@@ -17,11 +17,19 @@ from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import mig
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.training import build, run
-from tests.helpers import BARE, compose_run
+from tests.helpers import BARE, TinySprites, compose_run
 
 pytestmark = pytest.mark.slow  # trains runs
 
 SHORT = (*BARE, "schedule.epochs=[0.1,0.1,0.1,0.1]")
+
+
+def test_what_the_data_have_to_say_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(TinySprites, "notices", ("The images are small.",))
+    run.train(*compose_run(tmp_path / "run", *SHORT))
+    assert caplog.messages.count("The images are small.") == 1
 
 
 def test_run_folder_is_complete(finished: Path) -> None:

@@ -12,6 +12,18 @@ from deft_lightning.training import summary
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
 
+def test_stages_have_their_own_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that starts from the weights of another has no first ones."""
+    monkeypatch.setattr(summary.summary_picture, "draw", lambda folder, outcome: folder / "summary.png")
+    stage = {"scores": {"mig": 0.25}, "pressure": 30, "step": 12, "max1_nmi": {"posX": 0.5}, "max2_nmi": {"posX": 0.1}}
+    summary.end({"stages": {"stage_2": stage}, "data": {"factors": ["posX"]}}, tmp_path)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["2", "30", "12", "0.250"] in rows
+    assert ["2", "0.40"] in rows
+
+
 def test_it_names_the_optimiser_and_what_is_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = OmegaConf.create({"name": "mine", "seed": 0, "scale": {"name": "quick"}, "batch_size": 8})
     module = tiny_module(optimizer=AdamW(), steps_per_epoch=9)
