@@ -12,8 +12,9 @@ dSprites is rendered meanwhile.
 
     tests       the tests marked `cuda`, in several processes
     single      images/s of one training: eager, compiled by Inductor, and replayed as CUDA graphs, in fp32, tf32 and
-                bf16, in a bare loop; and through the trainer
+                bf16, in a bare loop, and how long the kernels of a step take of it; and through the trainer
     processes   images/s of 1, 4, 10 and 16 trainings side by side, by time-slicing and under NVIDIA MPS
+    joined      images/s of the step of 10, 4 and 16 trainings that are joined in one process, with grouped convolutions
     runs        as many runs of DEFT on dSprites as were fastest, side by side by `hydra/launcher=processes`, for the
                 time left: their folders, with figures and scores but without checkpoints; and what ten paper-length
                 runs take
@@ -44,7 +45,7 @@ from rich.console import Console
 from deft_lightning.common import console, files
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"tests": 0.22, "single": 0.42, "processes": 0.63, "runs": 1.0}
+PARTS = {"tests": 0.22, "single": 0.42, "processes": 0.6, "joined": 0.68, "runs": 1.0}
 """When each part must have ended, as a share of the whole time; one that ends early leaves its time to the next."""
 MARGIN = 15.0
 """Seconds at the end in which the last part stops and the results are written."""

@@ -19,8 +19,9 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-import accelerator  # these three are beside this file
+import accelerator  # these four are beside this file
 import torch
+from accelerator_joined import joined as of_members
 from accelerator_runs import fastest_precision, runs
 from accelerator_training import BATCH, Options, Turns, bare, products, through_trainer
 from hydra.core.utils import env_override
@@ -60,30 +61,33 @@ def single(options: Options) -> None:
     through = ["bf16", "tf32", "fp32"]
     then = [
         "graphs tf32",
+        "graphs bf16, FactorVAE",
         "compiled bf16",
         "graphs bf16, channels first",
         "eager bf16",
         "compiled fp32",
         "compiled tf32",
         "eager tf32",
+        "eager fp32, FactorVAE",
     ]
     if not options.cuda:
-        first, through, then = ["eager fp32", "graphs bf16, channels first"], ["fp32"], ["compiled fp32"]
+        first, through, then = ["eager fp32, FactorVAE", "graphs bf16, channels first"], ["fp32"], ["compiled fp32"]
     for name in first:
-        guarded(options, name, partial(loop, options, name, seconds))
+        guarded(options, "single", name, partial(loop, options, name, seconds))
     for kind in through:
-        guarded(options, f"trainer {kind}", partial(trainer, options, kind, seconds))
+        guarded(options, "single", f"trainer {kind}", partial(trainer, options, kind, seconds))
     for name in then:
-        guarded(options, name, partial(loop, options, name, seconds))
+        guarded(options, "single", name, partial(loop, options, name, seconds))
 
 
 def loop(options: Options, name: str, seconds: float) -> dict[str, Any]:
-    """The row of a bare loop that is called "<mode> <precision>" and, perhaps, ", channels first"."""
-    mode, kind = name.removesuffix(", channels first").split()
-    return bare(options.device, mode, kind, not name.endswith("channels first"), seconds)
+    """The row of a bare loop that is called "<mode> <precision>" and, perhaps, ", channels first" or ", FactorVAE"."""
+    what, _, variant = name.partition(", ")
+    mode, kind = what.split()
+    return bare(options.device, mode, kind, seconds, variant != "channels first", variant == "FactorVAE")
 
 
-def guarded(options: Options, name: str, measure: Callable[[], dict[str, Any]]) -> None:
+def guarded(options: Options, part: str, name: str, measure: Callable[[], dict[str, Any]]) -> None:
     """Add the row that `measure` returns, or why it failed, with the peak of memory."""
     torch.compiler.reset()
     if options.cuda:
@@ -98,7 +102,7 @@ def guarded(options: Options, name: str, measure: Callable[[], dict[str, Any]]) 
             row["peak_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
     except Exception as error:  # one measurement fails, the next may not
         row = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
-    accelerator.add(options.out, "single", name, **row)
+    accelerator.add(options.out, part, name, **row)
 
 
 def trainer(options: Options, kind: str, seconds: float) -> dict[str, Any]:
@@ -216,6 +220,17 @@ def work(pipe: Connection, name: str, kind: str) -> None:
         through_trainer(options.device, kind, Turns(orders, answer, options.warm_up))
 
 
+# joined
+
+
+def joined(options: Options) -> None:
+    """A step of members that are joined in one process; should the time not be enough, ten of them count most."""
+    kind = fastest_precision(options)
+    for members in (10, 4, 16) if options.cuda else (2,):
+        seconds = 3.0 if options.cuda else 0.2
+        guarded(options, "joined", f"{members}", partial(of_members, options.device, members, kind, seconds))
+
+
 # runs
 
 
@@ -236,7 +251,7 @@ def log_all() -> None:
 
 def main() -> None:
     """Run one part."""
-    parts = {part.__name__: part for part in (tests, single, processes, data, runs)}
+    parts = {part.__name__: part for part in (tests, single, processes, joined, data, runs)}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=parts)
     parser.add_argument("--out", type=Path, required=True)

@@ -20,7 +20,7 @@ import deft_lightning as dl
 from deft_lightning.common import memory
 from deft_lightning.data.dsprites.dataset import DSprites, unpacking_table
 from deft_lightning.model.compiling import plain_step
-from deft_lightning.model.objectives import loss_function
+from deft_lightning.model.objectives import Objective, loss_function
 from deft_lightning.training import callbacks, precision
 from deft_lightning.training.loggers import ResumableCSVLogger
 
@@ -62,11 +62,11 @@ class Packed(DSprites):
         self._unpacking = unpacking_table(1)
 
 
-def deft(compiled: bool) -> dl.DEFT:
+def deft(compiled: bool, objective: Objective | None = None) -> dl.DEFT:
     """DEFT on dSprites; with `compiled` as the package compiles it on the device."""
     schedule = dl.Piecewise(EPOCHS, PRESSURES)
     options: dict[str, Any] = {"image_shape": (1, 64, 64), "steps_per_epoch": STEPS_PER_EPOCH}
-    return dl.DEFT(dl.Groups((3, 3, 2, 2)), schedule, dl.BetaVAE(), compiled=compiled, **options)
+    return dl.DEFT(dl.Groups((3, 3, 2, 2)), schedule, objective or dl.BetaVAE(), compiled=compiled, **options)
 
 
 def synchronize(device: torch.device) -> None:
@@ -87,14 +87,13 @@ def products(kind: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def bare(device: torch.device, mode: str, kind: str, channels_last: bool, seconds: float) -> dict[str, Any]:
-    """Images a second of the module in a bare loop, its batches from the loader and decoded on the device.
-
-    `seconds` in the row are those until the first steps were taken, compiling included.
-    """
+def bare(
+    device: torch.device, mode: str, kind: str, seconds: float, channels_last: bool = True, factor_vae: bool = False
+) -> dict[str, Any]:
+    """Images a second of the module in a bare loop, its batches from the loader and decoded on the device."""
     cuda = device.type == "cuda"
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = deft(compiled=mode == "graphs" and cuda)
+    model = deft(compiled=mode == "graphs" and cuda, objective=dl.FactorVAE() if factor_vae else None)
     model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     model.objective.dataset_size = 737_280
     if mode != "eager" and model._compiled is False:
@@ -104,6 +103,7 @@ def bare(device: torch.device, mode: str, kind: str, channels_last: bool, second
     data = dl.FactorDataModule(Packed().to(device), BATCH)
     loader = dl.data.BatchLoader(len(data.dataset), BATCH, 0, device=device)
     optimizer: Any = model.configure_optimizers()
+    random = torch.Generator(device)
     counters.clear()
     pressure, taken = torch.full((), 70.0, device=device), 0
 
@@ -118,6 +118,8 @@ def bare(device: torch.device, mode: str, kind: str, channels_last: bool, second
             optimizer.zero_grad()
             loss.total.backward()
             optimizer.step()
+            if model.objective.learns:
+                model.objective.update(model.sample, random)
             taken += 1
 
     def endless() -> Iterator[Any]:
@@ -126,16 +128,35 @@ def bare(device: torch.device, mode: str, kind: str, channels_last: bool, second
 
     batches = endless()
     with products(kind):
-        begin = time.perf_counter()
-        steps(20 if cuda else 2)
-        synchronize(device)
-        first, warm = taken, time.perf_counter()
-        while time.perf_counter() - warm < seconds:
-            steps(50 if cuda else 1)
-            synchronize(device)  # else the host runs ahead of the clock
-        rate = (taken - first) * BATCH / (time.perf_counter() - warm)
-    row = {"images_per_second": round(rate, 1), "seconds": round(warm - begin, 1)}
-    return row | fallen_back(model, mode == "graphs" and cuda)
+        row = timed(steps, device, seconds)
+    fault = fallen_back(model, mode == "graphs" and cuda)
+    return row | {"note": "; ".join(filter(None, (fault.get("note"), row.get("note"))))}
+
+
+def timed(steps: Callable[[int], None], device: torch.device, seconds: float, images: int = BATCH) -> dict[str, Any]:
+    """Images a second of `steps`, which takes so many of them of `images` each.
+
+    `seconds` in the row are those until the first steps were taken, compiling included. The note says how long the
+    kernels of a step take without the gaps between them: no way of starting them is faster.
+    """
+    cuda = device.type == "cuda"
+    begin = time.perf_counter()
+    steps(20 if cuda else 2)
+    synchronize(device)
+    warm, taken, at_once = time.perf_counter(), 0, 50 if cuda else 1
+    while time.perf_counter() - warm < seconds:
+        steps(at_once)
+        synchronize(device)  # else the host runs ahead of the clock
+        taken += at_once
+    step = (time.perf_counter() - warm) / taken
+    row: dict[str, Any] = {"images_per_second": round(images / step, 1), "seconds": round(warm - begin, 1)}
+    if cuda:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            steps(at_once)
+            synchronize(device)
+        busy = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / at_once
+        row["note"] = f"kernels {1000 * busy:.3f} of {1000 * step:.3f} ms"
+    return row
 
 
 def fallen_back(model: dl.DEFT, wanted: bool) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
     cpu     the loss alone: the convolutions have a backward of their own, see `networks.layers`
     cuda    networks and loss, forward and backward, each replayed as a CUDA graph: the networks are so small that
-            starting their kernels one by one takes longer than the kernels
+            starting their kernels one by one takes longer than the kernels; and what an objective trains itself
     others  nothing
 
-The optimiser is never part of it, so that Algorithm 1 can set learning rates before each step.
+An optimiser is never part of it, so that Algorithm 1 can set learning rates before each step.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ LossFunction = Callable[..., "Loss"]
 Step = Callable[[Tensor, Tensor, Tensor], tuple["Loss", Tensor, Tensor]]
 """Images [B, C, H, W], noise [B, D] and a scalar pressure to the loss, the sample [B, D] and the parameters of the
 likelihood [B, C, H, W]. Only `total` of the loss has gradients."""
+
+Update = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor]]]
+"""Samples and noise [B, D] to a loss that has gradients, and to what is logged, which has none."""
 
 GRAPHED = ("cuda",)
 """Devices on which a step is replayed as graphs."""
@@ -64,7 +67,11 @@ def compiled_step(model: DEFT, loss: LossFunction, example: tuple[Tensor, Tensor
         log.info("torch.compile needs a C++ compiler and Python's headers, or Triton: training without it.")
         return plain_step(model, loss)
     if device.type in GRAPHED:
-        return graphed_or_not(plain_step(model, loss), example, model.parameters())
+        plain = plain_step(model, loss)
+        step = graphed_or_not(plain, example, model.parameters())
+        if step is not plain:
+            model.objective.graph_update(example[1])
+        return step
     output = model(*example[:2])
     arguments = (example[0], output.parameters, output.posterior, output.sample, example[2])
     return plain_step(model, compile_or_not(loss, arguments))
@@ -99,16 +106,36 @@ def graphed_or_not(step: Step, example: tuple[Tensor, Tensor, Tensor], weights: 
         sample, *parts = copied([sample, *loss.parts.values()])
         return loss._replace(parts=dict(zip(loss.parts, parts, strict=True))), sample, parameters
 
+    return graphed if _works(lambda: graphed(*example)[0].total, example[0].device, weights) else step
+
+
+def graphed_update_or_not(update: Update, example: tuple[Tensor, Tensor], weights: Iterable[Tensor]) -> Update:
+    """As `graphed_or_not`, for what an objective trains itself: what is logged is copied, the gradients are not."""
+    compiled = torch.compile(with_own_code(update), dynamic=False, fullgraph=True, **_how())
+    captured = example[0].shape, example[0].device
+
+    def graphed(sample: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if (sample.shape, sample.device) != captured or not torch.is_grad_enabled():
+            return update(sample, noise)
+        torch.compiler.cudagraph_mark_step_begin()  # the optimiser has used the gradients of the model
+        loss, logged = compiled(sample, noise)
+        return loss, copied(logged)
+
+    return graphed if _works(lambda: graphed(*example)[0], example[0].device, weights) else update
+
+
+def _works(graphed: Callable[[], Tensor], device: torch.device, weights: Iterable[Tensor]) -> bool:
+    """Whether a loss can be compiled, replayed and differentiated; one sentence where it cannot."""
     weights = [weight for weight in weights if weight.requires_grad]
     try:
         for _ in range(TRIALS):
-            loss = graphed(*example)[0].total
-            with torch.autocast(loss.device.type, enabled=False):  # as the trainer differentiates
+            loss = graphed()
+            with torch.autocast(device.type, enabled=False):  # as the trainer differentiates
                 torch.autograd.grad(loss, weights, allow_unused=True)
     except Exception as error:  # compiler, Triton, driver and capture raise classes of their own
         _tell(error)
-        return step
-    return graphed
+        return False
+    return True
 
 
 def with_own_code(function: Callable[..., Result]) -> Callable[..., Result]:

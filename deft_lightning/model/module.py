@@ -232,7 +232,7 @@ class DEFT(Inference):
         noise = self._noise.at(place, len(images) * self.trainer.world_size, images.device)
         noise = noise[len(images) * self.global_rank :][: len(images)]  # of the global batch, the part of this process
         loss = self.compute_loss(images, noise, pressure)
-        self.last_loss = loss._replace(total=loss.total.detach())
+        self.last_loss = loss._replace(total=loss.total.detach().clone())  # replayed graphs overwrite the total
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (step + 1) % every == 0:
             self.log_dict({"stage": stage.index + 1.0, self.schedule.quantity: stage.pressure})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +25,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     import accelerator_runs  # noqa: PLC0415
 
     yield accelerator, accelerator_runs
-    for name in ("accelerator", "accelerator_runs", "accelerator_training"):
+    for name in ("accelerator", "accelerator_joined", "accelerator_runs", "accelerator_training"):
         sys.modules.pop(name, None)
 
 
@@ -38,9 +39,12 @@ def test_every_part_yields_rows_without_wandb(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     rows = json.loads((out / "accelerator.json").read_text())
     assert [row for row in rows if "error" in row] == []
-    names = {part: [row["name"] for row in rows if row["part"] == part] for part in ("single", "processes", "runs")}
-    assert names["single"] == ["eager fp32", "graphs bf16, channels first", "trainer fp32", "compiled fp32"]
+    names = {
+        part: [row["name"] for row in rows if row["part"] == part] for part in ("single", "processes", "joined", "runs")
+    }
+    assert names["single"] == ["eager fp32, FactorVAE", "graphs bf16, channels first", "trainer fp32", "compiled fp32"]
     assert names["processes"] == ["CPU: start", "CPU: 1", "CPU: 2"]
+    assert names["joined"] == ["2"]
     assert names["runs"][-2:] == ["all", "ten paper-length runs, training alone"]
     assert all(row["images_per_second"] > 0 for row in rows if row["part"] == "single")
     outcomes = [row["outcome"] for row in rows if row["part"] == "tests" and "outcome" in row]
@@ -81,6 +85,28 @@ def test_a_part_that_takes_too_long_leaves_the_rows_it_has_written(scripts: tupl
 def test_a_part_that_fails_is_a_row_with_its_last_words(scripts: tuple[Any, Any], tmp_path: Path) -> None:
     (row,) = _part(scripts, tmp_path, "raise ValueError('no such device')", 60)
     assert row == {"part": "single", "name": "process", "error": "exit status 1: ValueError: no such device"}
+
+
+def test_joined_members_compute_their_own_losses(scripts: tuple[Any, Any]) -> None:
+    """And gradients: the joined model has those of every member, stacked."""
+    import accelerator_joined  # noqa: PLC0415
+    import accelerator_training  # noqa: PLC0415
+
+    models = [accelerator_training.deft(compiled=False) for _ in range(2)]
+    with torch.no_grad():
+        for weight in models[1].parameters():
+            weight.mul_(1.5)
+    images, noise, pressure = torch.rand(4, 2, 64, 64), torch.randn(2, 4, 10), torch.tensor(3.0)
+    apart = [m.compute_loss(images[:, i : i + 1], noise[i], pressure).total for i, m in enumerate(models)]
+    together = accelerator_joined.Joined(models)
+    loss = together(images, noise, pressure)
+    torch.testing.assert_close(loss, sum(apart), rtol=1e-5, atol=1e-3)
+    loss.backward()
+    torch.stack(apart).sum().backward()
+    ours, theirs = together.encoder_hidden[0].grad, models[1].encoder.groups[2].hidden.weight.grad
+    torch.testing.assert_close(ours[6], theirs.T, rtol=1e-4, atol=1e-4)
+    theirs = [model.decoder.deconvolutions[1].weight.grad for model in models]
+    torch.testing.assert_close(together.decoder[2].grad, torch.cat(theirs), rtol=1e-4, atol=1e-4)
 
 
 def test_the_runs_fit_into_the_time_left_or_take_twenty_thousand_steps(scripts: tuple[Any, Any]) -> None:

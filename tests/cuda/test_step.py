@@ -56,6 +56,8 @@ def require_graph(module: DEFT, device: torch.device) -> None:
     """The step has not fallen back to the plain one, and Inductor has not skipped the graph."""
     if device.type == "cuda":
         assert module._step.__name__ == "graphed"  # type: ignore[union-attr]
+        if module.objective.learns:
+            assert module.objective._classify.__name__ == "graphed"  # type: ignore[operator, union-attr]
         assert counters["inductor"]["cudagraph_skips"] == 0
 
 

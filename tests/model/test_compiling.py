@@ -17,6 +17,7 @@ from functorch.compile import make_boxed_func
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.data import DataLoader
 
 from deft_lightning import DEFT, Capacity, Groups, Piecewise
@@ -82,13 +83,16 @@ def same(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]]) -> None
 @pytest.mark.slow  # traces the whole step of nine objectives
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_step_of_every_objective_is_one_graph_that_is_traced_once(name: str, graphs: Any) -> None:
-    """Neither a new pressure, nor a step of the weights, nor an update of the discriminator traces it again."""
+    """Neither a new pressure, nor a step of the weights, nor an update of the discriminator traces it again.
+
+    The update itself, where there is one, is a second graph.
+    """
     torch.compiler.reset()
     counter = CompileCounterWithBackend("aot_eager")
     graphs(traced_by(counter))
     plain, graphed = model(MAKERS[name]()), model(MAKERS[name](), compiled=True)
     same(train(graphed), train(plain))
-    assert counter.frame_count == 1
+    assert counter.frame_count == 1 + graphed.objective.learns
     for (key, ours), theirs in zip(graphed.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-4, msg=lambda text, key=key: f"{key}: {text}")
 
@@ -102,6 +106,8 @@ def test_what_inductor_makes_of_the_step_computes_the_same(objective: Any, graph
     graphed = model(objective(), LearntGaussian(), compiled=True)
     same(train(graphed), train(model(objective(), LearntGaussian())))
     assert graphed._step.__name__ == "graphed"  # it has not failed
+    if graphed.objective.learns:
+        assert graphed.objective._classify.__name__ == "graphed"  # type: ignore[union-attr, operator]
 
 
 def traced_by(backend: Any) -> Callable[..., Any]:
@@ -117,7 +123,7 @@ def test_the_tenth_model_of_a_process_is_compiled_as_well(graphs: Any) -> None:
     for hidden in range(1, 11):
         graphed = model(FactorVAE(hidden=hidden, layers=1), compiled=True)
         graphed.compute_loss(*batch(0), torch.tensor(4.0))
-        assert graphed._step.__name__ == "graphed"
+        assert graphed._step.__name__ == graphed.objective._classify.__name__ == "graphed"  # type: ignore
 
 
 @pytest.mark.slow  # traces a model
@@ -150,7 +156,10 @@ def test_in_deterministic_mode_no_kernel_is_chosen_by_its_speed(graphs: Any) -> 
 
 
 class Replayed:
-    """Stands for a graph: all its outputs are written into the memory of the last replay. `runs` counts them."""
+    """Stands for a graph: all its outputs are written into the memory of the last replay. `runs` counts them.
+
+    The one with gradients is a new tensor: it is used at once.
+    """
 
     def __init__(self, step: Any, **options: Any) -> None:
         self.step, self.options, self.runs = step, options, 0
@@ -158,14 +167,14 @@ class Replayed:
 
     def __call__(self, *arguments: Tensor) -> Any:
         self.runs += 1
-        loss, sample, parameters = self.step(*arguments)
-        values = [sample, *loss.parts.values()]
+        leaves, spec = tree_flatten(self.step(*arguments))
+        values = [leaf for leaf in leaves if not leaf.requires_grad]
         with torch.no_grad():
             self.memory = self.memory or [value.detach().clone() for value in values]
             for memory, value in zip(self.memory, values, strict=True):
                 memory.copy_(value)
-        sample, *parts = self.memory
-        return loss._replace(parts=dict(zip(loss.parts, parts, strict=True))), sample, parameters
+        memories = iter(self.memory)
+        return tree_unflatten([leaf if leaf.requires_grad else next(memories) for leaf in leaves], spec)
 
 
 def test_what_outlives_a_step_is_not_overwritten_by_the_next(graphs: Any) -> None:
@@ -181,6 +190,35 @@ def test_what_outlives_a_step_is_not_overwritten_by_the_next(graphs: Any) -> Non
     assert torch.equal(sample, plain.sample)
     assert made[0].options == {"dynamic": False, "fullgraph": True, "mode": "reduce-overhead"}
     assert made[0].runs == compiling.TRIALS + 2
+
+
+def test_what_an_update_logs_is_not_overwritten_by_the_next(graphs: Any) -> None:
+    made: list[Replayed] = []
+    graphs(lambda step, **options: made.append(Replayed(step, **options)) or made[-1])
+    graphed, plain = (model(FactorVAE(hidden=16, layers=2), compiled=value) for value in (True, False))
+    logged: list[list[dict[str, Tensor]]] = [[], []]
+    for outcomes, module in zip(logged, (graphed, plain), strict=True):
+        module.compute_loss(*batch(0), torch.tensor(4.0))
+        samples = [batch(step)[1] for step in range(3)]
+        outcomes += [module.objective.update(s, generator(0, Stream.OBJECTIVE, i)) for i, s in enumerate(samples)]
+    same(*logged)
+    assert made[1].runs == compiling.TRIALS + 3
+    graphed.objective.update(batch(0, count=3)[1], generator(0, Stream.OBJECTIVE, 0))  # samples of another number
+    assert made[1].runs == compiling.TRIALS + 3
+
+
+def test_a_copy_of_a_graphed_update_trains_its_own_discriminator(graphs: Any) -> None:
+    graphs(Replayed)
+    graphed = model(FactorVAE(hidden=16, layers=2), compiled=True)
+    graphed.compute_loss(*batch(0), torch.tensor(4.0))
+    other = copy.deepcopy(graphed)
+    for _ in range(2):
+        other.objective.update(batch(0)[1], generator(0, Stream.OBJECTIVE, 0))
+    before, after = (list(module.objective.parameters()) for module in (graphed, other))
+    assert not any(map(torch.equal, before, after))
+    graphed.objective.update(batch(0)[1], generator(0, Stream.OBJECTIVE, 0))
+    graphed.objective.update(batch(0)[1], generator(0, Stream.OBJECTIVE, 0))
+    assert all(map(torch.equal, before, after))
 
 
 def test_the_trial_leaves_no_trace(graphs: Any) -> None:
@@ -245,10 +283,13 @@ def backward_fails(step: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("compiler", [forward_fails, backward_fails])
-def test_where_capture_fails_there_is_one_line_and_the_plain_step(compiler: Any, graphs: Any, caplog: Any) -> None:
+@pytest.mark.parametrize("objective", [BetaVAE, lambda: FactorVAE(hidden=16, layers=2)], ids=["beta_vae", "factor_vae"])
+def test_where_capture_fails_there_is_one_line_and_the_plain_step(
+    compiler: Any, objective: Any, graphs: Any, caplog: Any
+) -> None:
     caplog.set_level("INFO", "deft_lightning")
     graphs(compiler)
-    same(train(model(compiled=True)), train(model()))
+    same(train(model(objective(), compiled=True)), train(model(objective())))
     assert caplog.messages == [
         "torch.compile failed (RuntimeError: operation not permitted when stream is capturing): training without it."
     ]

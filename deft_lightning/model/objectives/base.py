@@ -83,6 +83,12 @@ class Objective(nn.Module, ABC):
         """
         return {}
 
+    def graph_update(self, sample: Tensor) -> None:
+        """Prepare `update` to replay CUDA graphs, see `model.compiling`, for samples of the shape of `sample` [B, D].
+
+        Called before the first step on a device that has graphs. Without it `update` runs as it is.
+        """
+
 
 def elbo_parts(reconstruction: Tensor, posterior: Posterior) -> dict[str, Tensor]:
     """What every objective logs, averaged over the batch: `reconstruction` and `kl`, scalars, and `kl/latent` [D]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any, Self
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from deft_lightning.common import checks
 from deft_lightning.model import optimizers
+from deft_lightning.model.compiling import Update, graphed_update_or_not
 from deft_lightning.model.global_batch import global_batch
 from deft_lightning.model.networks import Posterior, initialise
 from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
@@ -39,6 +42,7 @@ class FactorVAE(Objective):
 
     label = "FactorVAE"
     learns = True
+    _classify: Update
     discriminator: nn.Sequential  # made by `build`; its parameters require gradients only inside `update`
     optimizer: torch.optim.Adam
 
@@ -57,6 +61,7 @@ class FactorVAE(Objective):
         ]
         self.discriminator = nn.Sequential(*blocks, nn.Linear(self.hidden, 2))
         initialise(self.discriminator)
+        self._classify = _classifier(self.discriminator)
         self.discriminator.requires_grad_(False)
         self._make_optimizer({})
 
@@ -72,24 +77,41 @@ class FactorVAE(Objective):
 
         `generator` must be in the same state in every process, so that all take the same step.
         """
-        with torch.no_grad():
-            joint = global_batch(sample.detach().float())  # [B, D]
+        joint = _global(sample)
         noise = torch.rand(joint.shape, generator=generator, device=joint.device)
-        order = noise.argsort(dim=0)  # [B, D], a permutation for each latent
-        rows = torch.cat([joint, joint.gather(0, order)])  # [2B, D]
-        classes = torch.arange(2, device=rows.device).repeat_interleave(len(joint))
+        with self._learning():
+            cross_entropy, logged = self._classify(joint, noise)
+            cross_entropy.backward()
+            self.optimizer.step()
+        return dict(zip(("discriminator_loss", "discriminator_accuracy"), logged, strict=True))
+
+    def graph_update(self, sample: Tensor) -> None:
+        """Replay the classification of the samples and its gradients as CUDA graphs."""
+        joint = _global(sample)
+        with self._learning(), torch.autocast(joint.device.type, enabled=False):  # as in `update`
+            example = joint, torch.rand_like(joint)
+            weights = self.discriminator.parameters()
+            self._classify = graphed_update_or_not(_classifier(self.discriminator), example, weights)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """The discriminator has gradients."""
         self.discriminator.requires_grad_(True)
         try:
             with torch.enable_grad():
-                class_logits = self.discriminator(rows)
-                cross_entropy = F.cross_entropy(class_logits, classes)
-                cross_entropy.backward()
-            self.optimizer.step()
+                yield
         finally:
             self.optimizer.zero_grad()
             self.discriminator.requires_grad_(False)
-        accuracy = (class_logits.detach().argmax(dim=1) == classes).float().mean()
-        return {"discriminator_loss": cross_entropy.detach(), "discriminator_accuracy": accuracy}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy classifies with its own discriminator: a graph reads the weights of this one."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_classify"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "discriminator"):
+            self._classify = _classifier(self.discriminator)
 
     def get_extra_state(self) -> dict[int, dict[str, Tensor]]:
         """Adam's moments and step counts, by the number of the parameter. The weights are saved without this."""
@@ -111,3 +133,24 @@ class FactorVAE(Objective):
         if hasattr(self, "optimizer"):
             self._make_optimizer(self.get_extra_state())
         return self
+
+
+def _global(sample: Tensor) -> Tensor:
+    """The samples of all processes, detached, in single precision."""
+    with torch.no_grad():
+        return global_batch(sample.detach().float())
+
+
+def _classifier(discriminator: nn.Module) -> Update:
+    """Samples of all processes and uniform noise [B, D] to the cross entropy (nats), and to that and the accuracy."""
+
+    def classify(joint: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
+        order = noise.argsort(dim=0)  # [B, D], a permutation for each latent
+        rows = torch.cat([joint, joint.gather(0, order)])  # [2B, D]
+        classes = torch.arange(2, device=rows.device).repeat_interleave(len(joint))
+        class_logits = discriminator(rows)
+        cross_entropy = F.cross_entropy(class_logits, classes)
+        accuracy = (class_logits.detach().argmax(dim=1) == classes).float().mean()
+        return cross_entropy, [cross_entropy.detach(), accuracy]
+
+    return classify
