@@ -8,13 +8,15 @@ It needs, beside PyTorch with Triton, numpy, pillow, pyyaml, jinja2, filelock an
     threadpoolctl scikit-learn scipy pandas matplotlib seaborn platformdirs pooch rich pytest
 
 with what these need themselves, and this package (`pip install --no-deps .`). wandb is not needed, nor is a network:
-dSprites is rendered meanwhile.
+dSprites is rendered meanwhile. Triton compiles with a C compiler and Python's headers: without these there are no
+graphs.
 
     tests       the tests marked `cuda`, in several processes
     single      images/s of one training: eager, compiled by Inductor, and replayed as CUDA graphs, in fp32, tf32 and
-                bf16, in a bare loop, and how long the kernels of a step take of it; and through the trainer
+                bf16, in a bare loop; and through the trainer
     processes   images/s of 1, 4, 10 and 16 trainings side by side, by time-slicing and under NVIDIA MPS
-    joined      images/s of the step of 10, 4 and 16 trainings that are joined in one process, with grouped convolutions
+    limits      how long the kernels of a step take of it; and images/s of the step of 10, 4 and 16 trainings that are
+                joined in one process by grouped convolutions
     runs        as many runs of DEFT on dSprites as were fastest, side by side by `hydra/launcher=processes`, for the
                 time left: their folders, with figures and scores but without checkpoints; and what ten paper-length
                 runs take
@@ -43,9 +45,10 @@ import rich
 from rich.console import Console
 
 from deft_lightning.common import console, files
+from deft_lightning.model import compiling
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"tests": 0.22, "single": 0.42, "processes": 0.6, "joined": 0.68, "runs": 1.0}
+PARTS = {"tests": 0.2, "single": 0.38, "processes": 0.57, "limits": 0.66, "runs": 1.0}
 """When each part must have ended, as a share of the whole time; one that ends early leaves its time to the next."""
 MARGIN = 15.0
 """Seconds at the end in which the last part stops and the results are written."""
@@ -67,7 +70,9 @@ def main() -> None:
     for previous in out.glob("*.jsonl"):
         previous.unlink()
     begin = time.monotonic()
-    add(out, "machine", machine(options.accelerator), note=f"torch {version('torch')}, {os.cpu_count()} cores")
+    compiler = "" if compiling.can_compile("cpu") else ", no C++ compiler or Python's headers"
+    note = f"torch {version('torch')}, {os.cpu_count()} cores{compiler}"
+    add(out, "machine", machine(options.accelerator), note=note)
     seconds = 60 * options.minutes - MARGIN
     data = start(out, "data", options.accelerator, seconds) if "runs" in options.parts else None
     try:
@@ -96,7 +101,7 @@ def machine(accelerator: str) -> str:
 def start(out: Path, part: str, accelerator: str, seconds: float) -> subprocess.Popen[bytes]:
     """Start the process of a part, which writes its rows to <part>.jsonl and prints to log/<part>.log."""
     command = [sys.executable, str(ROOT / "benchmarks" / "accelerator_parts.py"), part]
-    command += ["--out", str(out), "--accelerator", accelerator, "--seconds", f"{seconds:.0f}"]
+    command += ["--out", str(out), "--accelerator", accelerator, "--until", f"{time.time() + seconds:.0f}"]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with (out / "log" / f"{part}.log").open("wb") as log:
         return subprocess.Popen(

@@ -1,8 +1,8 @@
-"""Members joined into one training, a part of `accelerator.py`: would that be faster than processes side by side?
+"""Trainings joined in one process, in a part of `accelerator.py`: would that be faster than processes side by side?
 
 M models of DEFT take their steps together: the convolutions of all members and encoder groups are one grouped
-convolution, and their fully connected layers one batched product. Only the step is here: a sweep of joined members
-would also need schedules, checkpoints, callbacks and failures of its own.
+convolution, and their fully connected layers one batched product. It is a bare loop, as those of the part `single`. A
+sweep of joined members would also need schedules, checkpoints, callbacks and failures of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from accelerator_training import BATCH, Packed, deft, products, timed  # beside this file
+from accelerator_training import BATCH, Packed, deft, products, skipped, timed  # beside this file
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 import deft_lightning as dl
 from deft_lightning.model.networks.convolutional import Decoder, Encoder
@@ -96,6 +97,7 @@ def joined(device: torch.device, members: int, kind: str, seconds: float) -> dic
     how: dict[str, Any] = {"mode": "reduce-overhead", "fullgraph": True} if cuda else {"backend": "aot_eager"}
     step = torch.compile(model, dynamic=False, **how)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
+    counters.clear()
     dataset, random = Packed().to(device), torch.Generator(device)
     pressure = torch.full((), PRESSURE, device=device)
 
@@ -114,6 +116,6 @@ def joined(device: torch.device, members: int, kind: str, seconds: float) -> dic
             optimizer.step()
 
     with products(kind):
-        row = timed(steps, device, seconds, BATCH * members)
-    notes = [kind, f"{row['images_per_second'] / members:,.0f} each", row.get("note")]
+        row = timed(steps, device, seconds, BATCH * members, profiled=cuda)
+    notes = [kind, f"{row['images_per_second'] / members:,.0f} each", row.get("note"), skipped().get("note")]
     return row | {"note": ", ".join(filter(None, notes))}

@@ -21,9 +21,9 @@ from typing import Any
 
 import accelerator  # these four are beside this file
 import torch
-from accelerator_joined import joined as of_members
+from accelerator_joined import joined
 from accelerator_runs import fastest_precision, runs
-from accelerator_training import BATCH, Options, Turns, bare, products, through_trainer
+from accelerator_training import BATCH, Options, Turns, bare, through_trainer
 from hydra.core.utils import env_override
 
 from deft_lightning.data.dsprites.dataset import rendered
@@ -57,18 +57,17 @@ def tests(options: Options) -> None:
 def single(options: Options) -> None:
     """One training: what is most worth knowing comes first, should the time not be enough."""
     seconds = 3.0 if options.cuda else 0.2
-    first = ["eager fp32", "graphs fp32", "graphs bf16"]
+    first = ["graphs bf16", "eager fp32", "eager bf16", "graphs fp32"]
     through = ["bf16", "tf32", "fp32"]
     then = [
+        "eager tf32",
         "graphs tf32",
+        "eager fp32, FactorVAE",
         "graphs bf16, FactorVAE",
         "compiled bf16",
         "graphs bf16, channels first",
-        "eager bf16",
         "compiled fp32",
         "compiled tf32",
-        "eager tf32",
-        "eager fp32, FactorVAE",
     ]
     if not options.cuda:
         first, through, then = ["eager fp32, FactorVAE", "graphs bf16, channels first"], ["fp32"], ["compiled fp32"]
@@ -84,7 +83,8 @@ def loop(options: Options, name: str, seconds: float) -> dict[str, Any]:
     """The row of a bare loop that is called "<mode> <precision>" and, perhaps, ", channels first" or ", FactorVAE"."""
     what, _, variant = name.partition(", ")
     mode, kind = what.split()
-    return bare(options.device, mode, kind, seconds, variant != "channels first", variant == "FactorVAE")
+    variants = {"channels_last": variant != "channels first", "factor_vae": variant == "FactorVAE"}
+    return bare(options.device, mode, kind, seconds, **variants)
 
 
 def guarded(options: Options, part: str, name: str, measure: Callable[[], dict[str, Any]]) -> None:
@@ -110,8 +110,7 @@ def trainer(options: Options, kind: str, seconds: float) -> dict[str, Any]:
     orders, answers = iter([seconds, None]), []
     begin = time.perf_counter()
     turns = Turns(partial(next, orders), lambda *answer: answers.append(answer), options.warm_up)
-    with products(kind):
-        note = through_trainer(options.device, kind, turns)
+    note = through_trainer(options.device, kind, turns)
     ((steps, elapsed),) = answers
     row = {"images_per_second": round(steps * BATCH / elapsed, 1), "seconds": round(time.perf_counter() - begin, 1)}
     return row | note
@@ -124,12 +123,12 @@ def processes(options: Options) -> None:
     """Trainings side by side, by time-slicing and under MPS: all are started, and the first n of them take steps."""
     counts = (1, 4, 10, 16) if options.cuda else (1, 2)
     kind = fastest_precision(options)
-    begin = time.monotonic()
-    for name, share in {"time-slicing": 0.5, "MPS": 0.95}.items() if options.cuda else {"CPU": 1.0}.items():
+    begin, whole = time.monotonic(), options.left - 6.0  # to end them
+    for name, share in {"time-slicing": 0.5, "MPS": 1.0}.items() if options.cuda else {"CPU": 1.0}.items():
         try:
             service: AbstractContextManager[dict[str, str]] = daemon() if name == "MPS" else nullcontext({})
             with service as variables:
-                side_by_side(options, counts, kind, name, variables, begin + share * options.seconds)
+                side_by_side(options, counts, kind, name, variables, begin + share * whole)
         except Exception as error:  # without MPS there is time-slicing
             accelerator.add(options.out, "processes", name, error=f"{type(error).__name__}: {error}")
 
@@ -150,7 +149,7 @@ def side_by_side(
     """Images a second of the first n of all processes, in total, for each n of `counts`."""
     share = str(max(1, (os.cpu_count() or 1) // max(counts)))
     threads = {"OMP_NUM_THREADS": share, "TORCHINDUCTOR_COMPILE_THREADS": share}
-    turn = 4.0 if options.cuda else 0.5
+    turn = 2.5 if options.cuda else 0.5
     context = multiprocessing.get_context("spawn")
     begin = time.monotonic()
     pipes: list[Connection] = []
@@ -184,7 +183,7 @@ def side_by_side(
             pipe.poll(1.0)  # it closes the pipe when it has ended
     finally:
         for process in started:
-            process.terminate()
+            process.kill()  # there is nothing to save, and one that waits for its turn hears no other signal
         for process in started:
             process.join(5)
 
@@ -216,19 +215,22 @@ def work(pipe: Connection, name: str, kind: str) -> None:
         order: float | None = pipe.recv()
         return order
 
-    with products(kind):
-        through_trainer(options.device, kind, Turns(orders, answer, options.warm_up))
+    through_trainer(options.device, kind, Turns(orders, answer, options.warm_up))
 
 
-# joined
+# limits
 
 
-def joined(options: Options) -> None:
-    """A step of members that are joined in one process; should the time not be enough, ten of them count most."""
-    kind = fastest_precision(options)
+def limits(options: Options) -> None:
+    """The kernels of one training, and of several that are joined; should the time not be enough, ten count most.
+
+    In a process of its own, since the profiler slows down what comes after it.
+    """
+    kind, seconds = fastest_precision(options), 3.0 if options.cuda else 0.2
+    one = partial(bare, options.device, "graphs", kind, seconds, profiled=options.cuda)
+    guarded(options, "limits", f"one, graphs {kind}", one)
     for members in (10, 4, 16) if options.cuda else (2,):
-        seconds = 3.0 if options.cuda else 0.2
-        guarded(options, "joined", f"{members}", partial(of_members, options.device, members, kind, seconds))
+        guarded(options, "limits", f"{members} joined", partial(joined, options.device, members, kind, seconds))
 
 
 # runs
@@ -239,7 +241,11 @@ def data(options: Options) -> None:
     if not options.cuda:
         return
     begin = time.monotonic()
-    rendered(None)
+    try:
+        rendered(None)
+    except Exception as error:  # the runs wait for this row
+        accelerator.add(options.out, "data", "dSprites rendered", error=f"{type(error).__name__}: {error}")
+        raise
     accelerator.add(options.out, "data", "dSprites rendered", seconds=round(time.monotonic() - begin, 1))
 
 
@@ -251,12 +257,12 @@ def log_all() -> None:
 
 def main() -> None:
     """Run one part."""
-    parts = {part.__name__: part for part in (tests, single, processes, joined, data, runs)}
+    parts = {part.__name__: part for part in (tests, single, processes, limits, data, runs)}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=parts)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--accelerator", required=True)
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--until", type=float, required=True, help="when it must have ended, in seconds of the epoch")
     options = parser.parse_args(namespace=Options())
     log_all()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a part has started is ended with it

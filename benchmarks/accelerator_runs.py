@@ -19,6 +19,8 @@ PAPER_STEPS = sum(EPOCHS) * STEPS_PER_EPOCH
 ENOUGH_STEPS = 20_000
 """Steps of a run from which a longer one may be extrapolated."""
 TEN = 10
+STOP, TELL = 30.0, 8.0
+"""Seconds before the end of the part: when the runs are told to stop, and when what they have done is written down."""
 
 
 def runs(options: Options) -> None:
@@ -30,38 +32,37 @@ def runs(options: Options) -> None:
     fraction = 0.1
     if options.cuda:
         wait_for_data(options)
-        fraction = fitting(options.seconds, rates.get(best, 0.0) / count)
+        fraction = fitting(options.left, rates.get(best, 0.0) / count)
     command = command_of(options, count, how, PRECISIONS[kind] if options.cuda else "32-true", fraction)
     begin = time.monotonic()
     sweep = subprocess.Popen(command, cwd=accelerator.ROOT)
     signal.signal(signal.SIGTERM, lambda *_: sweep.send_signal(signal.SIGTERM))
     seen: dict[str, list[Seen]] = {}
     late = False
-    while sweep.poll() is None:
+    while sweep.poll() is None and options.left > TELL:  # an evaluation that runs is not interrupted
         look(options, seen)
-        if not late and time.monotonic() - begin > options.seconds - accelerator.MARGIN:
+        if not late and options.left < STOP:
             sweep.send_signal(signal.SIGTERM)  # the runs stop after their step, and tell what they have measured
             late = True
         with suppress(subprocess.TimeoutExpired):
             sweep.wait(1.0)
     look(options, seen)
     elapsed = time.monotonic() - begin
+    tell(options, seen, f"{how}, {kind}", fraction, elapsed)
     for checkpoint in (options.out / "runs").glob("**/*.ckpt"):
         checkpoint.unlink()  # as large as all else that is brought back
-    tell(options, seen, f"{how}, {kind}", fraction, elapsed)
 
 
 def wait_for_data(options: Options) -> None:
-    """Until dSprites is rendered; `options.seconds` get fewer by that."""
-    begin = time.monotonic()
-    while not (options.out / "data.jsonl").exists() and time.monotonic() - begin < options.seconds / 2:
+    """Until dSprites is rendered, or rendering it has failed."""
+    half = options.left / 2
+    while not (options.out / "data.jsonl").exists() and options.left > half:
         time.sleep(1)
-    options.seconds -= time.monotonic() - begin
 
 
 def fitting(seconds: float, rate: float) -> float:
     """The share of the paper's steps that fits into the time at `rate` images a second of each run."""
-    training = max(0.0, seconds - 60)  # to start, compile, score and end
+    training = max(0.0, seconds - STOP - 60)  # to start, compile and score
     steps = max(ENOUGH_STEPS, 0.85 * training * rate / BATCH)
     return min(1.0, steps / PAPER_STEPS)
 

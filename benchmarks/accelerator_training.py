@@ -36,7 +36,12 @@ class Options(argparse.Namespace):
 
     out: Path
     accelerator: str
-    seconds: float
+    until: float
+
+    @property
+    def left(self) -> float:
+        """Seconds until the part must have ended."""
+        return self.until - time.time()
 
     @property
     def device(self) -> torch.device:
@@ -49,7 +54,7 @@ class Options(argparse.Namespace):
     @property
     def warm_up(self) -> int:
         """Steps of the trainer before the first that counts."""
-        return 50 if self.cuda else 2
+        return 20 if self.cuda else 2
 
 
 class Packed(DSprites):
@@ -88,7 +93,14 @@ def products(kind: str) -> Iterator[None]:
 
 
 def bare(
-    device: torch.device, mode: str, kind: str, seconds: float, channels_last: bool = True, factor_vae: bool = False
+    device: torch.device,
+    mode: str,
+    kind: str,
+    seconds: float,
+    *,
+    channels_last: bool = True,
+    factor_vae: bool = False,
+    profiled: bool = False,
 ) -> dict[str, Any]:
     """Images a second of the module in a bare loop, its batches from the loader and decoded on the device."""
     cuda = device.type == "cuda"
@@ -128,16 +140,18 @@ def bare(
 
     batches = endless()
     with products(kind):
-        row = timed(steps, device, seconds)
+        row = timed(steps, device, seconds, BATCH, profiled)
     fault = fallen_back(model, mode == "graphs" and cuda)
     return row | {"note": "; ".join(filter(None, (fault.get("note"), row.get("note"))))}
 
 
-def timed(steps: Callable[[int], None], device: torch.device, seconds: float, images: int = BATCH) -> dict[str, Any]:
+def timed(
+    steps: Callable[[int], None], device: torch.device, seconds: float, images: int, profiled: bool
+) -> dict[str, Any]:
     """Images a second of `steps`, which takes so many of them of `images` each.
 
-    `seconds` in the row are those until the first steps were taken, compiling included. The note says how long the
-    kernels of a step take without the gaps between them: no way of starting them is faster.
+    `seconds` in the row are those until the first steps were taken, compiling included. If `profiled`, the note says
+    how long the kernels of a step take without the gaps between them: no way of starting them is faster.
     """
     cuda = device.type == "cuda"
     begin = time.perf_counter()
@@ -150,7 +164,7 @@ def timed(steps: Callable[[int], None], device: torch.device, seconds: float, im
         taken += at_once
     step = (time.perf_counter() - warm) / taken
     row: dict[str, Any] = {"images_per_second": round(images / step, 1), "seconds": round(warm - begin, 1)}
-    if cuda:
+    if profiled:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             steps(at_once)
             synchronize(device)
@@ -163,6 +177,13 @@ def fallen_back(model: dl.DEFT, wanted: bool) -> dict[str, Any]:
     """A note where the graphs that were `wanted` have not been made."""
     if wanted and model._step.__name__ != "graphed":  # type: ignore[union-attr]
         return {"note": "fell back to eager"}
+    if wanted and model.objective.learns and model.objective._classify.__name__ != "graphed":
+        return {"note": "the update of the objective fell back to eager"}
+    return skipped()
+
+
+def skipped() -> dict[str, Any]:
+    """A note where Inductor has made no graph of what it compiled."""
     skips = counters["inductor"]["cudagraph_skips"]
     return {"note": f"Inductor has skipped {skips} graphs"} if skips else {}
 

@@ -169,8 +169,9 @@ class FactorDataModule(pl.LightningDataModule):
         if isinstance(data, ByteImages) and data.reader is None and data.on_host and device.type != "cpu":
             following = None if self._loader is None else self._loader.upcoming()
             return data.decode(self._ahead.gather(data, batch.indices, following))[batch.part]
-        random = self._generators.setdefault(device, torch.Generator(device))
-        random.manual_seed(derive_seed(self.seed, Stream.NUISANCE, batch.step, 0))
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device)
+        random = self._generators[device].manual_seed(derive_seed(self.seed, Stream.NUISANCE, batch.step, 0))
         # Every process makes the images of the global batch, which is a small part of a step's work, so that the
         # nuisances do not depend on the number of processes.
         images = self.dataset.images(batch.indices, random)

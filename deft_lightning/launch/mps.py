@@ -33,7 +33,7 @@ KEEPER = f"""trap '' INT TERM HUP USR1 USR2
 {PROGRAM} -d </dev/null >"$CUDA_MPS_LOG_DIRECTORY/start.log" 2>&1 || exit 1
 echo started
 cat >/dev/null
-echo quit | {PROGRAM} >/dev/null 2>&1
+echo quit -t 10 | {PROGRAM} >/dev/null 2>&1
 rm -rf "$1"
 """
 

@@ -125,7 +125,12 @@ def graphed_update_or_not(update: Update, example: tuple[Tensor, Tensor], weight
 
 
 def _works(graphed: Callable[[], Tensor], device: torch.device, weights: Iterable[Tensor]) -> bool:
-    """Whether a loss can be compiled, replayed and differentiated; one sentence where it cannot."""
+    """Whether a loss can be compiled, replayed and differentiated; one sentence where it cannot.
+
+    A capture that fails leaves its stream behind as the current one. That is undone; what the allocator of CUDA keeps
+    for the capture cannot be.
+    """
+    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
     weights = [weight for weight in weights if weight.requires_grad]
     try:
         for _ in range(TRIALS):
@@ -134,6 +139,8 @@ def _works(graphed: Callable[[], Tensor], device: torch.device, weights: Iterabl
                 torch.autograd.grad(loss, weights, allow_unused=True)
     except Exception as error:  # compiler, Triton, driver and capture raise classes of their own
         _tell(error)
+        if stream is not None:
+            torch.cuda.set_stream(stream)
         return False
     return True
 

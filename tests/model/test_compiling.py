@@ -115,6 +115,20 @@ def traced_by(backend: Any) -> Callable[..., Any]:
     return lambda step, dynamic, fullgraph, mode: COMPILE(step, dynamic=dynamic, fullgraph=fullgraph, backend=backend)
 
 
+@pytest.mark.slow  # traces a step and an update
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_in_a_training_nothing_is_traced_again_after_the_trial(precision: str, graphs: Any, tmp_path: Path) -> None:
+    """Lightning's autocast region surrounds the step and its trial, but not the update of the discriminator."""
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    graphs(traced_by(counter))
+    graphed = model(FactorVAE(hidden=16, layers=2), compiled=True)
+    trainer = plain_trainer(tmp_path, accelerator="cpu", precision=precision, max_epochs=1)
+    trainer.fit(graphed, DataLoader(batch(0, 16)[0], batch_size=4))
+    assert graphed.global_step == 4
+    assert counter.frame_count == 2
+
+
 @pytest.mark.slow  # traces ten models
 def test_the_tenth_model_of_a_process_is_compiled_as_well(graphs: Any) -> None:
     """By default PyTorch compiles a function for eight kinds of model, and then fails."""

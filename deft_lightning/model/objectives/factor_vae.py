@@ -88,7 +88,8 @@ class FactorVAE(Objective):
     def graph_update(self, sample: Tensor) -> None:
         """Replay the classification of the samples and its gradients as CUDA graphs."""
         joint = _global(sample)
-        with self._learning(), torch.autocast(joint.device.type, enabled=False):  # as in `update`
+        # As in `update`, which no autocast region surrounds: else it would be compiled again there.
+        with self._learning(), torch.autocast(joint.device.type, enabled=False, cache_enabled=True):
             example = joint, torch.rand_like(joint)
             weights = self.discriminator.parameters()
             self._classify = graphed_update_or_not(_classifier(self.discriminator), example, weights)
