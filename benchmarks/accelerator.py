@@ -15,8 +15,8 @@ graphs.
     single      images/s of one training: eager, compiled by Inductor, and replayed as CUDA graphs, in fp32, tf32 and
                 bf16, in a bare loop; and through the trainer
     processes   images/s of 1, 4, 10 and 16 trainings side by side, by time-slicing and under NVIDIA MPS
-    limits      how long the kernels of a step take of it; and images/s of the step of 10, 4 and 16 trainings that are
-                joined in one process by grouped convolutions
+    limits      how long the kernels of a step take of it; images/s where the whole step is one graph, Adam included;
+                and those of 10, 4 and 16 trainings that are joined in one process by grouped convolutions
     runs        as many runs of DEFT on dSprites as were fastest, side by side by `hydra/launcher=processes`, for the
                 time left: their folders, with figures and scores but without checkpoints; and what ten paper-length
                 runs take

@@ -23,7 +23,7 @@ import accelerator  # these four are beside this file
 import torch
 from accelerator_joined import joined
 from accelerator_runs import fastest_precision, runs
-from accelerator_training import BATCH, Options, Turns, bare, through_trainer
+from accelerator_training import BATCH, Options, Turns, bare, through_trainer, whole
 from hydra.core.utils import env_override
 
 from deft_lightning.data.dsprites.dataset import rendered
@@ -222,13 +222,14 @@ def work(pipe: Connection, name: str, kind: str) -> None:
 
 
 def limits(options: Options) -> None:
-    """The kernels of one training, and of several that are joined; should the time not be enough, ten count most.
+    """The kernels of one training, the whole of its step as one graph, and several that are joined, ten first.
 
     In a process of its own, since the profiler slows down what comes after it.
     """
     kind, seconds = fastest_precision(options), 3.0 if options.cuda else 0.2
     one = partial(bare, options.device, "graphs", kind, seconds, profiled=options.cuda)
     guarded(options, "limits", f"one, graphs {kind}", one)
+    guarded(options, "limits", f"one, whole step a graph {kind}", partial(whole, options.device, kind, seconds))
     for members in (10, 4, 16) if options.cuda else (2,):
         guarded(options, "limits", f"{members} joined", partial(joined, options.device, members, kind, seconds))
 

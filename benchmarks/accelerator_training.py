@@ -145,6 +145,53 @@ def bare(
     return row | {"note": "; ".join(filter(None, (fault.get("note"), row.get("note"))))}
 
 
+def whole(device: torch.device, kind: str, seconds: float) -> dict[str, Any]:
+    """Images a second where decoding, loss, gradients and Adam of a step are one graph.
+
+    No graph of our own could be faster: the package has none, and leaves Adam outside those of Inductor.
+    """
+    cuda = device.type == "cuda"
+    model = deft(compiled=False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = plain_step(model, loss_function(model.likelihood, model.objective))
+    loss_of = torch.compile(plain, dynamic=False, backend="inductor" if cuda else "aot_eager")
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True, capturable=cuda)
+    dataset, random = Packed().to(device), torch.Generator(device)
+    indices = torch.randint(len(dataset), (BATCH,), device=device)
+    noise, pressure = torch.randn(BATCH, sum(model.groups.latents), device=device), torch.full((), 70.0, device=device)
+
+    def step() -> None:
+        images = dataset.images(indices, random)
+        with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16", cache_enabled=False):
+            loss = loss_of(images, noise, pressure)[0].total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            indices.random_(len(dataset))
+            noise.normal_()
+            replay()
+
+    with products(kind):
+        replay = captured(step) if cuda else step
+        return timed(steps, device, seconds, BATCH, profiled=cuda)
+
+
+def captured(step: Callable[[], None]) -> Callable[[], None]:
+    """`step` as one CUDA graph, after three steps that compile it and make the state of the optimiser."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay  # type: ignore[no-any-return]
+
+
 def timed(
     steps: Callable[[int], None], device: torch.device, seconds: float, images: int, profiled: bool
 ) -> dict[str, Any]:
