@@ -1,19 +1,40 @@
-"""Checkpoint files: what marks those of this package, and how they are read."""
+"""Checkpoint files: what they hold of a model beside its weights, and how they are read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from deft_lightning.common.errors import DeftError
+from deft_lightning.model import description
+from deft_lightning.model.schedules.observed import ObservedTimeline
+
+if TYPE_CHECKING:
+    from deft_lightning.model.module import DEFT
+
+Model = TypeVar("Model", bound="DEFT")
 
 CHECKPOINT_KEY = "deft_lightning"
 """Marks a checkpoint as one of this package; holds the description of its model."""
 SCHEMA_VERSION = 1
 """Of that description."""
+
+
+def describe_model(model: DEFT) -> dict[str, Any]:
+    """All that `load_model` needs beside the weights, as plain values."""
+    parts = {name: getattr(model, name) for name in description.PARTS}
+    options = {"lr": model.lr, "seed": model.seed, "steps_per_epoch": model.steps_per_epoch}
+    timeline = model.timeline
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "observed": timeline.state if isinstance(timeline, ObservedTimeline) else None,
+        "parts": description.describe_all(parts | {"schedule": model.schedule.without_files()}),
+        "options": options | {"image_shape": list(model.image_shape)},
+        "dataset_size": model.objective.dataset_size,
+    }
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -40,14 +61,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def require_description(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     """The description of the model in `checkpoint`; raises `DeftError` for one of another version of the package."""
-    description = checkpoint[CHECKPOINT_KEY]
-    version = description.get("schema_version") if isinstance(description, dict) else None
+    described = checkpoint[CHECKPOINT_KEY]
+    version = described.get("schema_version") if isinstance(described, dict) else None
     if version != SCHEMA_VERSION:
         raise DeftError(
             f"the checkpoint {path} describes its model in version {version} and this package reads version "
             f"{SCHEMA_VERSION}: load it with the version of deft_lightning that wrote it."
         )
-    return description
+    return described
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -64,3 +85,19 @@ def load_state(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> Non
             f"the checkpoint {path} is of another model than the configuration: give one with the same groups, "
             "networks, objective, likelihood and image shape."
         ) from error
+
+
+def load_model(kind: type[Model], path: Path, trust: bool, parts: dict[str, Any]) -> tuple[Model, int]:
+    """The model in the checkpoint at `path`, and the steps that it was trained; see `DEFT.load_from_checkpoint`."""
+    checkpoint = read_checkpoint(path)
+    saved = require_description(checkpoint, path)
+    described = {name: part for name, part in saved["parts"].items() if name not in parts}
+    built = {**description.build_all(described, trust), **parts}
+    options = saved["options"] | {"image_shape": tuple(saved["options"]["image_shape"])}
+    model = kind(**{**options, **built})
+    load_state(model, checkpoint, path)
+    model.objective.dataset_size = saved["dataset_size"]
+    observed = saved.get("observed")  # missing in older files
+    if observed is not None and "schedule" not in parts and isinstance(model.timeline, ObservedTimeline):
+        model.timeline.state = observed
+    return model, int(checkpoint["global_step"])

@@ -20,14 +20,8 @@ from torch.optim import Optimizer
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, derive_seed, generator
-from deft_lightning.model import compiling, description
-from deft_lightning.model.checkpoint import (
-    CHECKPOINT_KEY,
-    SCHEMA_VERSION,
-    load_state,
-    read_checkpoint,
-    require_description,
-)
+from deft_lightning.model import compiling
+from deft_lightning.model.checkpoint import CHECKPOINT_KEY, describe_model, load_model
 from deft_lightning.model.compiling import Step, compiled_step, plain_step
 from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
@@ -287,16 +281,7 @@ class DEFT(Inference):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep all that `load_from_checkpoint` needs, as plain values."""
-        parts = {name: getattr(self, name) for name in description.PARTS}
-        options = {"lr": self.lr, "seed": self.seed, "steps_per_epoch": self.steps_per_epoch}
-        timeline = self.timeline
-        checkpoint[CHECKPOINT_KEY] = {
-            "schema_version": SCHEMA_VERSION,
-            "observed": timeline.state if isinstance(timeline, ObservedTimeline) else None,
-            "parts": description.describe_all(parts | {"schedule": self.schedule.without_files()}),
-            "options": options | {"image_shape": list(self.image_shape)},
-            "dataset_size": self.objective.dataset_size,
-        }
+        checkpoint[CHECKPOINT_KEY] = describe_model(self)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -313,19 +298,8 @@ class DEFT(Inference):
         Raises:
             DeftError: for a missing or damaged file, one of another version, and classes that are not trusted.
         """
-        path = Path(checkpoint_path)
-        checkpoint = read_checkpoint(path)
-        saved = require_description(checkpoint, path)
-        described = {name: part for name, part in saved["parts"].items() if name not in parts}
-        built = {**description.build_all(described, trust), **parts}
-        options = saved["options"] | {"image_shape": tuple(saved["options"]["image_shape"])}
-        model = cls(**{**options, **built})
-        load_state(model, checkpoint, path)
-        model.objective.dataset_size = saved["dataset_size"]
-        model._trained_steps = int(checkpoint["global_step"])
-        observed = saved.get("observed")  # missing in older files
-        if observed is not None and "schedule" not in parts and isinstance(model.timeline, ObservedTimeline):
-            model.timeline.state = observed
+        model, steps = load_model(cls, Path(checkpoint_path), trust, parts)
+        model._trained_steps = steps
         return model if map_location is None else model.to(map_location)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
