@@ -15,8 +15,8 @@ graphs.
     single      images/s of one training: eager, compiled by Inductor, and replayed as CUDA graphs, in fp32, tf32 and
                 bf16, in a bare loop; and through the trainer
     processes   images/s of 1, 4, 10 and 16 trainings side by side, by time-slicing and under NVIDIA MPS
-    limits      how long the kernels of a step take of it; images/s where the whole step is one graph, Adam included;
-                and those of 10, 4 and 16 trainings that are joined in one process by grouped convolutions
+    limits      images/s of 10, 4 and 16 trainings that are joined in one process by grouped convolutions; those where
+                the whole step is one graph, Adam included; and how long the kernels of a step take of it
     runs        as many runs of DEFT on dSprites as were fastest, side by side by `hydra/launcher=processes`, for the
                 time left: their folders, with figures and scores but without checkpoints; and what ten paper-length
                 runs take
@@ -31,9 +31,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections import Counter
 from contextlib import suppress
@@ -45,10 +47,9 @@ import rich
 from rich.console import Console
 
 from deft_lightning.common import console, files
-from deft_lightning.model import compiling
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"tests": 0.2, "single": 0.38, "processes": 0.57, "limits": 0.66, "runs": 1.0}
+PARTS = {"tests": 0.17, "single": 0.35, "processes": 0.53, "limits": 0.64, "runs": 1.0}
 """When each part must have ended, as a share of the whole time; one that ends early leaves its time to the next."""
 MARGIN = 15.0
 """Seconds at the end in which the last part stops and the results are written."""
@@ -70,7 +71,9 @@ def main() -> None:
     for previous in out.glob("*.jsonl"):
         previous.unlink()
     begin = time.monotonic()
-    compiler = "" if compiling.can_compile("cpu") else ", no C++ compiler or Python's headers"
+    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    compiles = headers and any(shutil.which(name) for name in ("cc", "gcc", "clang"))
+    compiler = "" if compiles else ", no C compiler or Python's headers: no graphs"
     note = f"torch {version('torch')}, {os.cpu_count()} cores{compiler}"
     add(out, "machine", machine(options.accelerator), note=note)
     seconds = 60 * options.minutes - MARGIN

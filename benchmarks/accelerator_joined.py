@@ -90,7 +90,7 @@ def _pairs(parameters: nn.ParameterList) -> list[tuple[Tensor, Tensor]]:
     return list(zip(parameters[::2], parameters[1::2], strict=True))
 
 
-def joined(device: torch.device, members: int, kind: str, seconds: float) -> dict[str, Any]:
+def joined(device: torch.device, members: int, *, kind: str, seconds: float, profiled: bool = False) -> dict[str, Any]:
     """Images a second of all members together in a bare loop, with the images decoded on the device."""
     cuda = device.type == "cuda"
     model = Joined([deft(compiled=False) for _ in range(members)]).to(device)
@@ -116,6 +116,6 @@ def joined(device: torch.device, members: int, kind: str, seconds: float) -> dic
             optimizer.step()
 
     with products(kind):
-        row = timed(steps, device, seconds, BATCH * members, profiled=cuda)
+        row = timed(steps, device, seconds, BATCH * members, profiled)
     notes = [kind, f"{row['images_per_second'] / members:,.0f} each", row.get("note"), skipped().get("note")]
     return row | {"note": ", ".join(filter(None, notes))}

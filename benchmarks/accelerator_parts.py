@@ -123,12 +123,12 @@ def processes(options: Options) -> None:
     """Trainings side by side, by time-slicing and under MPS: all are started, and the first n of them take steps."""
     counts = (1, 4, 10, 16) if options.cuda else (1, 2)
     kind = fastest_precision(options)
-    begin, whole = time.monotonic(), options.left - 6.0  # to end them
+    begin, left = time.monotonic(), options.left - 10.0  # to end them
     for name, share in {"time-slicing": 0.5, "MPS": 1.0}.items() if options.cuda else {"CPU": 1.0}.items():
         try:
             service: AbstractContextManager[dict[str, str]] = daemon() if name == "MPS" else nullcontext({})
             with service as variables:
-                side_by_side(options, counts, kind, name, variables, begin + share * whole)
+                side_by_side(options, counts, kind, name, variables, begin + share * left)
         except Exception as error:  # without MPS there is time-slicing
             accelerator.add(options.out, "processes", name, error=f"{type(error).__name__}: {error}")
 
@@ -180,7 +180,9 @@ def side_by_side(
             accelerator.add(options.out, "processes", f"{name}: {count}", **row)
         for pipe in ready:
             pipe.send(None)
-            pipe.poll(1.0)  # it closes the pipe when it has ended
+        ended = time.monotonic() + 3.0
+        for pipe in ready:
+            pipe.poll(max(0.0, ended - time.monotonic()))  # it closes the pipe when it has ended
     finally:
         for process in started:
             process.kill()  # there is nothing to save, and one that waits for its turn hears no other signal
@@ -222,16 +224,22 @@ def work(pipe: Connection, name: str, kind: str) -> None:
 
 
 def limits(options: Options) -> None:
-    """The kernels of one training, the whole of its step as one graph, and several that are joined, ten first.
+    """Several trainings that are joined, the whole step of one as a graph, and how long the kernels of these take.
 
-    In a process of its own, since the profiler slows down what comes after it.
+    What says most comes first, but for the kernels: the profiler slows down what comes after it.
     """
-    kind, seconds = fastest_precision(options), 3.0 if options.cuda else 0.2
-    one = partial(bare, options.device, "graphs", kind, seconds, profiled=options.cuda)
+    kind, seconds = fastest_precision(options), 2.0 if options.cuda else 0.2
+    many, *others = (10, 4, 16) if options.cuda else (2,)
+    join = partial(joined, options.device, kind=kind, seconds=seconds)
+    one = partial(bare, options.device, "graphs", kind, seconds)
+    guarded(options, "limits", f"{many} joined", partial(join, many))
     guarded(options, "limits", f"one, graphs {kind}", one)
     guarded(options, "limits", f"one, whole step a graph {kind}", partial(whole, options.device, kind, seconds))
-    for members in (10, 4, 16) if options.cuda else (2,):
-        guarded(options, "limits", f"{members} joined", partial(joined, options.device, members, kind, seconds))
+    if options.cuda:
+        guarded(options, "limits", f"one, graphs {kind}, profiled", partial(one, profiled=True))
+        guarded(options, "limits", f"{many} joined, profiled", partial(join, many, profiled=True))
+    for members in others:
+        guarded(options, "limits", f"{members} joined, profiled", partial(join, members, profiled=True))
 
 
 # runs

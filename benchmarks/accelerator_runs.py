@@ -49,8 +49,11 @@ def runs(options: Options) -> None:
     look(options, seen)
     elapsed = time.monotonic() - begin
     tell(options, seen, f"{how}, {kind}", fraction, elapsed)
+    with suppress(subprocess.TimeoutExpired):
+        sweep.wait(max(0.0, options.left - 3.0))
+    sweep.kill()
     for checkpoint in (options.out / "runs").glob("**/*.ckpt"):
-        checkpoint.unlink()  # as large as all else that is brought back
+        checkpoint.unlink(missing_ok=True)  # as large as all else that is brought back
 
 
 def wait_for_data(options: Options) -> None:

@@ -18,6 +18,7 @@ from torch._dynamo.utils import counters
 
 import deft_lightning as dl
 from deft_lightning.common import memory
+from deft_lightning.data.batches import BatchLoader
 from deft_lightning.data.dsprites.dataset import DSprites, unpacking_table
 from deft_lightning.model.compiling import plain_step
 from deft_lightning.model.objectives import Objective, loss_function
@@ -113,7 +114,7 @@ def bare(
         step = plain_step(model, loss_function(model.likelihood, model.objective))
         model._step = torch.compile(step, dynamic=False, backend=backend)
     data = dl.FactorDataModule(Packed().to(device), BATCH)
-    loader = dl.data.BatchLoader(len(data.dataset), BATCH, 0, device=device)
+    batches = endless(BatchLoader(len(data.dataset), BATCH, 0, device=device))
     optimizer: Any = model.configure_optimizers()
     random = torch.Generator(device)
     counters.clear()
@@ -134,21 +135,22 @@ def bare(
                 model.objective.update(model.sample, random)
             taken += 1
 
-    def endless() -> Iterator[Any]:
-        while True:
-            yield from loader
-
-    batches = endless()
     with products(kind):
         row = timed(steps, device, seconds, BATCH, profiled)
     fault = fallen_back(model, mode == "graphs" and cuda)
     return row | {"note": "; ".join(filter(None, (fault.get("note"), row.get("note"))))}
 
 
+def endless(loader: BatchLoader) -> Iterator[Any]:
+    """The batches of one epoch after another."""
+    while True:
+        yield from loader
+
+
 def whole(device: torch.device, kind: str, seconds: float) -> dict[str, Any]:
     """Images a second where decoding, loss, gradients and Adam of a step are one graph.
 
-    No graph of our own could be faster: the package has none, and leaves Adam outside those of Inductor.
+    The package has no such graph: it leaves Adam outside those of Inductor. What precedes a step is that of `bare`.
     """
     cuda = device.type == "cuda"
     model = deft(compiled=False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -156,8 +158,9 @@ def whole(device: torch.device, kind: str, seconds: float) -> dict[str, Any]:
     loss_of = torch.compile(plain, dynamic=False, backend="inductor" if cuda else "aot_eager")
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True, capturable=cuda)
     dataset, random = Packed().to(device), torch.Generator(device)
-    indices = torch.randint(len(dataset), (BATCH,), device=device)
-    noise, pressure = torch.randn(BATCH, sum(model.groups.latents), device=device), torch.full((), 70.0, device=device)
+    batches, taken = endless(BatchLoader(len(dataset), BATCH, 0, device=device)), 0
+    indices = torch.zeros(BATCH, dtype=torch.long, device=device)
+    noise, pressure = torch.zeros(BATCH, sum(model.groups.latents), device=device), torch.full((), 70.0, device=device)
 
     def step() -> None:
         images = dataset.images(indices, random)
@@ -168,14 +171,19 @@ def whole(device: torch.device, kind: str, seconds: float) -> dict[str, Any]:
         optimizer.step()
 
     def steps(count: int) -> None:
+        nonlocal taken
         for _ in range(count):
-            indices.random_(len(dataset))
-            noise.normal_()
+            indices.copy_(next(batches).indices)
+            noise.copy_(model._noise.at(taken, BATCH, device))
             replay()
+            taken += 1
 
     with products(kind):
+        begin = time.perf_counter()
         replay = captured(step) if cuda else step
-        return timed(steps, device, seconds, BATCH, profiled=cuda)
+        compiled = time.perf_counter() - begin
+        row = timed(steps, device, seconds, BATCH, profiled=False)
+    return row | {"seconds": round(row["seconds"] + compiled, 1)}
 
 
 def captured(step: Callable[[], None]) -> Callable[[], None]:
@@ -198,7 +206,7 @@ def timed(
     """Images a second of `steps`, which takes so many of them of `images` each.
 
     `seconds` in the row are those until the first steps were taken, compiling included. If `profiled`, the note says
-    how long the kernels of a step take without the gaps between them: no way of starting them is faster.
+    how long the kernels of a step take one after another, without the gaps between them.
     """
     cuda = device.type == "cuda"
     begin = time.perf_counter()
@@ -261,7 +269,10 @@ class Turns(pl.Callback):
 
 
 def through_trainer(device: torch.device, kind: str, turns: Turns) -> dict[str, Any]:
-    """Train as a run does, with its logger and callbacks, until `turns` ends it; see `fallen_back`."""
+    """Train as a run does, with its logger and callbacks, until `turns` ends it; see `fallen_back`.
+
+    "fp32" is what a run has, with convolutions in tf32 on CUDA.
+    """
     cuda = device.type == "cuda"
     model = deft(compiled=cuda)
     counters.clear()

@@ -49,7 +49,7 @@ def dsprites_root(make_once: MakeOnce) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_summary_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in this process draw no summary picture, a third of the time of short ones; but those of marked tests do."""
+    """Runs draw no summary picture, which takes a third of the time of short ones, except in tests marked for it."""
     summary = sys.modules.get("deft_lightning.training.summary")
     if summary is not None and request.node.get_closest_marker("summary_picture") is None:
         undrawn = SimpleNamespace(draw=lambda folder, outcome: folder / "figures" / "summary.png")

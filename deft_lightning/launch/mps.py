@@ -28,12 +28,13 @@ DEFAULT_PIPES = Path("/tmp/nvidia-mps")
 START_SECONDS, SERVER_SECONDS, QUIT_SECONDS = 60, 10, 60
 
 # A shell between launcher and daemon: it ends the daemon as soon as the launcher closes the pipe or is gone, even by
-# SIGKILL. Signals that stop a sweep reach every process of a Slurm job; daemon and shell outlast the jobs.
+# SIGKILL. Signals that stop a sweep reach every process of a Slurm job; daemon and shell outlast the jobs, but do not
+# wait for ever for one that hangs.
 KEEPER = f"""trap '' INT TERM HUP USR1 USR2
 {PROGRAM} -d </dev/null >"$CUDA_MPS_LOG_DIRECTORY/start.log" 2>&1 || exit 1
 echo started
 cat >/dev/null
-echo quit -t 10 | {PROGRAM} >/dev/null 2>&1
+echo quit -t 50 | {PROGRAM} >/dev/null 2>&1
 rm -rf "$1"
 """
 

@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 
 
 def describe_model(model: DEFT) -> dict[str, Any]:
-    """All that `load_model` needs beside the weights, as plain values."""
+    """All that `model_of` needs beside the weights, as plain values."""
     parts = {name: getattr(model, name) for name in description.PARTS}
     options = {"lr": model.lr, "seed": model.seed, "steps_per_epoch": model.steps_per_epoch}
     timeline = model.timeline
@@ -87,7 +87,7 @@ def load_state(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> Non
         ) from error
 
 
-def load_model(kind: type[Model], path: Path, trust: bool, parts: dict[str, Any]) -> tuple[Model, int]:
+def model_of(kind: type[Model], path: Path, trust: bool, parts: dict[str, Any]) -> tuple[Model, int]:
     """The model in the checkpoint at `path`, and the steps that it was trained; see `DEFT.load_from_checkpoint`."""
     checkpoint = read_checkpoint(path)
     saved = require_description(checkpoint, path)

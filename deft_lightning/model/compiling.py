@@ -2,7 +2,8 @@
 
     cpu     the loss alone: the convolutions have a backward of their own, see `networks.layers`
     cuda    networks and loss, forward and backward, each replayed as a CUDA graph: the networks are so small that
-            starting their kernels one by one takes longer than the kernels; and what an objective trains itself
+            starting their kernels one by one takes longer than the kernels; and so is the update of FactorVAE's
+            discriminator
     others  nothing
 
 An optimiser is never part of it, so that Algorithm 1 can set learning rates before each step.
@@ -40,6 +41,7 @@ Update = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor]]]
 
 GRAPHED = ("cuda",)
 """Devices on which a step is replayed as graphs."""
+_UPDATING = "training the objective's own parameters"
 TRIALS = 3
 """Steps that a graph needs before it is replayed: one warms up, one is recorded, one is replayed."""
 
@@ -83,7 +85,7 @@ def compile_or_not(function: Callable[..., Result], example: tuple[Any, ...]) ->
     try:
         compiled(*example)
     except BackendCompilerFailed as error:  # such as a compiler without OpenMP or headers
-        _tell(error)
+        _tell(error, "training")
         return function
     return compiled
 
@@ -106,7 +108,7 @@ def graphed_or_not(step: Step, example: tuple[Tensor, Tensor, Tensor], weights: 
         sample, *parts = copied([sample, *loss.parts.values()])
         return loss._replace(parts=dict(zip(loss.parts, parts, strict=True))), sample, parameters
 
-    return graphed if _works(lambda: graphed(*example)[0].total, example[0].device, weights) else step
+    return graphed if _works(lambda: graphed(*example)[0].total, example[0].device, weights, "training") else step
 
 
 def graphed_update_or_not(update: Update, example: tuple[Tensor, Tensor], weights: Iterable[Tensor]) -> Update:
@@ -121,11 +123,11 @@ def graphed_update_or_not(update: Update, example: tuple[Tensor, Tensor], weight
         loss, logged = compiled(sample, noise)
         return loss, copied(logged)
 
-    return graphed if _works(lambda: graphed(*example)[0], example[0].device, weights) else update
+    return graphed if _works(lambda: graphed(*example)[0], example[0].device, weights, _UPDATING) else update
 
 
-def _works(graphed: Callable[[], Tensor], device: torch.device, weights: Iterable[Tensor]) -> bool:
-    """Whether a loss can be compiled, replayed and differentiated; one sentence where it cannot.
+def _works(graphed: Callable[[], Tensor], device: torch.device, weights: Iterable[Tensor], what: str) -> bool:
+    """Whether a loss can be compiled, replayed and differentiated; one sentence where it cannot, `what` goes without.
 
     A capture that fails leaves its stream behind as the current one. That is undone; what the allocator of CUDA keeps
     for the capture cannot be.
@@ -138,7 +140,7 @@ def _works(graphed: Callable[[], Tensor], device: torch.device, weights: Iterabl
             with torch.autocast(device.type, enabled=False):  # as the trainer differentiates
                 torch.autograd.grad(loss, weights, allow_unused=True)
     except Exception as error:  # compiler, Triton, driver and capture raise classes of their own
-        _tell(error)
+        _tell(error, what)
         if stream is not None:
             torch.cuda.set_stream(stream)
         return False
@@ -164,11 +166,11 @@ def _how() -> dict[str, Any]:
     return {"mode": "reduce-overhead"}
 
 
-def _tell(error: Exception) -> None:
-    """Say in one line why nothing is compiled; the whole error, for whoever logs at that level."""
+def _tell(error: Exception, what: str) -> None:
+    """Say in one line why `what` is not compiled; the whole error, for whoever logs at that level."""
     error = getattr(error, "inner_exception", error)
     reason = ": ".join(filter(None, (type(error).__name__, str(error).partition("\n")[0])))
-    log.info("torch.compile failed (%s): training without it.", reason)
+    log.info("torch.compile failed (%s): %s without it.", reason, what)
     log.debug("What torch.compile has raised", exc_info=error)
 
 

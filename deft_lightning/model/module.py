@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.seeding import Stream, derive_seed, generator
 from deft_lightning.model import compiling
-from deft_lightning.model.checkpoint import CHECKPOINT_KEY, describe_model, load_model
+from deft_lightning.model.checkpoint import CHECKPOINT_KEY, describe_model, model_of
 from deft_lightning.model.compiling import Step, compiled_step, plain_step
 from deft_lightning.model.flush import FlushSubnormals
 from deft_lightning.model.groups import Groups
@@ -298,7 +298,7 @@ class DEFT(Inference):
         Raises:
             DeftError: for a missing or damaged file, one of another version, and classes that are not trusted.
         """
-        model, steps = load_model(cls, Path(checkpoint_path), trust, parts)
+        model, steps = model_of(cls, Path(checkpoint_path), trust, parts)
         model._trained_steps = steps
         return model if map_location is None else model.to(map_location)
 

@@ -44,7 +44,7 @@ def test_every_part_yields_rows_without_wandb(tmp_path: Path) -> None:
     }
     assert names["single"] == ["eager fp32, FactorVAE", "graphs bf16, channels first", "trainer fp32", "compiled fp32"]
     assert names["processes"] == ["CPU: start", "CPU: 1", "CPU: 2"]
-    assert names["limits"] == ["one, graphs fp32", "one, whole step a graph fp32", "2 joined"]
+    assert names["limits"] == ["2 joined", "one, graphs fp32", "one, whole step a graph fp32"]
     assert names["runs"][-2:] == ["all", "ten paper-length runs, training alone"]
     assert all(row["images_per_second"] > 0 for row in rows if row["part"] == "single")
     outcomes = [row["outcome"] for row in rows if row["part"] == "tests" and "outcome" in row]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch._inductor.config
 from torch._dynamo.utils import counters
 
 # cuBLAS reads it once, before the first product: without it none is allowed in deterministic mode.
@@ -20,9 +21,11 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @pytest.fixture(autouse=True)
-def count_anew() -> None:
-    """Graphs that Inductor has skipped in an earlier test do not count in this one."""
+def count_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs that Inductor has skipped in an earlier test do not count in this one, and none is cut in pieces."""
     counters.clear()
+    if hasattr(torch._inductor.config, "graph_partition"):
+        monkeypatch.setattr(torch._inductor.config, "graph_partition", False)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def model(objective: Objective | None = None, **options: Any) -> DEFT:
 def losses(module: DEFT, device: torch.device, steps: int = 6, precision: str = "fp32") -> Tensor:
     """The losses [steps] of a training on the same images, noise and pressures on every device.
 
-    It learns so fast that the loss of each step is another by more than the tests allow.
+    It learns so fast that the losses of the steps differ by more than the tests allow.
     """
     module.to(device)
     optimizer = module.configure_optimizers()
@@ -69,9 +69,22 @@ def require_graph(module: DEFT, device: torch.device) -> None:
 def test_every_objective_trains_as_on_the_cpu(name: str, compiled: bool, device: torch.device) -> None:
     module = model(MAKERS[name](), compiled=compiled)
     ours, theirs = losses(module, device), losses(model(MAKERS[name]()), torch.device("cpu"))
-    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=0.5)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0.5)
     if compiled:
         require_graph(module, device)
+
+
+def test_a_graphed_update_trains_the_discriminator_as_a_plain_one_does(device: torch.device) -> None:
+    """On the same device, since the permutations are drawn there."""
+    graphed, plain = (model(MAKERS["factor_vae"](), compiled=compiled) for compiled in (True, False))
+    before = [weights.clone() for weights in plain.objective.parameters()]
+    for module in (graphed, plain):
+        losses(module, device)
+    require_graph(graphed, device)
+    for ours, theirs, first in zip(graphed.objective.parameters(), plain.objective.parameters(), before, strict=True):
+        moved = float((theirs.cpu() - first).abs().max())
+        assert moved > 1e-4
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.2 * moved)
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli, Gaussian, LearntGaussian, ContinuousBernoulli])
@@ -79,7 +92,7 @@ def test_every_likelihood_trains_as_on_the_cpu(likelihood: type[Likelihood], dev
     module = model(likelihood=likelihood(), compiled=True)
     ours = losses(module, device)
     theirs = losses(model(likelihood=likelihood()), torch.device("cpu"))
-    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=5.0)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0.5)
     require_graph(module, device)
 
 
@@ -87,14 +100,14 @@ def test_every_likelihood_trains_as_on_the_cpu(likelihood: type[Likelihood], dev
 def test_other_networks_train_as_on_the_cpu(networks: Networks, device: torch.device) -> None:
     module = model(networks=networks, compiled=True)
     ours, theirs = losses(module, device), losses(model(networks=networks), torch.device("cpu"))
-    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=0.5)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0.5)
     require_graph(module, device)
 
 
 def test_a_graph_in_bf16_is_close_to_single_precision(device: torch.device) -> None:
     module = model(compiled=True)
     ours, theirs = losses(module, device, precision="bf16"), losses(model(), torch.device("cpu"))
-    torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=0.5)
+    torch.testing.assert_close(ours, theirs, rtol=5e-3, atol=0.5)
     require_graph(module, device)
 
 

@@ -30,7 +30,7 @@ def test_the_daemon_runs_during_the_block_in_folders_of_its_own(machine: Machine
         assert Path(log).is_dir()
         assert len(f"{pipe}/control") < 60  # the path of a socket is short
         assert machine.calls == [f"-d {pipe} {log} GPU-aaa1,GPU-aab2", SERVER]
-    assert machine.calls[2:] == ["quit -t 10"]
+    assert machine.calls[2:] == ["quit -t 50"]
     assert not Path(pipe).parent.exists()
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
 
@@ -39,7 +39,7 @@ def test_the_daemon_ends_with_an_error_of_the_launcher(machine: Machine) -> None
     machine.mps()
     with pytest.raises(RuntimeError, match="a cosmic ray"), mps.sharing(True, NAMES, shared=False):
         raise RuntimeError("a cosmic ray")
-    assert machine.calls[2:] == ["quit -t 10"]
+    assert machine.calls[2:] == ["quit -t 50"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_does_not_start_is_told_in_one_line(
     reason = {"daemon": "Cannot find MPS control daemon process", "server": "Failed to create the context"}[fault]
     with caplog.at_level(logging.INFO), mps.sharing("auto", NAMES, shared=True) as variables:
         assert variables == {}
-        assert (machine.calls[-1] == "quit -t 10") == (fault == "server")  # the jobs must not find its pipes
+        assert (machine.calls[-1] == "quit -t 50") == (fault == "server")  # the jobs must not find its pipes
     (record,) = caplog.records
     assert record.message == f"MPS does not start ({reason}), so jobs share a GPU by time-slicing"
     assert not Path(machine.calls[0].split()[1]).parent.exists()
@@ -114,7 +114,7 @@ def test_the_daemon_ends_with_the_sweep_whatever_ends_it(name: str, machine: Mac
         assert machine.calls[1:] == [SERVER]
         os.killpg(process.pid, getattr(signal, name))  # as a terminal or a cluster does
         process.wait(60)
-        wait_until(lambda: machine.calls[2:] == ["quit -t 10"])
+        wait_until(lambda: machine.calls[2:] == ["quit -t 50"])
     folder = Path(machine.calls[0].split()[1]).parent
     end = time.monotonic() + 10
     while folder.exists() and time.monotonic() < end:

@@ -170,7 +170,7 @@ def test_each_job_sees_one_gpu_and_those_on_the_cpu_are_left_alone(
     daemon, _, end = machine.calls  # three jobs on two GPUs share them
     assert daemon.split()[3] == "GPU-aaa1,GPU-ccc3"
     assert {pipes for *_, pipes in seen} == {daemon.split()[1]}
-    assert end == "quit -t 10"
+    assert end == "quit -t 50"
     assert "MPS: started for this sweep" in printed
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
 

@@ -99,7 +99,7 @@ def test_every_job_runs_once_in_the_group_of_a_slurm_job(machine: Machine) -> No
     pipes = {job["launcher"]: job["seen"]["MPS_PIPE_DIRECTORY"] for job in found.values()}
     assert pipes.pop(alone) is None  # a GPU that is not shared
     assert len(set(pipes.values())) == 2
-    assert machine.calls.count("quit -t 10") == 2
+    assert machine.calls.count("quit -t 50") == 2
 
 
 @needs_submitit

@@ -84,9 +84,10 @@ class Objective(nn.Module, ABC):
         return {}
 
     def graph_update(self, sample: Tensor) -> None:
-        """Prepare `update` to replay CUDA graphs, see `model.compiling`, for samples of the shape of `sample` [B, D].
+        """Prepare `update` to replay CUDA graphs, see `model.compiling`. By default it runs as it is.
 
-        Called before the first step on a device that has graphs. Without it `update` runs as it is.
+        Called within the first step, perhaps under autocast, once the step itself is graphed. Only the shape [B, D],
+        the type and the device of `sample` matter.
         """
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deft_lightning.common import checks
 from deft_lightning.model import optimizers
 from deft_lightning.model.compiling import Update, graphed_update_or_not
-from deft_lightning.model.global_batch import global_batch
+from deft_lightning.model.global_batch import global_batch, global_zeros
 from deft_lightning.model.networks import Posterior, initialise
 from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
 
@@ -86,17 +86,17 @@ class FactorVAE(Objective):
         return dict(zip(("discriminator_loss", "discriminator_accuracy"), logged, strict=True))
 
     def graph_update(self, sample: Tensor) -> None:
-        """Replay the classification of the samples and its gradients as CUDA graphs."""
-        joint = _global(sample)
+        """Replay the classification of the samples and its gradients as CUDA graphs, or say in a sentence why not."""
+        joint = global_zeros(sample.float())
         # As in `update`, which no autocast region surrounds: else it would be compiled again there.
         with self._learning(), torch.autocast(joint.device.type, enabled=False, cache_enabled=True):
-            example = joint, torch.rand_like(joint)
+            example = joint, torch.zeros_like(joint)
             weights = self.discriminator.parameters()
             self._classify = graphed_update_or_not(_classifier(self.discriminator), example, weights)
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
-        """The discriminator has gradients."""
+        """The discriminator has gradients in the block; they are dropped at its end."""
         self.discriminator.requires_grad_(True)
         try:
             with torch.enable_grad():
@@ -137,7 +137,7 @@ class FactorVAE(Objective):
 
 
 def _global(sample: Tensor) -> Tensor:
-    """The samples of all processes, detached, in single precision."""
+    """The samples [B, D] of all processes, [world size * B, D], detached, in single precision."""
     with torch.no_grad():
         return global_batch(sample.detach().float())
 
