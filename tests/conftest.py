@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import filelock
 import pytest
@@ -45,15 +43,6 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
 def dsprites_root(make_once: MakeOnce) -> Path:
     """A cache folder that holds all of dSprites, rendered once for the whole test session."""
     return make_once("dsprites", rendered)
-
-
-@pytest.fixture(autouse=True)
-def no_summary_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw no summary picture, which takes a third of the time of short ones, except in tests marked for it."""
-    summary = sys.modules.get("deft_lightning.training.summary")
-    if summary is not None and request.node.get_closest_marker("summary_picture") is None:
-        undrawn = SimpleNamespace(draw=lambda folder, outcome: folder / "figures" / "summary.png")
-        monkeypatch.setattr(summary, "summary_picture", undrawn)
 
 
 @pytest.fixture

@@ -99,6 +99,13 @@ BARE = (*PLAIN, "~callbacks.kl_decomposition")
 """Overrides for a run that is only scored."""
 
 
+def slowly(*values: Any) -> list[Any]:
+    """More values of a parametrised test, each of which trains runs: they wait for `make acceptance`."""
+    import pytest  # noqa: PLC0415  # processes that train import this file
+
+    return [pytest.param(value, marks=pytest.mark.acceptance) for value in values]
+
+
 def compose_run(
     folder: Path, *overrides: str, base: tuple[str, ...] = TINY, config: str = "config"
 ) -> tuple[DictConfig, Path]:

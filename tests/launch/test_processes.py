@@ -116,6 +116,7 @@ def test_jobs_stop_when_the_sweep_itself_is_killed() -> None:
         wait_until(lambda: [job["status"] for job in jobs(FOLDER).values()] == ["interrupted"] * 2)
 
 
+@pytest.mark.acceptance  # starts six processes that train
 def test_training_in_processes() -> None:
     """One job is killed in its third step; resumed, it continues from the checkpoint of the second."""
     Path("trouble").touch()

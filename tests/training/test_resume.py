@@ -21,7 +21,7 @@ from deft_lightning.common.errors import Diverged, Incomplete, Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.training import run, run_folder
 from tests.conftest import MakeOnce
-from tests.helpers import BARE, PLAIN, TINY, compose_run, send_signal
+from tests.helpers import BARE, PLAIN, TINY, compose_run, send_signal, slowly
 from tests.training.conftest import Copy
 
 pytestmark = pytest.mark.slow  # together: some 40 short trainings
@@ -170,7 +170,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return call
 
 
-@pytest.mark.parametrize("limit", EARLY_ENDS)
+@pytest.mark.parametrize("limit", ["should_stop", *slowly("max_time", "fast_dev_run")])
 def test_a_run_that_ends_before_its_last_step_is_interrupted_and_resumable(
     limit: str, command: Callable[..., str], make_once: MakeOnce, tmp_path: Path
 ) -> None:
@@ -316,7 +316,7 @@ def test_a_run_of_an_earlier_version_is_resumed_as_what_it_was(stopped: Path, un
     _assert_equal_to_the_bit(folder, uninterrupted)
 
 
-@pytest.mark.parametrize("step", [11, 12])  # stopped at the boundary of two stages, and one step after it
+@pytest.mark.parametrize("step", [11, *slowly(12)])  # stopped at the boundary of two stages, and one step after it
 @pytest.mark.parametrize("variant", ["inactive=prior", "adam_at_switch=reset", "inactive=frozen"])
 def test_variants_of_the_groups_are_resumed_as_well(
     variant: str, step: int, make_once: MakeOnce, tmp_path: Path

@@ -193,7 +193,6 @@ def test_an_error_that_nobody_foresaw_is_recorded_as_failed(tmp_path: Path, monk
     assert (outcome["status"], outcome["reason"]) == ("failed", "ZeroDivisionError: by hand")
 
 
-@pytest.mark.summary_picture
 def test_the_path_of_the_summary_is_printed_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run.train(*compose_run(tmp_path / "run", *SHORT))
     printed = re.sub(r"\s+", "", capsys.readouterr().out)

@@ -182,7 +182,6 @@ def test_a_capacity_from_zero_is_drawn_on_a_linear_axis(folder: Path, figure: li
     assert other.get_yscale() == "linear"
 
 
-@pytest.mark.summary_picture
 @pytest.mark.parametrize(
     "overrides",
     [
