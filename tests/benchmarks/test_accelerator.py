@@ -34,7 +34,7 @@ def test_every_part_yields_rows_without_wandb(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['wandb'] = None\n")
     out = tmp_path / "measured"
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    command = [sys.executable, "benchmarks/accelerator.py", "--accelerator", "cpu", "--minutes", "6", "--out", str(out)]
+    command = [sys.executable, "benchmarks/accelerator.py", "--accelerator", "cpu", "--minutes", "8", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     rows = json.loads((out / "accelerator.json").read_text())
