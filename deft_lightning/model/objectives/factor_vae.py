@@ -42,7 +42,7 @@ class FactorVAE(Objective):
 
     label = "FactorVAE"
     learns = True
-    _classify: Update
+    _classify: Update | None = None  # replayed as graphs
     discriminator: nn.Sequential  # made by `build`; its parameters require gradients only inside `update`
     optimizer: torch.optim.Adam
 
@@ -61,7 +61,6 @@ class FactorVAE(Objective):
         ]
         self.discriminator = nn.Sequential(*blocks, nn.Linear(self.hidden, 2))
         initialise(self.discriminator)
-        self._classify = _classifier(self.discriminator)
         self.discriminator.requires_grad_(False)
         self._make_optimizer({})
 
@@ -79,8 +78,9 @@ class FactorVAE(Objective):
         """
         joint = _global(sample)
         noise = torch.rand(joint.shape, generator=generator, device=joint.device)
+        classify = self._classify or _classifier(self.discriminator)
         with self._learning():
-            cross_entropy, logged = self._classify(joint, noise)
+            cross_entropy, logged = classify(joint, noise)
             cross_entropy.backward()
             self.optimizer.step()
         return dict(zip(("discriminator_loss", "discriminator_accuracy"), logged, strict=True))
@@ -106,13 +106,8 @@ class FactorVAE(Objective):
             self.discriminator.requires_grad_(False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy classifies with its own discriminator: a graph reads the weights of this one."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_classify"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if hasattr(self, "discriminator"):
-            self._classify = _classifier(self.discriminator)
+        """A copy makes graphs of its own: those of this objective read the weights of this one."""
+        return {**super().__getstate__(), "_classify": None}
 
     def get_extra_state(self) -> dict[int, dict[str, Tensor]]:
         """Adam's moments and step counts, by the number of the parameter. The weights are saved without this."""
