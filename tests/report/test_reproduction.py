@@ -75,6 +75,14 @@ def test_a_run_that_diverged_is_a_failure(runs: Path, tmp_path: Path) -> None:
     assert "1 diverged" in text
 
 
+def test_a_rate_of_two_runs_is_not_in_readme(tmp_path: Path) -> None:
+    few = [scored(0.3, method="FactorVAE", seed=seed) for seed in (0, 1)]
+    enough = [scored(0.3, seed=seed) for seed in range(3)]
+    text = reproduction_tables.failure_table(records_of(tmp_path, *few, *enough))
+    assert "FactorVAE" not in text
+    assert "0 of 3" in text
+
+
 def test_the_median_of_few_runs_has_no_interval() -> None:
     assert committed.median([0.1, 0.2, 0.4]) == "0.200"
     low, high = map(float, committed.median(list(np.linspace(0, 1, 9))).split("(")[1].rstrip(")").split(" to "))
