@@ -12,14 +12,13 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from accelerator_training import BATCH, Packed, deft, products, skipped, timed  # beside this file
+from accelerator_training import BATCH, PRESSURES, Packed, deft, products, skipped, timed  # beside this file
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import deft_lightning as dl
+from deft_lightning.model.networks import Posterior
 from deft_lightning.model.networks.convolutional import Decoder, Encoder
-
-PRESSURE = 70.0
 
 
 class Joined(nn.Module):
@@ -52,7 +51,8 @@ class Joined(nn.Module):
             torch.cat([heads[:, i, :, part * n : (part + 1) * n] for i, n in enumerate(self.latents)], dim=-1)
             for part in (0, 1)
         )  # [M, B, D] each
-        x = mean + torch.exp(0.5 * log_variance) * noise
+        posterior = Posterior(mean, log_variance)
+        x = posterior.sample(noise)
         for weight, bias in _pairs(self.decoder_hidden):
             x = F.relu(torch.baddbmm(bias, x, weight))
         x = x.transpose(0, 1).reshape(count, -1, 4, 4).contiguous(memory_format=torch.channels_last)  # [B, M c, 4, 4]
@@ -61,8 +61,7 @@ class Joined(nn.Module):
             x = F.conv_transpose2d(x, weight, bias, 2, 1, groups=self.members)
             x = x if layer == last else F.relu(x)
         nll = F.binary_cross_entropy_with_logits(x.float(), images, reduction="sum") / count
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum() / count
-        return nll + pressure * kl
+        return nll + pressure * posterior.kl().sum() / count
 
 
 def _stacked(models: Sequence[Sequence[Any]], joined: bool) -> nn.ParameterList:
@@ -99,7 +98,7 @@ def joined(device: torch.device, members: int, *, kind: str, seconds: float, pro
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
     counters.clear()
     dataset, random = Packed().to(device), torch.Generator(device)
-    pressure = torch.full((), PRESSURE, device=device)
+    pressure = torch.full((), PRESSURES[0], device=device)
 
     def steps(count: int) -> None:
         for _ in range(count):

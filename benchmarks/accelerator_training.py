@@ -25,7 +25,7 @@ from deft_lightning.model.objectives import Objective, loss_function
 from deft_lightning.training import callbacks, precision
 from deft_lightning.training.loggers import ResumableCSVLogger
 
-BATCH, EPOCHS, PRESSURES = 64, (2, 2, 4, 15), (70, 30, 12, 1)
+BATCH, EPOCHS, PRESSURES = 64, (2, 2, 4, 15), (70.0, 30.0, 12.0, 1.0)
 """DEFT on dSprites, as in Table 1."""
 STEPS_PER_EPOCH = 737_280 // BATCH
 PRECISIONS = {"fp32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}
@@ -118,7 +118,7 @@ def bare(
     optimizer: Any = model.configure_optimizers()
     random = torch.Generator(device)
     counters.clear()
-    pressure, taken = torch.full((), 70.0, device=device), 0
+    pressure, taken = torch.full((), PRESSURES[0], device=device), 0
 
     def steps(count: int) -> None:
         nonlocal taken
@@ -160,7 +160,10 @@ def whole(device: torch.device, kind: str, seconds: float) -> dict[str, Any]:
     dataset, random = Packed().to(device), torch.Generator(device)
     batches, taken = endless(BatchLoader(len(dataset), BATCH, 0, device=device)), 0
     indices = torch.zeros(BATCH, dtype=torch.long, device=device)
-    noise, pressure = torch.zeros(BATCH, sum(model.groups.latents), device=device), torch.full((), 70.0, device=device)
+    noise, pressure = (
+        torch.zeros(BATCH, sum(model.groups.latents), device=device),
+        torch.full((), PRESSURES[0], device=device),
+    )
 
     def step() -> None:
         images = dataset.images(indices, random)

@@ -41,7 +41,6 @@ Update = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor]]]
 
 GRAPHED = ("cuda",)
 """Devices on which a step is replayed as graphs."""
-_UPDATING = "training the objective's own parameters"
 TRIALS = 3
 """Steps that a graph needs before it is replayed: one warms up, one is recorded, one is replayed."""
 
@@ -97,54 +96,63 @@ def graphed_or_not(step: Step, example: tuple[Tensor, Tensor, Tensor], weights: 
     which callbacks read, and the sample. Gradients are not, since the optimiser has used them by then. Batches of
     another size than that of `example`, on another device or without gradients, run plainly.
     """
-    compiled = torch.compile(with_own_code(step), dynamic=False, fullgraph=True, **_how())
-    captured = example[0].shape, example[0].device
 
-    def graphed(images: Tensor, noise: Tensor, pressure: Tensor) -> tuple[Loss, Tensor, Tensor]:
-        if (images.shape, images.device) != captured or not torch.is_grad_enabled():
-            return step(images, noise, pressure)
-        torch.compiler.cudagraph_mark_step_begin()  # the outputs of the last step may be overwritten
-        loss, sample, parameters = compiled(images, noise, pressure)
+    def kept(result: tuple[Loss, Tensor, Tensor]) -> tuple[Loss, Tensor, Tensor]:
+        loss, sample, parameters = result
         sample, *parts = copied([sample, *loss.parts.values()])
         return loss._replace(parts=dict(zip(loss.parts, parts, strict=True))), sample, parameters
 
-    return graphed if _works(lambda: graphed(*example)[0].total, example[0].device, weights, "training") else step
+    return _replayed(step, example, weights, kept, lambda result: result[0].total, "training")
 
 
 def graphed_update_or_not(update: Update, example: tuple[Tensor, Tensor], weights: Iterable[Tensor]) -> Update:
     """As `graphed_or_not`, for what an objective trains itself: what is logged is copied, the gradients are not."""
-    compiled = torch.compile(with_own_code(update), dynamic=False, fullgraph=True, **_how())
-    captured = example[0].shape, example[0].device
 
-    def graphed(sample: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
-        if (sample.shape, sample.device) != captured or not torch.is_grad_enabled():
-            return update(sample, noise)
-        torch.compiler.cudagraph_mark_step_begin()  # the optimiser has used the gradients of the model
-        loss, logged = compiled(sample, noise)
+    def kept(result: tuple[Tensor, list[Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        loss, logged = result
         return loss, copied(logged)
 
-    return graphed if _works(lambda: graphed(*example)[0], example[0].device, weights, _UPDATING) else update
+    what = "training the objective's own parameters"
+    return _replayed(update, example, weights, kept, lambda result: result[0], what)
 
 
-def _works(graphed: Callable[[], Tensor], device: torch.device, weights: Iterable[Tensor], what: str) -> bool:
-    """Whether a loss can be compiled, replayed and differentiated; one sentence where it cannot, `what` goes without.
+def _replayed(
+    function: Callable[..., Result],
+    example: tuple[Tensor, ...],
+    weights: Iterable[Tensor],
+    kept: Callable[[Result], Result],
+    loss: Callable[[Result], Tensor],
+    what: str,
+) -> Callable[..., Result]:
+    """`function` replayed as CUDA graphs, or itself, with a sentence that says that `what` goes without.
 
+    `kept` copies what of a result outlives the step, and `loss` is what of it has gradients with respect to `weights`.
     A capture that fails leaves its stream behind as the current one. That is undone; what the allocator of CUDA keeps
     for the capture cannot be.
     """
+    compiled = torch.compile(with_own_code(function), dynamic=False, fullgraph=True, **_how())
+    device = example[0].device
+    captured = example[0].shape, device
+
+    def graphed(*arguments: Tensor) -> Result:
+        if (arguments[0].shape, arguments[0].device) != captured or not torch.is_grad_enabled():
+            return function(*arguments)
+        torch.compiler.cudagraph_mark_step_begin()  # the outputs of the last replay may be overwritten
+        return kept(compiled(*arguments))
+
     stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
     weights = [weight for weight in weights if weight.requires_grad]
     try:
         for _ in range(TRIALS):
-            loss = graphed()
+            result = graphed(*example)
             with torch.autocast(device.type, enabled=False):  # as the trainer differentiates
-                torch.autograd.grad(loss, weights, allow_unused=True)
+                torch.autograd.grad(loss(result), weights, allow_unused=True)
     except Exception as error:  # compiler, Triton, driver and capture raise classes of their own
         _tell(error, what)
         if stream is not None:
             torch.cuda.set_stream(stream)
-        return False
-    return True
+        return function
+    return graphed
 
 
 def with_own_code(function: Callable[..., Result]) -> Callable[..., Result]:

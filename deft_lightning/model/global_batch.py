@@ -33,10 +33,3 @@ def global_batch(values: Tensor) -> Tensor:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or _alone.get():
         return values
     return torch.cat(all_gather(values.contiguous()))
-
-
-def global_zeros(values: Tensor) -> Tensor:
-    """Zeros of the shape of `global_batch(values)`, made without the other processes."""
-    shared = torch.distributed.is_available() and torch.distributed.is_initialized() and not _alone.get()
-    processes = torch.distributed.get_world_size() if shared else 1
-    return values.new_zeros(processes * len(values), *values.shape[1:])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deft_lightning.common import checks
 from deft_lightning.model import optimizers
 from deft_lightning.model.compiling import Update, graphed_update_or_not
-from deft_lightning.model.global_batch import global_batch, global_zeros
+from deft_lightning.model.global_batch import global_batch
 from deft_lightning.model.networks import Posterior, initialise
 from deft_lightning.model.objectives.base import Loss, Objective, elbo_parts
 
@@ -76,7 +76,8 @@ class FactorVAE(Objective):
 
         `generator` must be in the same state in every process, so that all take the same step.
         """
-        joint = _global(sample)
+        with torch.no_grad():
+            joint = global_batch(sample.detach().float())  # [B, D]
         noise = torch.rand(joint.shape, generator=generator, device=joint.device)
         classify = self._classify or _classifier(self.discriminator)
         with self._learning():
@@ -86,11 +87,14 @@ class FactorVAE(Objective):
         return dict(zip(("discriminator_loss", "discriminator_accuracy"), logged, strict=True))
 
     def graph_update(self, sample: Tensor) -> None:
-        """Replay the classification of the samples and its gradients as CUDA graphs, or say in a sentence why not."""
-        joint = global_zeros(sample.float())
+        """Replay the classification of the samples and its gradients as CUDA graphs, or say in a sentence why not.
+
+        In several processes the batch is larger than `sample`, and `update` runs plainly.
+        """
+        zeros = torch.zeros_like(sample, dtype=torch.float32)
         # As in `update`, which no autocast region surrounds: else it would be compiled again there.
-        with self._learning(), torch.autocast(joint.device.type, enabled=False, cache_enabled=True):
-            example = joint, torch.zeros_like(joint)
+        with self._learning(), torch.autocast(zeros.device.type, enabled=False, cache_enabled=True):
+            example = zeros, zeros.clone()
             weights = self.discriminator.parameters()
             self._classify = graphed_update_or_not(_classifier(self.discriminator), example, weights)
 
@@ -129,12 +133,6 @@ class FactorVAE(Objective):
         if hasattr(self, "optimizer"):
             self._make_optimizer(self.get_extra_state())
         return self
-
-
-def _global(sample: Tensor) -> Tensor:
-    """The samples [B, D] of all processes, [world size * B, D], detached, in single precision."""
-    with torch.no_grad():
-        return global_batch(sample.detach().float())
 
 
 def _classifier(discriminator: nn.Module) -> Update:
