@@ -39,6 +39,7 @@ _HOMES = {
     "Posterior": "model.networks",
     "Residual": "model.networks",
     "Schedule": "model.schedules.base",
+    "Timeline": "model.schedules.base",
     "load_model": "training.load",
     "load_run": "training.load",
     "retain_freed": "common.memory",

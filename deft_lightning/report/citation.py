@@ -11,7 +11,7 @@ from deft_lightning.report.study import Study
 BIBTEX = """@article{wu2021deft,
   title   = {{DEFT}: Distilling Entangled Factors},
   author  = {Wu, Jiantao and Wang, Lin and Liu, Chunxiuzi and Li, Fanqi},
-  journal = {arXiv preprint},
+  journal = {arXiv preprint arXiv:2102.03986},
   year    = {2021}
 }"""
 RULE = "find RUNS -name results.json -exec sha256sum {} + | cut -c 1-64 | sort | sha256sum"
@@ -29,7 +29,7 @@ def digest(runs: list[Record]) -> str:
 
 def citation(study: Study) -> dict[str, Any]:
     """What the block "How to cite this study" shows."""
-    commits = sorted({commit[:10] for run in study.runs if (commit := run.text("git_commit"))})
+    commits = sorted({commit[:10] for run in study.runs for commit in run.commits})
     versions = sorted({version for run in study.runs if (version := run.text("versions", "deft_lightning"))})
     return {
         "versions": versions,

@@ -1,7 +1,8 @@
-"""Whether a run learnt posX and posY on a latent each, or turned by about 45 degrees, and in which stage."""
+"""Whether a run learnt posX and posY on a latent each, or rotated by about 45 degrees, and in which stage."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -23,8 +24,8 @@ class Alignment(StrEnum):
     NOT_LEARNT = "not learnt"
     """One of the two latents knows less than `LEARNT`."""
     SEPARATE = "separate"
-    TURNED = "turned"
-    """Each of posX and posY has nearly equal NMI with both latents: their axes are turned by 35 to 55 degrees."""
+    ROTATED = "rotated"
+    """Each of posX and posY has nearly equal NMI with both latents: their axes are rotated by 35 to 55 degrees."""
 
 
 class Decided(NamedTuple):
@@ -37,9 +38,9 @@ class Decided(NamedTuple):
 def alignment_of(nmi: Sequence[Sequence[float]], factors: Sequence[str]) -> Alignment | None:
     """How posX and posY are divided, from the NMI of latents and factors [D, K]; None without both factors.
 
-    Of the latents, the two with the highest NMI(posX) + NMI(posY) are looked at. They are turned where for both
+    Of the latents, the two with the highest NMI(posX) + NMI(posY) are looked at. They are rotated where for both
     factors the lower of the two NMI is at least `NEARLY_EQUAL` times the higher. For two latents that encode a square
-    of positions, turned by an angle and with noise, that ratio is 0.1 at 15 degrees, 0.3 at 30, 0.5 at 35, 0.7 at 40
+    of positions, rotated by an angle and with noise, that ratio is 0.1 at 15 degrees, 0.3 at 30, 0.5 at 35, 0.7 at 40
     and 1 at 45, nearly whatever the noise is.
     """
     matrix = np.asarray(nmi, float)
@@ -50,7 +51,7 @@ def alignment_of(nmi: Sequence[Sequence[float]], factors: Sequence[str]) -> Alig
     if pair.sum(axis=1).min() < LEARNT:
         return Alignment.NOT_LEARNT
     equal = pair.min(axis=0) >= NEARLY_EQUAL * pair.max(axis=0)
-    return Alignment.TURNED if equal.all() else Alignment.SEPARATE
+    return Alignment.ROTATED if equal.all() else Alignment.SEPARATE
 
 
 def decided(run: Record) -> Decided | None:
@@ -58,10 +59,8 @@ def decided(run: Record) -> Decided | None:
     factors = run.mapping("data").get("factors")
     if not isinstance(factors, list):
         return None
-    stages = [alignment_of(stage.get("nmi") or [], factors) for stage in run.stages]
-    if not stages or (last := stages[-1]) is None:
+    stages = [(n, alignment_of(stage.get("nmi") or [], factors)) for n, stage in run.numbered_stages.items()]
+    if not stages or (last := stages[-1][1]) is None:
         return None
-    since = len(stages)
-    while since > 1 and stages[since - 2] == last:
-        since -= 1
-    return Decided(last, since)
+    alike = itertools.takewhile(lambda stage: stage[1] == last, reversed(stages))
+    return Decided(last, min(n for n, _ in alike))

@@ -115,7 +115,7 @@ def stage_table(runs: Sequence[Record]) -> str:
     rows = []
     for group in groups(runs):
         for run in group.runs:
-            migs = [run.stage_scores(stage).get("mig") for stage in range(len(run.stages))]
+            migs = [run.stage_scores(stage).get("mig") for stage in run.numbered_stages]
             text = ", ".join("" if mig is None else f"{mig:.3f}" for mig in migs)
             rows.append(
                 [group.images, paper.shown(group.method), group.steps, group.arithmetic, str(run.seed),
@@ -126,24 +126,24 @@ def stage_table(runs: Sequence[Record]) -> str:
 
 
 def positions_table(runs: Sequence[Record]) -> str:
-    """How often posX and posY were learnt turned by about 45 degrees, since which stage, and the MIG of either."""
+    """How often posX and posY were learnt rotated by about 45 degrees, since which stage, and the MIG of either."""
     rows = []
     for group in groups(runs):
         ends = [(run, end) for run in group.runs if run.finished and (end := decided(run))]
-        turned = [(run, end) for run, end in ends if end.alignment == Alignment.TURNED]
+        rotated = [(run, end) for run, end in ends if end.alignment == Alignment.ROTATED]
         separate = [(run, end) for run, end in ends if end.alignment == Alignment.SEPARATE]
-        if not (learnt := len(turned) + len(separate)):
+        if not (learnt := len(rotated) + len(separate)):
             continue
-        low, high = wilson(len(turned), learnt)
-        since = Counter(end.stage for _, end in turned) if group.stages > 1 else Counter()
-        migs = [[run.scores["mig"] for run, _ in part if "mig" in run.scores] for part in (turned, separate)]
+        low, high = wilson(len(rotated), learnt)
+        since = Counter(end.stage for _, end in rotated) if group.stages > 1 else Counter()
+        migs = [[run.scores["mig"] for run, _ in part if "mig" in run.scores] for part in (rotated, separate)]
         rows.append(
             [group.images, paper.shown(group.method), group.steps, group.arithmetic,
-             f"{len(turned)} of {learnt} ({100 * low:.0f} to {100 * high:.0f}%)",
+             f"{len(rotated)} of {learnt} ({100 * low:.0f} to {100 * high:.0f}%)",
              ", ".join(f"stage {stage}: {count}" for stage, count in sorted(since.items())), *map(median, migs)]
         )  # fmt: skip
-    columns = ["data", "method", "steps", "precision", "turned, of those learnt (95%)", "turned since",
-               "median MIG, turned", "median MIG, separate"]  # fmt: skip
+    columns = ["data", "method", "steps", "precision", "rotated, of those learnt (95%)", "rotated since",
+               "median MIG, rotated", "median MIG, separate"]  # fmt: skip
     return markdown(columns, rows)
 
 
@@ -155,7 +155,7 @@ def stage_medians(runs: Sequence[Record]) -> str:
         if not mine:
             rows.append([paper.DATASETS[name], "", "", "0", NOT_RUN])
         for group in mine:
-            medians = [median(group.scores("mig", stage)) for stage in range(group.stages)]
+            medians = [median(group.scores("mig", stage)) for stage in range(1, group.stages + 1)]
             rows.append([group.images, group.steps, group.arithmetic, str(group.count), ", ".join(medians)])
     return markdown(["data", "steps", "precision", "runs", "median MIG at the end of each stage (95%)"], rows)
 
@@ -193,7 +193,7 @@ def coverage(runs: Sequence[Record]) -> str:
 
 def origin(runs: Sequence[Record]) -> str:
     """Commits, libraries and machines of the runs."""
-    commits = sorted({(run.text("git_commit") or "unknown")[:10] for run in runs})
+    commits = sorted({commit[:10] for run in runs for commit in run.commits or ["unknown"]})
     versions = sorted({run.text("versions", "torch") or "unknown" for run in runs})
     hours = sum(run.number("timings", "train_seconds") or 0 for run in runs) / 3600
     return (
@@ -227,7 +227,7 @@ def _of(section: Section, runs: Sequence[Record]) -> list[Group]:
 def _by_stage(group: Group) -> str:
     if group.stages < 2:
         return ""
-    return ", ".join(median(group.scores("mig", stage)).partition(" ")[0] for stage in range(group.stages))
+    return ", ".join(median(group.scores("mig", stage)).partition(" ")[0] for stage in range(1, group.stages + 1))
 
 
 def _positions(run: Record, staged: bool) -> str:

@@ -14,7 +14,7 @@ from deft_lightning.report.figures.spectrum import spectrum_figure
 from deft_lightning.thresholds import record
 from deft_lightning.thresholds.measurement import measurement
 from deft_lightning.training import build, config
-from deft_lightning.training.callbacks.base import save_figure
+from deft_lightning.training.figures import save_figure
 from deft_lightning.training.resolution import noise_variance
 
 
@@ -53,7 +53,7 @@ def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 def _notices(found: Spectrum, shape: tuple[int, int, int], beta_high: float) -> list[str]:
     groups = [[str(place + 1) for place in group] for group in alike(list(found.eigenvalues))]
     sentences = [
-        f"{', '.join(group[:-1])} and {group[-1]} are alike: a model may learn them turned, by any angle."
+        f"{', '.join(group[:-1])} and {group[-1]} are alike: a model may learn them rotated, by any angle."
         for group in groups
     ]
     values = shape[0] * shape[1] * shape[2]

@@ -145,11 +145,11 @@ def test_rows_are_those_of_make_reproduce() -> None:
         assert ROWS[section.row].data == section.dataset
 
 
-def test_turned_positions_are_counted_with_their_stage(tmp_path: Path) -> None:
-    """Seed 0 is turned from the second stage on, seed 1 is not, seed 2 learnt nothing."""
-    known, turned, nothing = [[0.4, 0.0], [0.0, 0.4]], [[0.2, 0.15], [0.15, 0.2]], [[0.0, 0.0]] * 2
+def test_rotated_positions_are_counted_with_their_stage(tmp_path: Path) -> None:
+    """Seed 0 is rotated from the second stage on, seed 1 is not, seed 2 learnt nothing."""
+    known, rotated, nothing = [[0.4, 0.0], [0.0, 0.4]], [[0.2, 0.15], [0.15, 0.2]], [[0.0, 0.0]] * 2
     contents = []
-    for seed, stages in enumerate([(known, turned, turned), (known, known, known), (nothing, nothing, nothing)]):
+    for seed, stages in enumerate([(known, rotated, rotated), (known, known, known), (nothing, nothing, nothing)]):
         content = scored(0.3, seed=seed)
         content["stages"] = {
             f"stage_{j}": {"scores": {"mig": 0.1 * j + seed / 100}, "nmi": [[0.0] * 3 + row for row in nmi]}
@@ -162,7 +162,7 @@ def test_turned_positions_are_counted_with_their_stage(tmp_path: Path) -> None:
     assert f"1 of 2 ({100 * low:.0f} to {100 * high:.0f}%) | stage 2: 1 | 0.300 | 0.310 |" in row
     ends = [line.split(" | ")[-2:] for line in reproduction.TABLES["stages"](records).splitlines()[2:]]
     assert ends == [
-        ["0.100, 0.200, 0.300", "turned since stage 2 |"], ["0.110, 0.210, 0.310", "separate since stage 1 |"],
+        ["0.100, 0.200, 0.300", "rotated since stage 2 |"], ["0.110, 0.210, 0.310", "separate since stage 1 |"],
         ["0.120, 0.220, 0.320", "not learnt |"],
     ]  # fmt: skip
     (fig_8,) = [line for line in reproduction.TABLES["fig 8"](records).splitlines() if "rendered" in line]

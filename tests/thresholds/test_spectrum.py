@@ -62,7 +62,7 @@ def test_what_the_command_leaves_behind(tmp_path: Path, capsys: pytest.CaptureFi
     summary.spectrum(folder)
     shown = capsys.readouterr().out
     assert f"{eigenvalues[0]:.1f}" in shown
-    assert "are alike: a model may learn them turned" in " ".join(shown.split())
+    assert "are alike: a model may learn them rotated" in " ".join(shown.split())
     assert "of 4,096 pixels are left out: their mean is below 0.001 or above 0.999" in " ".join(shown.split())
 
 
