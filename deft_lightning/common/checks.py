@@ -31,10 +31,10 @@ def number(
     return value  # type: ignore[return-value]
 
 
-def whole(field: str, value: object, low: int = 0, *, example: str = "") -> int:
+def whole(field: str, value: object, low: int = 0) -> int:
     """`value`, if it is a whole number from `low` up. Raises `DeftError` otherwise, naming the field."""
     if not is_whole(value) or value < low:  # type: ignore[operator]
-        raise DeftError(f"{field} is {value!r}: give a whole number {_range(low, None, False)}{_as_in(example)}.")
+        raise DeftError(f"{field} is {value!r}: give a whole number {_range(low, None, False)}.")
     return value  # type: ignore[return-value]
 
 

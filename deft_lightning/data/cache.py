@@ -22,7 +22,7 @@ import numpy as np
 import platformdirs
 
 from deft_lightning.common import files, memory
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 from deft_lightning.data.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -237,7 +237,7 @@ def _write_array(file: h5py.File, name: str, array: np.ndarray | Blocks, hasher:
 def _reason(error: BaseException) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"{error.filename} is a file, not a folder"
-    return (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache, published
 from deft_lightning.data.base import MappedImages
 from deft_lightning.data.factors import FactorSpace
+from deft_lightning.data.zipped import ZippedArray
 
 _NAMES = (
     "object_color",
@@ -150,6 +151,6 @@ def _cache_file(folder: Path, subset: str) -> Path:
 def _blocks(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """The images in blocks, uint8 [up to _BLOCK, 64, 64, 3], of a published file."""
     with published.readable(path, _TITLE), zipfile.ZipFile(path) as archive:
-        images = published.ZippedArray(archive, "images")
+        images = ZippedArray(archive, "images")
         published.check_array(path, _TITLE, "images", images, shape)
         yield from images.blocks(_BLOCK)

@@ -1,10 +1,9 @@
-"""What the readers of published files share: digests, archives read a part at a time, one sentence for damage."""
+"""What the readers of published files share: digests, shapes, the converted file, one sentence for damage."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache
 from deft_lightning.data.progress import progress_bar
+from deft_lightning.data.zipped import ZippedArray
 
 log = logging.getLogger(__name__)
 
@@ -61,31 +61,6 @@ def check_array(
             f"{path} is not {data_set} (its {name} are {array.dtype} {list(array.shape)} instead of uint8 "
             f"{list(shape)}): {AGAIN}."
         )
-
-
-class ZippedArray:
-    """An array of an open .npz archive, read some rows at a time: `numpy.load` would unpack it as a whole.
-
-    Its type and shape are known at once. Raises as `zipfile` and NumPy do when it is missing or damaged.
-    """
-
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
-        self._stream = archive.open(f"{name}.npy")
-        np.lib.format.read_magic(self._stream)
-        self.shape, self._by_column, self.dtype = np.lib.format.read_array_header_1_0(self._stream)
-
-    def blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """The array in blocks [up to `rows`, *shape[1:]].
-
-        Raises `ValueError` when it is stored column by column, and as `zipfile` does when it is damaged.
-        """
-        if self._by_column:
-            raise ValueError("the array is stored column by column")
-        size = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        for start in range(0, self.shape[0], rows):
-            count = min(rows, self.shape[0] - start)
-            # At its end, the archive compares the checksum.
-            yield np.frombuffer(self._stream.read(count * size), self.dtype).reshape(count, *self.shape[1:])
 
 
 def load_converted(

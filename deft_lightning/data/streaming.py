@@ -23,7 +23,7 @@ from joblib import cpu_count
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 from deft_lightning.common.seeding import Stream, generator
 from deft_lightning.common.signals import stop_signals
 from deft_lightning.data.batches import Batch, BatchLoader
@@ -122,10 +122,9 @@ def deaths_told() -> Iterator[None]:
 
 
 def _death(error: Exception) -> DeftError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
     return DeftError(
-        f"a process that decodes images has died ({reason}): set a smaller data.workers if memory ran out, which in a "
-        "container may be that of /dev/shm."
+        f"a process that decodes images has died ({first_line(error)}): set a smaller data.workers if memory "
+        "ran out, which in a container may be that of /dev/shm."
     )
 
 

@@ -26,7 +26,6 @@ above_0_up_to_1 = partial(checks.number, low=0, high=1, above=True)
         (partial(checks.number, example="field=6"), [-1], "give a number from 0 up, as in field=6."),
         (checks.whole, [-1, 1.0, 0.5, True, "1", None], "give a whole number from 0 up."),
         (partial(checks.whole, low=2), [1], "give a whole number from 2 up."),
-        (partial(checks.whole, example="field=6"), [-1], "give a whole number from 0 up, as in field=6."),
         (partial(checks.choice, choices=("kept", "reset")), ["keep", None, 1, ["kept"]], "use one of kept, reset."),
         (checks.flag, [0, 1, "true", None], "give true or false."),
     ],

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import h5py
 import numpy as np
 
 from deft_lightning.common.errors import DeftError
+from deft_lightning.data.zipped import ZippedArray
 
 _ROWS = 1024  # at a time
 _BYTES = 1 << 26  # at a time, if a row is that small
@@ -48,8 +48,9 @@ def is_npz(path: Path) -> bool:
 def find(path: Path, key: str) -> StoredArray:
     """The array called `key`. Raises `DeftError` for a group or Python objects, and as NumPy and h5py do for damage."""
     if is_npz(path):
-        with _npz_member(path, key) as (_, shape, _, dtype):
-            return StoredArray(path, key, shape, dtype)
+        with zipfile.ZipFile(path) as archive:
+            array = ZippedArray(archive, key)
+        return StoredArray(path, key, array.shape, array.dtype)
     with h5py.File(path, "r") as file:
         dataset = file[key]
         if not isinstance(dataset, h5py.Dataset):
@@ -58,32 +59,9 @@ def find(path: Path, key: str) -> StoredArray:
         return StoredArray(path, key, dataset.shape, dataset.dtype, chunk)
 
 
-@contextmanager
-def _npz_member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype]]:
-    """The stream of an array, after its header; its shape, whether it is stored column by column, and its type."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_column, dtype = read_header(stream)
-        if dtype.hasobject:
-            raise DeftError(f"{path} holds Python objects, which are never loaded: save plain arrays.")
-        # Before anything is allocated: a damaged header may tell of terabytes.
-        if math.prod(shape) * dtype.itemsize != archive.getinfo(f"{key}.npy").file_size - stream.tell():
-            raise ValueError("the header tells of another length")
-        yield stream, shape, by_column, dtype
-
-
 def _npz_blocks(array: StoredArray, rows: int) -> Generator[np.ndarray, None, None]:
-    with _npz_member(array.path, array.key) as (stream, shape, by_column, dtype):
-        if by_column:  # its rows lie nowhere together
-            whole = np.frombuffer(stream.read(), dtype).reshape(shape, order="F")
-            yield from (whole[start : start + rows] for start in range(0, shape[0], rows))
-            return
-        size = math.prod(shape[1:]) * dtype.itemsize
-        for start in range(0, shape[0], rows):
-            count = min(rows, shape[0] - start)
-            yield np.frombuffer(stream.read(count * size), dtype).reshape(count, *shape[1:])
-        stream.read(1)  # at the end of the data, zipfile compares their checksum
+    with zipfile.ZipFile(array.path) as archive:
+        yield from ZippedArray(archive, array.key).blocks(rows)
 
 
 def _hdf5_blocks(array: StoredArray, rows: int) -> Generator[np.ndarray, None, None]:

@@ -17,7 +17,8 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data import cache, download
 from deft_lightning.data.dsprites import renderer
 from deft_lightning.data.factors import FactorSpace
-from deft_lightning.data.published import AGAIN, ZippedArray, check_md5, fetch_unless_good, load_converted, readable
+from deft_lightning.data.published import AGAIN, check_md5, fetch_unless_good, load_converted, readable
+from deft_lightning.data.zipped import ZippedArray
 
 STEM = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
 MD5 = "b331c4447a651c44bf5e8ae09022e230"

@@ -22,7 +22,6 @@ import numpy as np
 from deft_lightning.data.factors import FactorSpace
 
 SPACE = FactorSpace(("shape", "scale", "orientation", "posX", "posY"), (3, 6, 40, 32, 32))
-SHAPES = ("square", "ellipse", "heart")
 BYTES = 64 * 64 // 8
 """Bytes of one bit-packed image."""
 VERSION = 1
