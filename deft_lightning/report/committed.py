@@ -64,7 +64,7 @@ class Group:
     @property
     def commits(self) -> str:
         """The commits of the runs."""
-        return ", ".join(sorted({(run.text("git_commit") or "unknown")[:8] for run in self.runs}))
+        return ", ".join(sorted({commit[:8] for run in self.runs for commit in run.commits or ["unknown"]}))
 
     @property
     def failures(self) -> str:
@@ -84,11 +84,12 @@ class Group:
     @property
     def stages(self) -> int:
         """Stages of the runs that finished; 0 where none did."""
-        return max((len(run.stages) for run in self.runs if run.finished), default=0)
+        return max((max(run.numbered_stages, default=0) for run in self.runs if run.finished), default=0)
 
-    def scores(self, score: str, stage: int = -1) -> list[float]:
-        """A score of the runs that finished at the end of a stage, by default the last."""
-        values = [run.stage_scores(stage).get(score) for run in self.runs if run.finished]
+    def scores(self, score: str, stage: int | None = None) -> list[float]:
+        """A score of the runs that finished at the end of a stage, numbered from 1; by default of the last."""
+        finished = [run for run in self.runs if run.finished]
+        values = [(run.scores if stage is None else run.stage_scores(stage)).get(score) for run in finished]
         return [value for value in values if value is not None]
 
     def command(self) -> str | None:
@@ -118,7 +119,7 @@ def groups(runs: Sequence[Record]) -> list[Group]:
         alike[data, run.source, _steps(run), run.method.label, _arithmetic(run)].append(run)
     made = []
     for (data, source, steps, label, arithmetic), members in alike.items():
-        varied = [field for field in swept.fields(members) if not field.startswith("trainer.")]
+        varied = swept.fields(members)
         by_setting: dict[str, list[Record]] = defaultdict(list)
         for run in members:
             by_setting[_setting(run, varied)].append(run)

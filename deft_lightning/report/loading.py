@@ -96,22 +96,32 @@ class Record:
         seed = self.content.get("seed")
         return seed if is_whole(seed) else None
 
+    @property
+    def commits(self) -> list[str]:
+        """The commits of this package by which the run was trained: more than one where it was resumed by another."""
+        sessions = [Record(self.folder, session) for session in self.content.get("sessions") or [self.content]]
+        return list(dict.fromkeys(commit for session in sessions if (commit := session.text("git_commit"))))
+
     @cached_property
     def stages(self) -> list[dict[str, Any]]:
         """The records of the stages that ended, in order."""
+        return list(self.numbered_stages.values())
+
+    @cached_property
+    def numbered_stages(self) -> dict[int, dict[str, Any]]:
+        """The same by the number of the stage, from 1: those of a run that starts from another begin later."""
         stages = self.mapping("stages")
-        numbered = {int(key[6:]): key for key in stages if key.startswith("stage_") and key[6:].isdecimal()}
-        return [stages[numbered[n]] for n in sorted(numbered) if isinstance(stages[numbered[n]], dict)]
+        keys = {int(key[6:]): key for key in stages if key.startswith("stage_") and key[6:].isdecimal()}
+        return {n: stages[keys[n]] for n in sorted(keys) if isinstance(stages[keys[n]], dict)}
 
     @cached_property
     def scores(self) -> dict[str, float]:
         """The scores of the last stage that ended."""
-        return self.stage_scores(-1)
+        return numbers(self.stages[-1].get("scores")) if self.stages else {}
 
-    def stage_scores(self, stage: int) -> dict[str, float]:
-        """The scores at the end of a stage, counted from 0, or from -1 backwards; empty where it did not end."""
-        there = -len(self.stages) <= stage < len(self.stages)
-        return numbers(self.stages[stage].get("scores")) if there else {}
+    def stage_scores(self, number: int) -> dict[str, float]:
+        """The scores at the end of a stage, numbered from 1; empty where it did not end."""
+        return numbers(self.numbered_stages.get(number, {}).get("scores"))
 
     @property
     def gaps(self) -> dict[str, float]:
@@ -222,7 +232,7 @@ def _files(path: str | Path) -> Iterator[Path]:
             here = [name for name in SCHEMA_VERSIONS if name in names]
             yield from (Path(folder, name) for name in here)
             if here:
-                folders.clear()  # no run lies inside another
+                folders.clear()  # runs inside another are parts of it, as the tests of a proposal are
 
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:

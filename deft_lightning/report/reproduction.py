@@ -28,6 +28,8 @@ RESULTS = Path("docs", "reproduction")
 PAGES = (Path("README.md"), Path("docs", "reproduction.md"), Path("docs", "thresholds.md"))
 MARK = re.compile(r"(<!-- begin: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LEFT_OUT = ("history", "own_code", "command", "started")
+CODE = ("git_commit", "versions")
+"""What is kept of every session."""
 FOLDERS = re.compile(r'(?<=["=])/(?:[^"/]+/)+(?=[^"/]+")')
 """Folders of an absolute path in JSON: those of the machine on which the runs were trained are nobody's concern."""
 
@@ -56,7 +58,7 @@ def _run(options: argparse.Namespace) -> None:
     for page in PAGES:
         if not page.is_file():
             raise DeftError(f"there is no {page}: run the command at the top of a checkout of the project.")
-        files.write_text(page, render(page.read_text(), runs))
+        files.write_text(page, render(page.read_text(encoding="utf-8"), runs))
         print(page)
 
 
@@ -68,6 +70,7 @@ def add(paths: Sequence[str | Path], folder: Path) -> list[Path]:
         if not run.finished and not run.diverged:
             continue
         content = {key: value for key, value in run.content.items() if key not in LEFT_OUT}
+        content["sessions"] = [{key: session.get(key) for key in CODE} for session in run.value("sessions") or []]
         for stage in run.stages:
             stage.pop("pictures", None)
         path = folder / f"{run.dataset}_{run.name}_seed{run.seed}_{run.text('run_id')}.json.gz"

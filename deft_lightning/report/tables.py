@@ -232,7 +232,7 @@ def _run_row(study: Study, value: str | None, run: Record, out: Path) -> dict[st
         "Images/s": run.number("images_per_second"), "Memory (MB)": run.number("peak_memory_mb"),
         "Precision": run.text("precision") or "", "Device": run.text("device") or "",
         "Threads": run.number("threads"), "Experiment": run.name, "Package": run.text("versions", "deft_lightning"),
-        "Torch": run.text("versions", "torch"), "Commit": (run.text("git_commit") or "")[:8],
+        "Torch": run.text("versions", "torch"), "Commit": ", ".join(commit[:8] for commit in run.commits),
         "Started": run.text("started"), "Reason": run.text("reason") or "",
         "Folder": Path(os.path.relpath(run.folder, out)).as_posix(),
     }  # fmt: skip

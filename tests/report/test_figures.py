@@ -137,6 +137,15 @@ def test_stages_of_deft(study: Study) -> None:
         assert [t.get_text() for t in ax.get_xticklabels()] == [f"{j + 1}\n({p})" for j, p in enumerate(pressures)]
 
 
+def test_stages_of_a_run_that_starts_from_another_keep_their_numbers(tmp_path: Path) -> None:
+    whole, later = factory.result("DEFT", seed=0), factory.result("DEFT", seed=1)
+    later["stages"] = {name: later["stages"][name] for name in ("stage_3", "stage_4")}
+    (ax,) = only(distributions.stages, study_of(tmp_path, whole, later)).axes
+    dots = [tuple(dot) for c in ax.collections if isinstance(c, PathCollection) for dot in np.asarray(c.get_offsets())]
+    assert sorted(round(x) for x, _ in dots) == [1, 2, 3, 3, 4, 4]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["1\n(70)", "2\n(30)", "3\n(12)", "4\n(1)"]
+
+
 def test_a_caption_says_where_a_run_has_not_finished(tmp_path: Path) -> None:
     for status in ("running", "diverged"):
         run = factory.result("beta-VAE", history=True, status=status)

@@ -152,13 +152,13 @@ def _draw_stages(runs: Mapping[str, list[Record]], method: str) -> Figure:
     colour = paper.colours([method])[method]
     figure, axes = row_of_axes(len(runs), 2.4, sharey=True, width=1.0 + 1.6 * max(min(len(runs), 4), 2))
     for ax, (label, members) in zip(axes, runs.items(), strict=True):
-        curves = [[numbers(stage["scores"])["mig"] for stage in run.stages] for run in members]
-        most = max(map(len, curves))
+        curves = [{n: numbers(s["scores"])["mig"] for n, s in run.numbered_stages.items()} for run in members]
+        stages = sorted(set().union(*curves))
         for curve, offset in zip(curves, SPREAD * jitter(len(curves)), strict=True):  # through the run's points
-            ax.plot(np.arange(len(curve)) + offset, curve, color=colour, linewidth=0.5, alpha=0.35)
-        samples = {j: np.array([curve[j] for curve in curves if len(curve) > j]) for j in range(most)}
-        violins(ax, samples, [colour] * most, upright=True)
-        ax.set_xticks(range(most), _pressures(members))
+            ax.plot(np.array(list(curve)) + offset, list(curve.values()), color=colour, linewidth=0.5, alpha=0.35)
+        samples = {n: np.array([curve[n] for curve in curves if n in curve]) for n in stages}
+        violins(ax, samples, [colour] * len(stages), upright=True)
+        ax.set_xticks(stages, [_pressures(members, n) for n in stages])
         ax.axhline(paper.FAILED_BELOW, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
         ax.set_title(title(label))
         ax.set_xlabel(f"stage (pressure)   n = {len(curves)}")
@@ -167,13 +167,8 @@ def _draw_stages(runs: Mapping[str, list[Record]], method: str) -> Figure:
     return figure
 
 
-def _pressures(runs: list[Record]) -> list[str]:
-    """Labels of the stages, with the pressure where it is the same in all runs."""
-    most = max(runs, key=lambda run: len(run.stages))
-    labels = []
-    for stage in range(len(most.stages)):
-        pressures = {as_text(run.stages[stage].get("pressure")) for run in runs if len(run.stages) > stage}
-        pressure = most.stages[stage].get("pressure")
-        same = len(pressures) == 1 and is_number(pressure)
-        labels.append(f"{stage + 1}\n({pressure:g})" if same else str(stage + 1))
-    return labels
+def _pressures(runs: list[Record], stage: int) -> str:
+    """The label of a stage, with its pressure where that is the same in all runs."""
+    pressures = [run.numbered_stages[stage].get("pressure") for run in runs if stage in run.numbered_stages]
+    same = len(set(map(as_text, pressures))) == 1 and is_number(pressures[0])
+    return f"{stage}\n({pressures[0]:g})" if same else str(stage)

@@ -33,7 +33,7 @@ def _picture(run: Record, problems: list[str]) -> Path | None:
     """The PNG of the last stage's traversals; None, and a problem, where it cannot be read."""
     pictures = run.stages[-1].get("pictures")
     name = pictures.get("traversals") if isinstance(pictures, dict) else None
-    path = run.folder / str(name or f"figures/traversals_stage_{len(run.stages)}.png")
+    path = run.folder / str(name or f"figures/traversals_stage_{max(run.numbered_stages)}.png")
     try:
         with Image.open(path) as image:
             image.load()
