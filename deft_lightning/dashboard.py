@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import requests
 
 from deft_lightning.common.console import run_command
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 from deft_lightning.training import wandb_server
 from deft_lightning.training.logged_keys import KEYS, LoggedKey
 
@@ -109,10 +109,9 @@ def create(entity: str, project: str) -> str:
     try:
         return study.save().url
     except Exception as error:  # errors of wandb, or of its background process
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DeftError(
-            f"{server} refused the workspace ({reason}): check the API key, and that it may write to the project "
-            f"{entity}/{project}."
+            f"{server} refused the workspace ({first_line(error)}): check the API key, and that it may write to the "
+            f"project {entity}/{project}."
         ) from error
 
 

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from deft_lightning.common import results
 from deft_lightning.common.conf import config_folder
 from deft_lightning.common.console import run_command
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 
 if TYPE_CHECKING:
     from deft_lightning.evaluation.scores import Settings
@@ -95,8 +95,8 @@ def _settings(overrides: list[str]) -> Settings:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             cfg = compose("config", overrides=[*([] if chosen else ["metrics=full"]), *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        reason = str(error).splitlines()[0]
-        raise DeftError(f"{' '.join(overrides)} cannot be used ({reason}): use metrics=fast, paper or full.") from error
+        given = " ".join(overrides)
+        raise DeftError(f"{given} cannot be used ({first_line(error)}): use metrics=fast, paper or full.") from error
     config.check_metrics(cfg)
     return Settings(**config.to_plain(cfg, "metrics"))
 

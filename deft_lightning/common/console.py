@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -37,13 +38,23 @@ def run_command(command: Callable[[], int | None]) -> int:
         print_error(error)
         return 1
     except OSError as error:
-        if error.filename is None:
+        sentence = file_error(error)
+        if sentence is None:
             raise
-        print_error(f"{error.filename} cannot be used ({error.strerror or error}): look at its path and permissions.")
+        print_error(sentence)
         return 1
     except KeyboardInterrupt:
         print_error("interrupted.")
         return 130
+
+
+def file_error(error: OSError) -> str | None:
+    """What the file system says of a file, as one sentence; None for an error of something else, as of a connection."""
+    if error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror or error}): look at its path and permissions."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"a file cannot be written ({error.strerror}): make room."
+    return None
 
 
 def print_error(error: object) -> None:

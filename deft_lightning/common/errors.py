@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, without a full stop at its end; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
 class DeftError(Exception):
     """A mistake that the user can fix, as one sentence: what is wrong, where, what to do.
 

@@ -29,6 +29,6 @@ def replaced(path: Path, concurrent: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; raises `OSError` as the file system does."""
+    """Write a text file in UTF-8, whole or not at all; raises `OSError` as the file system does."""
     with replaced(path, concurrent=True) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")

@@ -5,7 +5,9 @@
     reason           why the run ended, where it is not finished; else null
     name             of the experiment
     method           {objective, groups, stages, variants, likelihood, name}, see `common.method`
-    seed, run_id, command, started, git_commit, versions {library: version}
+    seed, run_id
+    command, started, git_commit, versions {library: version}   when the run began
+    sessions         a list of these four: the first session, and one for each time that the run was resumed
     sweep            {name, overrides} of a job of a sweep; else null
     own_code         {module: {file, digest}} of code from outside this package that the run uses
     training         the settings that decide the weights; a run is resumed only with the same:
@@ -27,7 +29,7 @@
     timings          {train_seconds, train_steps, steps_per_second, evaluation_seconds}, over all sessions
     stages           {stage_1: {step, pressure, scored_on ("all images" or "held-out images"), scores, intervals,
                      validation {part of the loss: nats}, kl_per_latent, nmi, max1_nmi, max2_nmi, pictures,
-                     failed_scores {name: reason}}}
+                     dci_estimator, failed_scores {name: reason, null once it is computed}}}
     history          {nmi: {step: {...}}, kl_decomposition: {step: {...}}, validation: {step: {...}}}
     udr, thresholds  where they were computed
 

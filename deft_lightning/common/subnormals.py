@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -55,5 +55,13 @@ def _gnu_openmp() -> list[ctypes.CDLL]:
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return []
-    paths = sorted(set(re.findall(r"/\S*libgomp\S*\.so\S*", maps.read_text())))
-    return [ctypes.CDLL(path) for path in paths]
+    libraries = []
+    for path in openmp_paths(maps.read_text()):
+        with suppress(OSError):  # such as a file that was replaced since it was loaded
+            libraries.append(ctypes.CDLL(path))
+    return libraries
+
+
+def openmp_paths(maps: str) -> list[str]:
+    """The files of GNU's OpenMP in the text of /proc/<id>/maps, whose lines end with a path that may have spaces."""
+    return sorted(set(re.findall(r"(?m)^[^/\n]*(/.*libgomp[^/\n]*\.so[^/\n]*)$", maps)))

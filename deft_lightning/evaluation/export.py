@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deft_lightning.common import files
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 from deft_lightning.model.module import DEFT
 
 TOLERANCE = 1e-4
@@ -109,9 +109,8 @@ def _traced(part: nn.Module, example: Tensor, name: str) -> torch.export.Exporte
     try:
         return torch.export.export(part, (example[:2].contiguous(),), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch.export raises many types for what it cannot trace
-        reason = str(error).splitlines()[0]
         raise DeftError(
-            f"the {name} cannot be exported ({reason}): use networks that torch.export can trace."
+            f"the {name} cannot be exported ({first_line(error)}): use networks that torch.export can trace."
         ) from error
 
 

@@ -16,7 +16,7 @@ from deft_lightning.common.method import Method
 from deft_lightning.common.results import Status
 from deft_lightning.evaluation import tables
 from deft_lightning.evaluation.scores import Scored, Settings
-from deft_lightning.evaluation.sources import score_codes
+from deft_lightning.evaluation.sources import sample_rows, score_codes
 from deft_lightning.metrics import max_nmi, nmi
 from deft_lightning.model.networks import Posterior
 
@@ -80,8 +80,12 @@ def score_file(
 
 
 def _stage(table: tables.Table, settings: Settings, scored: Scored) -> dict[str, Any]:
-    """What results.json holds of a stage; the KL is added to the scores where the log variances are known."""
-    names, matrix = table.factor_names, nmi(table.codes, table.factors, settings.bins)  # [D, K]
+    """What results.json holds of a stage, from the rows that are scored.
+
+    The KL is added to the scores where the log variances are known.
+    """
+    rows, _ = sample_rows(len(table.codes), settings)
+    names, matrix = table.factor_names, nmi(table.codes[rows], table.factors[rows], settings.bins)  # [D, K]
     record: dict[str, Any] = {
         "step": 0,
         "nmi": matrix.tolist(),
@@ -89,7 +93,8 @@ def _stage(table: tables.Table, settings: Settings, scored: Scored) -> dict[str,
         "max2_nmi": dict(zip(names, max_nmi(matrix, 2).tolist(), strict=True)),
     }
     if table.log_variance is not None:
-        kl = Posterior(torch.as_tensor(table.codes), torch.as_tensor(table.log_variance)).kl().numpy()  # [N, D]
+        means, log_variances = (torch.as_tensor(part[rows]) for part in (table.codes, table.log_variance))
+        kl = Posterior(means, log_variances).kl().numpy()  # [N, D]
         scored.add_means(settings, kl=kl.sum(axis=1))
         record["kl_per_latent"] = kl.mean(axis=0).tolist()
     return record | scored.record()

@@ -26,7 +26,7 @@ def path_of(item: Any, field: str, names: tuple[str, ...], taken: Collection[str
     if not isinstance(name, str) or not name.isidentifier():
         raise DeftError(f"{field} has a score called {name!r}: give a name of letters, digits and underscores.")
     if name in taken:
-        raise DeftError(f"{field} has a score of your own called {name}, as one of this package is: rename it.")
+        raise DeftError(f"{field} has a score of your own called {name}, a name that this package uses: rename it.")
     if not isinstance(path, str) or "." not in path:
         raise DeftError(f"{field} has the function {path!r} for {name}: write module.function.")
     return path

@@ -79,7 +79,11 @@ def score_names(metric: str) -> list[str]:
     return [metric] if metric in BATCH_METRICS else list(TABLE_METRICS[metric].scores.values())
 
 
-TAKEN = frozenset([*NAMES, *(score for metric in NAMES for score in score_names(metric)), "reconstruction", "kl"])
+COLUMNS = ("data", "dataset", "method", "value", "diverged", "best")
+"""Columns beside the scores in tables of runs."""
+TAKEN = frozenset(
+    [*NAMES, *(score for metric in NAMES for score in score_names(metric)), "reconstruction", "kl", *COLUMNS]
+)
 """Names that a score of the user's own cannot have."""
 
 

@@ -42,12 +42,20 @@ def score_model(
 def score_codes(names: Sequence[str], settings: Settings, codes: Any, factors: Any) -> Scored:
     """Score codes [N, D] with factors [N, K] from any model: a part of the rows, another is the test table.
 
-    Rows are drawn by `settings.seed`: at most `num_points` are scored, and at most `num_test` or a third are tested.
+    Rows are those of `sample_rows`.
     """
-    order = np.random.default_rng(settings.seed).permutation(len(codes))
-    tested = min(settings.num_test, len(codes) // 3)
-    rows, test_rows = order[tested : tested + settings.num_points], order[:tested]
+    rows, test_rows = sample_rows(len(codes), settings)
     return score(names, settings, codes[rows], factors[rows], RowSource(codes, factors, test_rows))
+
+
+def sample_rows(count: int, settings: Settings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of the scored table and of the test table, of a table of `count` rows, drawn by `settings.seed`.
+
+    At most `num_points` are scored, and at most `num_test` or a third are tested.
+    """
+    order = np.random.default_rng(settings.seed).permutation(count)
+    tested = min(settings.num_test, count // 3)
+    return order[tested : tested + settings.num_points], order[:tested]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.common.conf import config_folder
-from deft_lightning.common.console import look_in_current_folder, print_error, survive_closed_output
+from deft_lightning.common.console import file_error, look_in_current_folder, print_error, survive_closed_output
 from deft_lightning.common.errors import DeftError
 from deft_lightning.launch.job import Job, Task
 from deft_lightning.launch.sweep import SweepFolder, report
@@ -45,15 +45,22 @@ def run_task(task: Task, config_name: str = "config") -> None:
 def _run(task: Task, config_name: str) -> None:
     """Let Hydra compose the configuration and call the job or jobs; raises `DeftError` with one sentence."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
+    job = Job(task)
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(Job(task))()
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(job)()
     except DeftError:
         raise
     except (HydraException, OmegaConfBaseException) as error:
         raise DeftError(one_line(error)) from error
-    except OSError as error:  # Hydra makes the run folder
-        file = error.filename or "a file"
-        raise DeftError(f"{file} cannot be written ({error.strerror or error}): choose another folder.") from error
+    except OSError as error:
+        if job.began:
+            sentence = file_error(error)
+        else:  # Hydra makes the run folder
+            file = error.filename or "a file"
+            sentence = f"{file} cannot be written ({error.strerror or error}): choose another folder."
+        if sentence is None:
+            raise
+        raise DeftError(sentence) from error
     except KeyboardInterrupt as error:
         option = "resume=true" if SweepFolder.current is None else "sweep.resume=true"
         raise DeftError(f"interrupted: {option} continues from the last checkpoint.") from error

@@ -161,7 +161,7 @@ def job_folder(name: Any, seed: Any, overrides: Iterable[str], over: Iterable[st
     for override in identifying:
         key, _, value = override.lstrip("+~").partition("=")
         group = key.split("@")[0]
-        if group == "experiment" in over and value != name:
+        if group == "experiment" and group in over and value != name:
             words.insert(1, value)
         elif group in over and group not in ("experiment", "seed"):
             short = re.sub(r"\d+\.\d{5,}(?!\d|e)", lambda number: f"{float(number.group()):.4g}", value)

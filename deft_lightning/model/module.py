@@ -210,8 +210,7 @@ class DEFT(Inference):
         # A checkpoint that the run starts from (`init_from`) has brought the options of its own optimiser.
         for group, options in zip(self.trainer.optimizers[0].param_groups, self._options, strict=True):
             group.update(options)
-        loader: Any = self.trainer.train_dataloader
-        self.objective.dataset_size = loader.size if hasattr(loader, "size") else len(loader.dataset)
+        self.objective.dataset_size = _images_of(self.trainer.train_dataloader)
 
     def training_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch under the pressure of its stage. Labels beside the images are ignored."""
@@ -342,6 +341,16 @@ class DEFT(Inference):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self._update_log and every and self.global_step % every == 0:
             self.log_dict({f"train/{name}": value for name, value in _scalars(self._update_log)})
+
+
+def _images_of(loader: Any) -> int:
+    """The images of an epoch; 0 where the loader does not say, as one of a stream of data."""
+    if hasattr(loader, "size"):
+        return int(loader.size)
+    try:
+        return len(loader.dataset)
+    except (AttributeError, TypeError):
+        return 0
 
 
 def _full(values: Tensor) -> Tensor:

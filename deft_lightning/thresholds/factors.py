@@ -34,7 +34,7 @@ from deft_lightning.thresholds.members import Members
 from deft_lightning.thresholds.populations import anneal, divide
 from deft_lightning.thresholds.subsets import Subset, varying
 from deft_lightning.training import config, resolution
-from deft_lightning.training.callbacks.base import save_figure
+from deft_lightning.training.figures import save_figure
 
 
 def measure(cfg: DictConfig, folder: Path) -> dict[str, Any]:

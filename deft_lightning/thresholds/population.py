@@ -23,8 +23,8 @@ from deft_lightning.common.errors import DeftError
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.likelihoods import Bernoulli
 from deft_lightning.model.module import DEFT
-from deft_lightning.model.networks import Convolutional, Posterior
-from deft_lightning.model.optimizers import Adam
+from deft_lightning.model.networks import Burgess, Locatello, Posterior
+from deft_lightning.model.optimizers import Adam, AdamW
 from deft_lightning.thresholds.members import Members, Parts
 
 
@@ -60,9 +60,9 @@ class Population(Members):
     def takes(modules: Sequence[DEFT]) -> bool:
         """Whether the parts of `modules` are those whose arithmetic and optimiser can be stacked."""
         return all(
-            isinstance(module.networks, Convolutional)
+            type(module.networks) in (Burgess, Locatello)  # a subclass may compute something else
             and type(module.likelihood) is Bernoulli
-            and isinstance(module.optimizer, Adam)
+            and type(module.optimizer) in (Adam, AdamW)
             for module in modules
         )
 

@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from deft_lightning.common import files
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 
 SCHEMA_VERSION = 1
 FILE = "thresholds.json"
@@ -73,7 +73,7 @@ def read(path: str | Path, kind: str, finished: bool = True) -> dict[str, Any]:
             f"there is no {path}: give a thresholds.json that python -m deft_lightning.thresholds has written."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DeftError(f"{path} is damaged ({str(error).splitlines()[0]}): measure the thresholds again.") from error
+        raise DeftError(f"{path} is damaged ({first_line(error)}): measure the thresholds again.") from error
     if not isinstance(content, dict) or content.get("kind") not in KINDS or not isinstance(content.get("data"), dict):
         raise DeftError(f"{path} is not a thresholds.json of deft_lightning: give one that it has written.")
     if content.get("schema_version") != SCHEMA_VERSION:

@@ -16,7 +16,8 @@ from deft_lightning.model.module import DEFT
 from deft_lightning.report.figures.thresholds import anneal_figure
 from deft_lightning.thresholds import crossing, record
 from deft_lightning.thresholds.loss_log import LossLog
-from deft_lightning.training.callbacks.base import DEFTCallback, as_deft, data_of, log_image, save_figure
+from deft_lightning.training.callbacks.base import DEFTCallback, as_deft, data_of, log_image
+from deft_lightning.training.figures import save_figure
 from deft_lightning.training.resolution import noise_variance
 
 log = logging.getLogger(__name__)

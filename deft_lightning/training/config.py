@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.common import checks
 from deft_lightning.common.conf import choice_names, config_folder
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 from deft_lightning.common.method import Method
 from deft_lightning.model.groups import Groups
 from deft_lightning.model.optimizers import OptimizerFactory
@@ -299,7 +299,7 @@ def _sentence(error: BaseException, key: str) -> DeftError:
         cause = cause.__cause__  # that of a DeftError is another library's, and does not name the file
     if isinstance(cause, DeftError):
         return cause
-    reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    reason = first_line(cause)
     if isinstance(cause, ModuleNotFoundError) and cause.name:
         parent, _, name = cause.name.rpartition(".")
         if parent in sys.modules:  # Hydra looks for a module where a module has no such class

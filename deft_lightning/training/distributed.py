@@ -108,11 +108,18 @@ def _failure(error: ChildFailedError) -> DeftError:
     """The exception of the process that failed; that the others lost the connection to it is not the reason."""
     messages = [_message(failure) for failure in error.failures.values()]
     for kind in ENDS:
+        names = _names(kind)
         for message in messages:
-            if message.startswith(f"{kind.__name__}: "):
-                return kind(message.removeprefix(f"{kind.__name__}: "))
+            name, _, sentence = message.partition(": ")
+            if name in names:
+                return kind(sentence)
     _, first = error.get_first_failure()
     return DeftError(f"{_message(first)} (process {first.local_rank})")
+
+
+def _names(kind: type[DeftError]) -> set[str]:
+    """The names of an exception and of all that derive from it."""
+    return {kind.__name__}.union(*map(_names, kind.__subclasses__()))
 
 
 def _message(failure: ProcessFailure) -> str:

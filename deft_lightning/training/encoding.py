@@ -23,7 +23,7 @@ from deft_lightning.data.custom.pixels import Colour, colour
 from deft_lightning.data.progress import progress_bar
 from deft_lightning.evaluation import code_files
 from deft_lightning.model.module import DEFT
-from deft_lightning.training.callbacks import figures
+from deft_lightning.training import figures
 from deft_lightning.training.load import load_model
 
 COLUMNS, PER_PICTURE = 16, 64

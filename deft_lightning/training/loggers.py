@@ -17,7 +17,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from deft_lightning.common import files
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 from deft_lightning.training import wandb_server
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def make_loggers(
         try:
             return [*loggers, start("online")]
         except WandbError as error:
-            log.warning("W&B cannot be reached (%s): logging offline.", str(error).splitlines()[0])
+            log.warning("W&B cannot be reached (%s): logging offline.", first_line(error))
     return [*loggers, start("offline")]
 
 

@@ -1,4 +1,4 @@
-"""The frame around a run: its folder, its settings, and in results.json when it began and why it ended."""
+"""The frame around a run: its folder, its settings, and in results.json when its sessions began and why it ended."""
 
 from __future__ import annotations
 
@@ -48,11 +48,16 @@ def recorded(
     checkpoint = run_folder.checkpoint_to_resume(folder, training, resume=bool(cfg.resume))
     run_folder.write_config(folder, cfg if whole is None else whole)
     previous = results.read(folder)
-    sources = own_code.sources(cfg)
-    own_code.warn_of_changes(previous.get("own_code", {}), sources)
+    sources, sessions = own_code.sources(cfg), [_session()]
+    if checkpoint is not None:
+        own_code.warn_of_changes(previous.get("own_code", {}), sources)
+        sources |= previous.get("own_code", {})
+        sessions = _sessions_of(previous) + sessions
+        _warn_of_other_code(sessions)
     run_id = previous.get("run_id") or uuid.uuid4().hex[:8]
     sweep = membership(cfg) or previous.get("sweep")  # a job of a sweep may be resumed by itself
-    results.update(folder, **_header(cfg, training, run_id, method), own_code=sources, sweep=sweep)
+    header = _header(cfg, training, run_id, method)
+    results.update(folder, **header, **sessions[0], sessions=sessions, own_code=sources, sweep=sweep)
     try:
         yield Session(run_id, checkpoint)
         results.update(folder, status=Status.FINISHED, reason=None)
@@ -75,11 +80,30 @@ def _header(cfg: DictConfig, training: dict[str, Any], run_id: str, method: Meth
         "run_id": run_id,
         "config_digest": results.digest(training),
         "training": training,
-        "versions": results.versions(),
-        "git_commit": results.git_commit(),
-        "command": " ".join(sys.argv),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _session() -> dict[str, Any]:
+    """When this session of a run has started, by which command, and with which code."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join(sys.argv),
+        "git_commit": results.git_commit(),
+        "versions": results.versions(),
+    }
+
+
+def _sessions_of(previous: dict[str, Any]) -> list[dict[str, Any]]:
+    """The earlier sessions of a run; of one by an earlier version of this package, the latest of them."""
+    return previous.get("sessions") or [{key: previous.get(key) for key in _session()}]
+
+
+def _warn_of_other_code(sessions: list[dict[str, Any]]) -> None:
+    """Say what differs between the code with which a run began and that with which it goes on."""
+    began, now = ({"commit": s["git_commit"], **(s["versions"] or {})} for s in (sessions[0], sessions[-1]))
+    differ = [f"{name} {began[name]}, now {now.get(name)}" for name in began if began[name] != now.get(name)]
+    if differ:
+        log.warning("This run began with %s: it may go on with other numbers.", "; ".join(differ))
 
 
 def _record_end(folder: Path, error: BaseException) -> None:

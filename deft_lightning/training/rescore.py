@@ -97,7 +97,10 @@ def rescore(
     added: dict[str, Any] = {}
     if missing:
         encoding = encode(module, data, sample_tables(data, settings)[0])
-        added = _absent(score_model(missing, settings, encoding, module, data).record(), stage)
+        scored = score_model(missing, settings, encoding, module, data)
+        added = _absent(scored.record(), stage)
+        if recovered := [name for name in stage.get("failed_scores", {}) if name in set(missing) - set(scored.failed)]:
+            added["failed_scores"] = added.get("failed_scores", {}) | dict.fromkeys(recovered)
     if added:
         results.update(folder, stages={last: added})
     return Rescored(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)

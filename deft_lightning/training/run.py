@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,7 @@ def _fit(cfg: DictConfig, folder: Path, choices: config.Choices, start: Start) -
 
 
 def _check_start(module: DEFT, dataset: FactorDataset, folder: Path, start: Start) -> None:
-    """Check the data and the checkpoint that the session begins with, before anything is written."""
+    """Check the data and the checkpoint that the session begins with, before it trains or writes checkpoints."""
     if start.checkpoint is None:
         return
     load_weights(module, start.checkpoint)
@@ -154,10 +156,21 @@ def _loggers(
     return loggers.make_loggers(folder, chosen, folder.name, start.run_id, resolved, start.first_step)
 
 
+@contextmanager
+def _interrupts_raised() -> Iterator[None]:
+    """Raise the `KeyboardInterrupt` of a second Ctrl-C, which Lightning turns into an exit that gives no reason."""
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
+
+
 def _fit_or_finish(trainer: pl.Trainer, module: DEFT, data: pl.LightningDataModule, start: Start) -> None:
     """Train to the end of the schedule; raises `Incomplete` where the trainer stops before."""
     nothing_left = start.first_step == module.timeline.length
-    with deaths_told():
+    with deaths_told(), _interrupts_raised():
         trainer.fit(module, data, ckpt_path=start.checkpoint, weights_only=True)
     if nothing_left:
         # The run was killed after its last step: `fit` returns without calling any hook, so they are called here.

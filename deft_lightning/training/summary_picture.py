@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from deft_lightning.common.pictures import mark_stages
-from deft_lightning.training.callbacks.base import save_figure
-from deft_lightning.training.callbacks.figures import draw_nmi_over_training
+from deft_lightning.training.figures import draw_nmi_over_training, save_figure
 
 SMOOTHING = 200  # windows over a run that logged losses are averaged in, so that the curves stay readable
 

@@ -20,7 +20,7 @@ from deft_lightning.data.custom.pixels import Colour, fit
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.evaluation.codes import MIN_KL
 from deft_lightning.model.module import DEFT
-from deft_lightning.training.callbacks import figures
+from deft_lightning.training import figures
 from deft_lightning.viewer.runs import Subject
 
 DECIMALS = 2

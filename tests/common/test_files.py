@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,7 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "file.txt"
     files.write_text(path, "old")
 
-    def full_disk(self: Path, text: str) -> None:
+    def full_disk(self: Path, text: str, encoding: str | None = None) -> None:
         self.write_bytes(text[:1].encode())
         raise OSError(28, "No space left on device")
 
@@ -66,3 +68,12 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         files.write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_utf_8_whatever_the_locale_is(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    write = f"files.write_text(pathlib.Path({str(path)!r}), chr(946))"
+    script = f"import pathlib; from deft_lightning.common import files; {write}"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    assert path.read_bytes() == "β".encode()

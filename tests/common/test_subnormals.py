@@ -45,3 +45,18 @@ def test_the_setting_is_left_as_it_was() -> None:
         assert not subnormals.is_flushing()
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_libraries_are_found_in_folders_with_spaces() -> None:
+    """A virtual environment may lie in "My Project"; of a mapping without a file there is no path."""
+    maps = """\
+7f01-7f02 r-xp 00000000 08:01 1234   /home/ann/My Project/.venv/lib/torch/lib/libgomp.so.1
+7f02-7f03 rw-p 00001000 08:01 1234   /home/ann/My Project/.venv/lib/torch/lib/libgomp.so.1
+7f03-7f04 r-xp 00000000 08:01 5678   /usr/lib/x86_64-linux-gnu/libgomp.so.1.0.0
+7f04-7f05 r-xp 00000000 08:01 9012   /opt/libgomp docs/libc.so.6
+7f05-7f06 rw-p 00000000 00:00 0      [heap]
+"""
+    assert subnormals.openmp_paths(maps) == [
+        "/home/ann/My Project/.venv/lib/torch/lib/libgomp.so.1",
+        "/usr/lib/x86_64-linux-gnu/libgomp.so.1.0.0",
+    ]

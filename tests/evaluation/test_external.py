@@ -13,7 +13,7 @@ from deft_lightning import DeftError, evaluate
 from deft_lightning.common import results
 from deft_lightning.evaluation import tables
 from deft_lightning.metrics import active_units, mig, modularity
-from deft_lightning.report.loading import load
+from deft_lightning.report.loading import Record, load
 from deft_lightning.report.study import Study
 
 N = 300
@@ -106,8 +106,10 @@ def test_the_scores_are_those_of_the_metrics_and_the_report_compares_them(
     assert stage["scores"]["mig"] == pytest.approx(mig(codes, factors).score)
     assert stage["scores"]["modularity"] == pytest.approx(modularity(codes, factors).score)
     assert stage["scores"]["active_units"] == active_units(codes).score
-    kl = 0.5 * (CODES**2 + np.exp(-1) - 1 + 1)
+    kl = 0.5 * (CODES**2 + np.exp(-1) - 1 + 1)[rows]
     assert stage["scores"]["kl"] == pytest.approx(kl.sum(axis=1).mean())
+    gaps = Record(out, content).gaps
+    assert stage["scores"]["mig"] == pytest.approx(sum(gaps.values()) / len(gaps))  # of the same rows
     low, high = stage["intervals"]["mig"]
     assert 0 < low < high <= 1
     assert (content["seed"], content["data"]["name"]) == (3, "sprites")

@@ -13,11 +13,14 @@ import pytest
 from deft_lightning import DeftError, evaluate
 from deft_lightning.common import results
 from deft_lightning.evaluation import own
-from deft_lightning.evaluation.scores import Settings
+from deft_lightning.evaluation.scores import COLUMNS, TAKEN, Settings
 from deft_lightning.evaluation.sources import score_codes
 from deft_lightning.metrics import mig
+from deft_lightning.report.loading import Record, Records
+from deft_lightning.report.study import Study
 from deft_lightning.training import run
 from tests.helpers import BARE, compose_run
+from tests.report import factory
 
 RANDOM = np.random.default_rng(0)
 FACTORS = RANDOM.integers(0, 4, (300, 2))
@@ -87,9 +90,11 @@ def test_one_that_fails_is_marked_and_the_others_are_kept(caplog: pytest.LogCapt
         ("migg", "metrics.each_stage holds 'migg': give one of mig, .*, or your own as {name: my_score"),
         ({"name": "mine"}, "holds {'name': 'mine'}: give one of"),
         ({"name": "a b", "function": "m.f"}, "has a score called 'a b'"),
-        ({"name": "mig", "function": "m.f"}, "as one of this package is: rename it"),
-        ({"name": "kl", "function": "m.f"}, "a score of your own called kl, as one of this package is"),
-        ({"name": "dci_completeness", "function": "m.f"}, "called dci_completeness, as one of this package is"),
+        ({"name": "mig", "function": "m.f"}, "mig, a name that this package uses: rename it"),
+        ({"name": "kl", "function": "m.f"}, "a score of your own called kl, a name that this package uses"),
+        ({"name": "dci_completeness", "function": "m.f"}, "called dci_completeness, a name that this package uses"),
+        ({"name": "method", "function": "m.f"}, "called method, a name that this package uses"),
+        ({"name": "best", "function": "m.f"}, "called best, a name that this package uses"),
         ({"name": "mine", "function": "f"}, "has the function 'f' for mine: write module.function"),
     ],
 )
@@ -129,4 +134,14 @@ def test_in_a_run_and_added_to_a_finished_one(tmp_path: Path) -> None:
     added = f"metrics.at_end=[{{name:correlation,function:{CORRELATION['function']}}}]"
     assert evaluate.main([str(folder), "metrics=fast", added, "--device", "cpu"]) == 0
     assert "correlation" in results.read(folder)["stages"]["stage_4"]["scores"]
+    mended = f"metrics.at_end=[{{name:broken,function:{CORRELATION['function']}}}]"
+    assert evaluate.main([str(folder), "metrics=fast", mended, "--device", "cpu"]) == 0
+    stage = results.read(folder)["stages"]["stage_4"]
+    assert (stage["scores"]["broken"], stage["failed_scores"]) == (stage["scores"]["correlation"], {"broken": None})
     assert sys.modules[__name__].__file__ == __file__
+
+
+def test_names_of_columns_that_the_report_has_beside_the_scores_are_taken(tmp_path: Path) -> None:
+    content = factory.result("DEFT")
+    columns = set(Study(Records([Record(tmp_path, content)])).ended.columns)
+    assert columns - set(content["stages"]["stage_4"]["scores"]) == set(COLUMNS) < TAKEN

@@ -11,7 +11,7 @@ from deft_lightning.common import results
 from deft_lightning.common.errors import DeftError, Diverged, Incomplete, Interrupted
 from deft_lightning.common.results import Status
 from deft_lightning.launch import cli
-from tests.launch.running import command, sweep
+from tests.launch.running import command, run_main, sweep
 
 pytestmark = pytest.mark.slow  # trains runs
 
@@ -131,3 +131,13 @@ def test_a_score_that_runs_do_not_have_is_named_with_those_they_have() -> None:
     assert jobs[0]["status"] == "finished"
     status, _, _ = run("seed=0", "sweep.score=mig", "sweep.resume=true")
     assert (status, trained) == (0, [(0, False)])
+
+
+def _open_a_missing_file(cfg: DictConfig, folder: Path) -> None:
+    (folder / "labels.csv").read_text()
+
+
+def test_a_file_that_a_run_cannot_read_is_not_taken_for_its_folder() -> None:
+    status, _, printed = run_main(lambda: cli.run_task(_open_a_missing_file))
+    assert status == 1
+    assert "labels.csv cannot be used (No such file or directory): look at its path and permissions." in printed

@@ -14,6 +14,7 @@ from deft_lightning import (
     DEFT,
     AdamW,
     BetaVAE,
+    Burgess,
     ContinuousBernoulli,
     DeftError,
     FactorDataModule,
@@ -192,7 +193,9 @@ def test_refusals() -> None:
         Population([_module(0, groups=Groups([5, 5]))], [_data(0)])
     other = _module(0)
     other.networks = object()  # type: ignore[assignment]  # a family without convolutions
-    for module in (other, _module(0, likelihood=ContinuousBernoulli())):
+    derived = _module(0)
+    derived.networks = type("Mine", (Burgess,), {})()  # its encoder may be another
+    for module in (other, derived, _module(0, likelihood=ContinuousBernoulli())):
         with pytest.raises(DeftError, match="cannot be trained as a population"):
             Population([module], [_data(0)])
     with pytest.raises(DeftError, match="need the same batch size"):

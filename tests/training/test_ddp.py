@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from torch import distributed
 
 from deft_lightning import DeftError
 from deft_lightning.common import results
-from deft_lightning.common.errors import Interrupted
+from deft_lightning.common.errors import Diverged, Interrupted
+from deft_lightning.data.cache import MissingDataError
 from deft_lightning.model.checkpoint import read_checkpoint
 from deft_lightning.training import config, run
-from deft_lightning.training.distributed import fit
+from deft_lightning.training.distributed import _failure, fit
 from tests.conftest import MakeOnce
 from tests.helpers import PLAIN, compose_run, send_signal
 
@@ -128,3 +130,12 @@ def test_what_cannot_be_divided_among_processes_is_refused(
     with pytest.raises(DeftError, match=sentence):
         run.train(*compose_run(tmp_path / "run", *SHORT, *DDP, *overrides))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", [DeftError, MissingDataError, Interrupted, Diverged])
+def test_every_kind_of_sentence_comes_out_of_a_process_as_it_is(kind: type[DeftError]) -> None:
+    failure = SimpleNamespace(message={"message": f"{kind.__name__}: the file: is not there."}, local_rank=1)
+    error = SimpleNamespace(failures={1: failure}, get_first_failure=lambda: (1, failure))
+    outcome = _failure(error)  # type: ignore[arg-type]
+    assert str(outcome) == "the file: is not there."
+    assert issubclass(kind, type(outcome))

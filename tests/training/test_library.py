@@ -12,6 +12,7 @@ import deft_lightning
 from deft_lightning import DEFT, Bernoulli, BetaVAE, Constant, DeftError, FactorDataModule, Groups, Piecewise
 from deft_lightning.common import memory
 from deft_lightning.model.compiling import can_compile
+from deft_lightning.training.callbacks.base import DEFTCallback, images_per_step
 from tests.helpers import TinySprites, plain_trainer, tiny_module
 
 
@@ -107,6 +108,39 @@ def test_batches_that_are_accumulated_make_fewer_steps_and_have_noise_of_their_o
     assert list(module.timeline.boundaries) == [2, 4, 6, 8]
     assert trainer.global_step == 8
     assert len(set(places)) == len(places) == 24
+
+
+def test_callbacks_act_once_a_step_when_batches_are_accumulated(tmp_path: Path) -> None:
+    """And images a second count every batch of a step."""
+    acted: list[tuple[int, int | None]] = []
+
+    class Look(DEFTCallback):
+        def after_step(self, trainer, module, stage) -> None:
+            acted.append((trainer.global_step, stage))
+
+    trainer = plain_trainer(tmp_path, Look(), max_epochs=4, accumulate_grad_batches=4)
+    trainer.fit(tiny_module(), DataLoader(torch.rand(96, 1, 64, 64), batch_size=16))  # type: ignore[arg-type]
+    assert acted == [(1, None), (2, 0), (3, None), (4, 1), (5, None), (6, 2), (7, None), (8, 3)]
+    assert images_per_step(trainer, torch.rand(16, 1, 64, 64)) == 64
+    assert images_per_step(trainer, [torch.rand(16, 1, 64, 64), torch.zeros(16, 5)]) == 64
+
+
+@pytest.mark.parametrize("kind", ["any iterable", "stream"])
+def test_loaders_that_do_not_say_how_many_images_they_have_train_as_well(kind: str, tmp_path: Path) -> None:
+    batches = [torch.rand(4, 1, 64, 64)] * 3
+    module = tiny_module(steps_per_epoch=3)
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield from batches
+
+    class Batches:
+        def __iter__(self):
+            return iter(batches)
+
+    data = Batches() if kind == "any iterable" else DataLoader(Stream(), batch_size=None)
+    plain_trainer(tmp_path, max_epochs=1).fit(module, data)  # type: ignore[arg-type]
+    assert (module.global_step, module.objective.dataset_size) == (3, 0)
 
 
 def test_a_loader_without_a_length_is_one_sentence(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
@@ -19,7 +20,8 @@ from deft_lightning import DeftError, __main__
 from deft_lightning.common import results
 from deft_lightning.common.errors import Diverged, Incomplete, Interrupted
 from deft_lightning.model.checkpoint import read_checkpoint
-from deft_lightning.training import run, run_folder
+from deft_lightning.report.loading import Record
+from deft_lightning.training import build, run, run_folder
 from tests.conftest import MakeOnce
 from tests.helpers import BARE, PLAIN, TINY, compose_run, send_signal, slowly
 from tests.training.conftest import Copy
@@ -327,3 +329,46 @@ def test_variants_of_the_groups_are_resumed_as_well(
         run.train(*compose_run(tmp_path / "run", *overrides, *send_signal(step, signal.SIGTERM)))
     run.train(*compose_run(tmp_path / "run", *overrides, "resume=true"))
     _assert_equal_to_the_bit(tmp_path / "run", whole, steps=24)
+
+
+class _TwoInterrupts(pl.Callback):
+    """Ctrl-C twice in one step."""
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        if trainer.global_step == 18:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning exits without a reason."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    made = build.trainer
+    monkeypatch.setattr(build, "trainer", lambda *a, **k: _with(made(*a, **k), _TwoInterrupts()))
+    with pytest.raises(KeyboardInterrupt, match="stopped at once by a second SIGINT"):
+        run.train(*compose_run(tmp_path / "run", *BARE))
+    outcome = results.read(tmp_path / "run")
+    assert outcome["status"] == "interrupted"
+    assert outcome["reason"] == "KeyboardInterrupt: stopped at once by a second SIGINT"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _with(trainer: pl.Trainer, callback: pl.Callback) -> pl.Trainer:
+    trainer.callbacks.insert(0, callback)  # type: ignore[attr-defined]
+    return trainer
+
+
+def test_every_session_is_recorded_and_the_first_stays(
+    stopped: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what the run began counts: a run that was finished by another commit names both, and warns."""
+    first, folder = results.read(stopped), copy(stopped)
+    monkeypatch.setattr(results, "git_commit", lambda: "c" * 40)
+    monkeypatch.setattr(sys, "argv", ["deft_lightning", "resume=true"])
+    run.train(*compose_run(folder, *PLAIN, "resume=true"))
+    outcome = results.read(folder)
+    for key in ("started", "command", "git_commit", "versions"):
+        assert outcome[key] == first[key] == outcome["sessions"][0][key]
+    assert outcome["sessions"][1]["command"] == "deft_lightning resume=true"
+    assert Record(folder, outcome).commits == list(filter(None, [first["git_commit"], "c" * 40]))
+    assert f"This run began with commit {first['git_commit']}, now {'c' * 40}: it may go on" in caplog.text

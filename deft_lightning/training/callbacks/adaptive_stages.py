@@ -40,7 +40,7 @@ class AdaptiveStages(DEFTCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep what the schedule had learnt until the training starts."""
-        self._restored = state_dict or None
+        self._restored = dict(state_dict) or None
         if self._restored and self._restored["sum"] is not None and self._restored["sum"].dim() == 0:
             raise DeftError(
                 "the checkpoint of this run was written by an earlier version of deft_lightning, whose stages ended by "
@@ -57,8 +57,8 @@ class AdaptiveStages(DEFTCallback):
         if timeline is not previous:
             self._sum, self._count = None, 0
         if self._restored is not None:
+            self._sum, self._count = self._restored.pop("sum"), self._restored.pop("count")
             timeline.state = self._restored
-            self._sum, self._count = self._restored["sum"], self._restored["count"]
             self._restored = None
         if trainer.is_global_zero:
             results.update(trainer.default_root_dir, **timeline.record)

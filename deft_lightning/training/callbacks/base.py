@@ -1,4 +1,4 @@
-"""What the callbacks share: when they act, what they are given, and where they write."""
+"""What the callbacks share: when they act, what they are given, and where they log."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-from matplotlib.figure import Figure
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from deft_lightning.common.errors import DeftError
 from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.model.module import DEFT
-from deft_lightning.training.callbacks import figures
 
 
 class Phase(IntEnum):
@@ -37,9 +36,10 @@ class DEFTCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Lightning's hook: calls `after_step`."""
+        """Lightning's hook: calls `after_step`, once for all batches of a step."""
         module = as_deft(pl_module)
-        self.after_step(trainer, module, finished_stage(module))
+        if ends_step(trainer, batch_idx):
+            self.after_step(trainer, module, finished_stage(module))
 
     def after_step(self, trainer: pl.Trainer, module: DEFT, stage: int | None) -> None:
         """Called after every step; `stage` is the index of the stage that the step has ended, None inside a stage."""
@@ -50,6 +50,17 @@ def as_deft(module: pl.LightningModule) -> DEFT:
     if not isinstance(module, DEFT):
         raise DeftError(f"the callbacks of deft_lightning work on a DEFT module, not on {type(module).__name__}.")
     return module
+
+
+def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the optimiser has taken a step after this batch: not after each where gradients are accumulated."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+
+
+def images_per_step(trainer: pl.Trainer, batch: Any) -> int:
+    """Images of an optimiser step whose batches are like `batch`: images, or a sequence that begins with them."""
+    images = batch if isinstance(batch, Tensor) else batch[0]
+    return len(images) * trainer.accumulate_grad_batches * trainer.world_size
 
 
 def finished_stage(module: DEFT) -> int | None:
@@ -95,17 +106,3 @@ def log_image(trainer: pl.Trainer, key: str, image: Any) -> None:
 def picture_loggers(trainer: pl.Trainer) -> list[Any]:
     """The loggers that take pictures."""
     return [logger for logger in trainer.loggers if hasattr(logger, "log_image")]
-
-
-def save_figure(figure: Figure, folder: Path, name: str) -> Path:
-    """Write a figure to figures/ of a run folder as PNG."""
-    path = figures_folder(folder) / f"{name}.png"
-    figures.write_png(figure, path)
-    return path
-
-
-def figures_folder(folder: Path | str) -> Path:
-    """figures/ of a run folder, made when first needed."""
-    path = Path(folder) / "figures"
-    path.mkdir(parents=True, exist_ok=True)
-    return path

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from deft_lightning.common import checks, files
 from deft_lightning.common.errors import DeftError, Diverged, Interrupted
 from deft_lightning.common.signals import stop_signals
-from deft_lightning.training.callbacks.base import Phase, as_deft, finished_stage
+from deft_lightning.training.callbacks.base import Phase, as_deft, ends_step, finished_stage
 from deft_lightning.training.callbacks.finite_loss import check_finite
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ class Checkpoints(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save what is due."""
+        if not ends_step(trainer, batch_idx):
+            return
         module, step = as_deft(pl_module), int(trainer.global_step)
         stop = self._stop is not None
         if trainer.world_size > 1:  # the signal may reach one process a step before another

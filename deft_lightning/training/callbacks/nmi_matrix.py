@@ -13,8 +13,8 @@ from deft_lightning.data.datamodule import FactorDataModule
 from deft_lightning.metrics import factor_entropy, max_nmi, nmi
 from deft_lightning.metrics.mutual_information import gap
 from deft_lightning.model.module import DEFT
-from deft_lightning.training.callbacks import figures
-from deft_lightning.training.callbacks.base import log_image, log_numbers, picture_loggers, save_figure, scaled_epoch
+from deft_lightning.training import figures
+from deft_lightning.training.callbacks.base import log_image, log_numbers, picture_loggers, scaled_epoch
 from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapshot
 
 
@@ -69,13 +69,13 @@ class NMIMatrix(EvaluationPart):
         if saved or picture_loggers(snapshot.trainer):
             heat_map = figures.nmi_heat_map(matrix, names, f"step {snapshot.step:,}")
             if saved:
-                save_figure(heat_map, snapshot.folder, f"nmi_step_{snapshot.step:07d}")
+                figures.save_figure(heat_map, snapshot.folder, f"nmi_step_{snapshot.step:07d}")
             if picture_loggers(snapshot.trainer):
                 log_image(snapshot.trainer, "nmi/matrix", figures.as_image(heat_map))
         if snapshot.stage is not None:
             history = results.read(snapshot.folder)["history"]["nmi"]
             boundaries = snapshot.module.timeline.boundaries
-            save_figure(figures.nmi_over_training(history, boundaries), snapshot.folder, "nmi")
+            figures.save_figure(figures.nmi_over_training(history, boundaries), snapshot.folder, "nmi")
 
 
 def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Column
 
 from deft_lightning.common.console import duration, new_progress
-from deft_lightning.training.callbacks.base import as_deft
+from deft_lightning.training.callbacks.base import as_deft, ends_step, images_per_step
 
 log = logging.getLogger(__name__)
 WARM_UP = 20  # steps before the speed is measured, such as those that compile
@@ -50,13 +50,13 @@ class RunProgress(ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Redraw the bar, if `refresh_seconds` have passed or the run is over."""
-        if self._progress is None:
+        if self._progress is None or not ends_step(trainer, batch_idx):
             return
         module, now, step = as_deft(pl_module), time.monotonic(), trainer.global_step
         if step == self._first_step + WARM_UP:
             self._clock = step, now
         if self._clock is not None and step == self._first_step + WARM_UP + MEASURE:
-            self._announce(step, now, module.timeline.length, len(batch) * trainer.world_size)
+            self._announce(step, now, module.timeline.length, images_per_step(trainer, batch))
         last = step == module.timeline.length
         if not last and now - self._drawn < self.refresh_seconds:
             return
@@ -66,7 +66,7 @@ class RunProgress(ProgressBar):
         loss = module.last_loss.parts
         parts = [f"{name} {float(loss[name]):.1f}" for name in ("reconstruction", "kl") if name in loss]
         if self._clock is not None and step > self._clock[0]:
-            rate = (step - self._clock[0]) * len(batch) * trainer.world_size / (now - self._clock[1])
+            rate = (step - self._clock[0]) * images_per_step(trainer, batch) / (now - self._clock[1])
             parts.append(f"{rate:,.0f} images/s")
         self._progress.update(
             self._task,
@@ -77,12 +77,12 @@ class RunProgress(ProgressBar):
             refresh=True,
         )
 
-    def _announce(self, step: int, now: float, total: int, batch: int) -> None:
+    def _announce(self, step: int, now: float, total: int, images: int) -> None:
         assert self._clock is not None
         rate = (step - self._clock[0]) / (now - self._clock[1])
         log.info(
             "%s images/s: the remaining %s steps take about %s.",
-            f"{rate * batch:,.0f}",
+            f"{rate * images:,.0f}",
             f"{total - step:,}",
             duration((total - step) / rate),
         )

@@ -10,8 +10,8 @@ import torch
 from deft_lightning.common import checks, results
 from deft_lightning.evaluation.codes import MIN_KL, latent_labels
 from deft_lightning.model.module import DEFT
-from deft_lightning.training.callbacks import figures
-from deft_lightning.training.callbacks.base import figures_folder, log_image, save_figure
+from deft_lightning.training import figures
+from deft_lightning.training.callbacks.base import log_image
 from deft_lightning.training.callbacks.evaluation import EvaluationPart, Snapshot
 
 
@@ -40,10 +40,12 @@ class Traversals(EvaluationPart):
         images = self._traverse(snapshot.module, torch.as_tensor(encoding.codes[0]), order)  # [rows, columns, C, H, W]
         name = f"stage_{snapshot.stage + 1}"
         title = f"stage {snapshot.stage + 1}, step {snapshot.step:,}"
-        traversals = save_figure(figures.traversal_grid(images, rows, self.span, title), folder, f"traversals_{name}")
+        traversals = figures.save_figure(
+            figures.traversal_grid(images, rows, self.span, title), folder, f"traversals_{name}"
+        )
         log_image(snapshot.trainer, "traversals", traversals)
         figures.traversal_animation(images, [f"z{j} {labels[j]}".strip() for j in order]).save(
-            figures_folder(folder) / f"traversals_{name}.gif"
+            figures.figures_folder(folder) / f"traversals_{name}.gif"
         )
         reconstructions = self._reconstruct(snapshot, name, title)
         pictures = {"traversals": traversals, "reconstructions": reconstructions}
@@ -64,6 +66,6 @@ class Traversals(EvaluationPart):
         originals = next(iter(data.evaluation_images(indices)))
         decoded = module.reconstruct(originals)
         figure = figures.reconstruction_grid(originals.cpu().numpy(), decoded.cpu().numpy(), title)
-        path = save_figure(figure, snapshot.folder, f"reconstructions_{name}")
+        path = figures.save_figure(figure, snapshot.folder, f"reconstructions_{name}")
         log_image(snapshot.trainer, "reconstructions", path)
         return path

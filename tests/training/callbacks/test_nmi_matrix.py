@@ -14,7 +14,8 @@ from deft_lightning import DeftError, FactorDataModule, Piecewise
 from deft_lightning.common import results
 from deft_lightning.evaluation.codes import encode
 from deft_lightning.metrics import mig, nmi
-from deft_lightning.training.callbacks import Evaluation, NMIMatrix, figures
+from deft_lightning.training import figures
+from deft_lightning.training.callbacks import Evaluation, NMIMatrix
 from deft_lightning.training.callbacks.base import scaled_epoch
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 

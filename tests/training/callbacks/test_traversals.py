@@ -11,7 +11,8 @@ from PIL import Image
 
 from deft_lightning import DeftError, FactorDataModule
 from deft_lightning.evaluation.codes import Encoding, latent_labels
-from deft_lightning.training.callbacks import Evaluation, Traversals, evaluation, figures
+from deft_lightning.training import figures
+from deft_lightning.training.callbacks import Evaluation, Traversals, evaluation
 from tests.helpers import Recorder, TinySprites, UnlabelledSprites, plain_trainer, tiny_module
 
 pytestmark = pytest.mark.slow  # trains runs

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from deft_lightning.common.pictures import GAP, mosaic
-from deft_lightning.training.callbacks import figures
+from deft_lightning.training import figures
 
 
 def _images(*shape: int) -> np.ndarray:

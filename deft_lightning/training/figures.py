@@ -73,6 +73,20 @@ def draw_nmi_over_training(axes: Axes, history: Mapping[str, Mapping[str, Any]],
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
+def save_figure(figure: Figure, folder: Path, name: str) -> Path:
+    """Write a figure to figures/ of a run folder as PNG."""
+    path = figures_folder(folder) / f"{name}.png"
+    write_png(figure, path)
+    return path
+
+
+def figures_folder(folder: Path | str) -> Path:
+    """figures/ of a run folder, made when first needed."""
+    path = Path(folder) / "figures"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def as_image(figure: Figure) -> Image.Image:
     """A figure as a picture in memory."""
     buffer = io.BytesIO()
