@@ -5,7 +5,8 @@
                     labels)
     finished        false while "factors" is being measured
     data            as in results.json: name, images, shape, source, factors, ...
-    settings        beta_high, steps, batch_size, lr, limit (nats), window (steps); for "anneal" also seed
+    settings        beta_high, steps, batch_size, lr, limit (nats), window (steps), likelihood;
+                    for "anneal" also seed
     notices         sentences for the user
 
 "anneal"
