@@ -95,7 +95,8 @@ def _session() -> dict[str, Any]:
 
 def _sessions_of(previous: dict[str, Any]) -> list[dict[str, Any]]:
     """The earlier sessions of a run; of one by an earlier version of this package, the latest of them."""
-    return previous.get("sessions") or [{key: previous.get(key) for key in _session()}]
+    fields = ("started", "command", "git_commit", "versions")
+    return previous.get("sessions") or [{key: previous.get(key) for key in fields}]
 
 
 def _warn_of_other_code(sessions: list[dict[str, Any]]) -> None:

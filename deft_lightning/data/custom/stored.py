@@ -50,6 +50,8 @@ def find(path: Path, key: str) -> StoredArray:
     if is_npz(path):
         with zipfile.ZipFile(path) as archive:
             array = ZippedArray(archive, key)
+        if array.dtype.hasobject:
+            raise DeftError(f"{path} holds Python objects, which are never loaded: save plain arrays.")
         return StoredArray(path, key, array.shape, array.dtype)
     with h5py.File(path, "r") as file:
         dataset = file[key]
@@ -61,7 +63,12 @@ def find(path: Path, key: str) -> StoredArray:
 
 def _npz_blocks(array: StoredArray, rows: int) -> Generator[np.ndarray, None, None]:
     with zipfile.ZipFile(array.path) as archive:
-        yield from ZippedArray(archive, array.key).blocks(rows)
+        zipped = ZippedArray(archive, array.key)
+        if not zipped.by_column:
+            yield from zipped.blocks(rows)
+            return
+        whole = zipped.whole()
+        yield from (whole[start : start + rows] for start in range(0, array.shape[0], rows))
 
 
 def _hdf5_blocks(array: StoredArray, rows: int) -> Generator[np.ndarray, None, None]:
