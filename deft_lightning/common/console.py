@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def run_command(command: Callable[[], int | None]) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     survive_closed_output()
+    read_arguments()
     look_in_current_folder()
     try:
         return command() or 0
@@ -103,6 +105,18 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def command_line() -> str:
+    """The command that this process was started with, as it can be typed into a shell again."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    program = sys.argv[:1] if spec is None else ["python", "-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+def read_arguments() -> None:
+    """Read the arguments of this process as UTF-8, which in the C locale Python takes for bytes without a meaning."""
+    sys.argv[1:] = [os.fsencode(argument).decode("utf-8", "replace") for argument in sys.argv[1:]]
 
 
 def survive_closed_output() -> None:

@@ -29,7 +29,8 @@
     timings          {train_seconds, train_steps, steps_per_second, evaluation_seconds}, over all sessions
     stages           {stage_1: {step, pressure, scored_on ("all images" or "held-out images"), scores, intervals,
                      validation {part of the loss: nats}, kl_per_latent, nmi, max1_nmi, max2_nmi, pictures,
-                     dci_estimator, failed_scores {name: reason, null once it is computed}}}
+                     dci_estimator, failed_scores {name: reason, null once it is computed},
+                     own_code of scores that were added later}}
     history          {nmi: {step: {...}}, kl_decomposition: {step: {...}}, validation: {step: {...}}}
     udr, thresholds  where they were computed
 
@@ -51,6 +52,7 @@ from typing import Any
 
 from deft_lightning.common import files
 from deft_lightning.common.errors import DeftError, Diverged, Incomplete
+from deft_lightning.common.signals import CONTINUE
 
 SCHEMA_VERSION = 2
 FILE = "results.json"
@@ -123,6 +125,8 @@ def reason_of(error: BaseException | str, sweep: Mapping[str, Any] | None = None
 
     It tells the user of a single run how to resume; for a job, whose `sweep` is given, how to resume that.
     """
+    if isinstance(error, KeyboardInterrupt):
+        error = f"{str(error) or 'interrupted by Ctrl-C'}: {CONTINUE}"
     if isinstance(error, str | DeftError):
         sentence = str(error)
         return re.sub(r"(?<![\w.])resume=true", "sweep.resume=true", sentence) if sweep else sentence

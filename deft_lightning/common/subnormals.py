@@ -9,6 +9,7 @@ calling thread alone, so threads of OpenMP that an earlier computation has start
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,7 +57,7 @@ def _gnu_openmp() -> list[ctypes.CDLL]:
     if not maps.exists():
         return []
     libraries = []
-    for path in openmp_paths(maps.read_text()):
+    for path in openmp_paths(os.fsdecode(maps.read_bytes())):
         with suppress(OSError):  # such as a file that was replaced since it was loaded
             libraries.append(ctypes.CDLL(path))
     return libraries

@@ -33,7 +33,13 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         if "=" not in word:
             raise DeftError(f"{word!r} is not an option: write option=value, such as source=published.")
-    return dict(word.split("=", 1) for word in words)
+    pairs = dict(word.split("=", 1) for word in words)
+    return {key: value[1:-1] if _is_quoted(value) else value for key, value in pairs.items()}
+
+
+def _is_quoted(value: str) -> bool:
+    """Whether a value has quotes of its own, as one with spaces needs them in overrides of a run."""
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deft_lightning.common import results
+from deft_lightning.common import console, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.method import Method
 from deft_lightning.common.results import Status
@@ -69,7 +68,7 @@ def score_file(
         method=Method(method, name=method).record(),
         seed=seed,
         config_digest=digest,
-        command=" ".join(sys.argv),
+        command=console.command_line(),
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         versions=results.versions(),
         data=_description(table, data),

@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 
 from deft_lightning import metrics
 from deft_lightning.common import checks
-from deft_lightning.common.errors import DeftError
+from deft_lightning.common.errors import DeftError, first_line
 from deft_lightning.evaluation import own
 
 log = logging.getLogger(__name__)
@@ -292,7 +292,8 @@ def _score_own(name: str, settings: Settings, codes: Any, factors: Any | None, s
                 if field in values:  # a dataclass may hold arrays beside its numbers
                     scored.intervals[field] = [float(interval.low), float(interval.high)]
     except Exception as error:  # of any code
-        scored.failed[name] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        said = first_line(error) if str(error) else ""
+        scored.failed[name] = ": ".join(filter(None, (type(error).__name__, said)))
         log.warning("the score %s failed (%s): the run continues without it.", name, scored.failed[name])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
 from difflib import get_close_matches
+from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException, OverrideParseException
@@ -13,10 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deft_lightning.common.conf import config_folder
-from deft_lightning.common.console import file_error, look_in_current_folder, print_error, survive_closed_output
+from deft_lightning.common.console import (
+    file_error,
+    look_in_current_folder,
+    print_error,
+    read_arguments,
+    survive_closed_output,
+)
 from deft_lightning.common.errors import DeftError
 from deft_lightning.launch.job import Job, Task
 from deft_lightning.launch.sweep import SweepFolder, report
+from deft_lightning.training import run_folder
 
 EXTRAS = {"hydra_joblib_launcher": "sweeps", "hydra_submitit_launcher": "sweeps", "hydra_ray_launcher": "ray"}
 """The extra of this package that installs a Hydra plugin."""
@@ -29,6 +38,7 @@ def run_task(task: Task, config_name: str = "config") -> None:
     status is 1 unless all of them have finished.
     """
     survive_closed_output()
+    read_arguments()
     look_in_current_folder()
     SweepFolder.current = None
     try:
@@ -53,7 +63,7 @@ def _run(task: Task, config_name: str) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         raise DeftError(one_line(error)) from error
     except OSError as error:
-        if job.began:
+        if job.folder is not None:
             sentence = file_error(error)
         else:  # Hydra makes the run folder
             file = error.filename or "a file"
@@ -62,7 +72,10 @@ def _run(task: Task, config_name: str) -> None:
             raise
         raise DeftError(sentence) from error
     except KeyboardInterrupt as error:
-        option = "resume=true" if SweepFolder.current is None else "sweep.resume=true"
+        single = SweepFolder.current is None
+        if single and (job.folder is None or not run_folder.last_checkpoint(job.folder).is_file()):
+            raise DeftError("interrupted before the first checkpoint: start it again.") from error
+        option = "resume=true" if single else "sweep.resume=true"
         raise DeftError(f"interrupted: {option} continues from the last checkpoint.") from error
     except Exception as error:
         if SweepFolder.current is None:
@@ -81,16 +94,27 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:1])
     if isinstance(error, OverrideParseException):
-        return f"the override {error.override!r} cannot be read ({text}): check its quotes and brackets."
+        return (
+            f"the override {error.override!r} cannot be read ({text}): check its quotes and brackets; a value "
+            f"with spaces needs quotes of its own, as in \"data.path='my images.npz'\"."
+        )
     missing = re.search(r"(?:Could not find|Could not load) '?([\w/\-.]+)'?", str(error))
     wrong_key = re.search(r"Could not override '([\w.]+)'", str(error))
     if missing:
         group, _, name = missing.group(1).rpartition("/")
-        names = sorted(path.stem for path in (config_folder() / group).glob("[!_]*.yaml"))
+        names = sorted({path.stem for root in _roots() for path in (root / group).glob("[!_]*.yaml")})
         return f"there is no {missing.group(1)!r}: choose one of {', '.join(names)}.{_suggestion(name, names)}"
     if wrong_key:
         return _wrong_key(wrong_key.group(1))
     return text
+
+
+def _roots() -> list[Path]:
+    """conf/ and the folder of --config-dir, where one is given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    given = parser.parse_known_args(sys.argv[1:])[0].config_dir
+    return [config_folder(), *([given] if given else [])]
 
 
 def _wrong_key(key: str) -> str:

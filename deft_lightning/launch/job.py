@@ -41,8 +41,8 @@ class Job:
     In a sweep the failure of a job is also recorded in its results.json, and the other jobs continue.
     """
 
-    began = False
-    """Whether the run folder is there and the task of a single run has been called, in this process."""
+    folder: Path | None = None
+    """Of a single run whose task has been called in this process."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -74,7 +74,7 @@ class Job:
                 raise DeftError(f"{cfg.name} is a sweep over experiments, not a single run: add --multirun.")
             config.check_overrides(cfg, typed)
             with sweep.lock(folder):
-                self.began = True
+                self.folder = folder
                 self.task(cfg, folder)
         except filelock.Timeout:
             console.print_error(f"another process is training the run in {folder}: wait for it, or stop it.")

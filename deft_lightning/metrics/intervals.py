@@ -71,7 +71,9 @@ def bootstrap(
     are called once per resample.
 
     Known weakness: the coverage is below `level` at the edge of the range, for maxima and gaps of nearly equal
-    entries (MIG of noise), and if most cells contain only a few points. The interval does not include the
+    entries (MIG of noise), and if most cells contain only a few points. Where resampling shifts a metric by more than
+    it spreads it, the reflected quantiles are on one side of the estimate; the interval then ends at the estimate, and
+    is too narrow on the other side. The interval does not include the
     spread between training seeds. Estimators based on distances between points mistake repeated rows for
     information, so InfoMEC with mi="knn" is refused.
 
@@ -113,7 +115,8 @@ def bootstrap(
     intervals = {}
     for name, value in estimate.items():
         low, high = np.quantile(np.stack([draw[name] for draw in collected]), tails, axis=0)
-        ends = (np.clip(2 * value - end, *bounds) for end in (high, low))
+        ends = np.clip(2 * value - high, *bounds), np.clip(2 * value - low, *bounds)
+        ends = np.minimum(ends[0], value), np.maximum(ends[1], value)  # see the known weakness
         intervals[name] = Interval(*(end if value.ndim else float(end) for end in (*ends, value)))
     return intervals
 

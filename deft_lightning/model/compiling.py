@@ -41,6 +41,8 @@ Update = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor]]]
 
 GRAPHED = ("cuda",)
 """Devices on which a step is replayed as graphs."""
+NEEDED = "a C++ compiler, Python's headers and an environment whose path has no spaces, on CUDA Triton"
+"""What torch.compile cannot do without."""
 TRIALS = 3
 """Steps that a graph needs before it is replayed: one warms up, one is recorded, one is replayed."""
 
@@ -65,7 +67,7 @@ def compiled_step(model: DEFT, loss: LossFunction, example: tuple[Tensor, Tensor
     """
     device = example[0].device
     if not can_compile(device.type):
-        log.info("torch.compile needs a C++ compiler and Python's headers, or Triton: training without it.")
+        log.info("torch.compile needs %s: training without it.", NEEDED)
         return plain_step(model, loss)
     if device.type in GRAPHED:
         plain = plain_step(model, loss)
@@ -188,8 +190,9 @@ def copied(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def can_compile(device_type: str) -> bool:
-    """Whether torch.compile can work: it needs a C++ compiler and Python's headers on a CPU, and Triton on CUDA."""
+    """Whether torch.compile can work on a device, see `NEEDED`."""
     if device_type == "cpu":
         headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-        return headers and any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
+        quoted = " " not in str(Path(torch.__file__).parent)  # it passes the folder to the linker as it is
+        return headers and quoted and any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
     return device_type in GRAPHED and importlib.util.find_spec("triton") is not None

@@ -114,11 +114,11 @@ class Study:
         return row | (run.scores if run.finished else {})
 
     def _unequal_lengths(self) -> dict[str, dict[str, str]]:
-        """How long each method was trained at its best value, for data sets on which that differs."""
+        """How long each method was trained, at all swept values, for data sets on which that differs."""
         if not len(self.ended):
             return {}
         steps: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-        for i, row in self.ended[self.ended["best"]].iterrows():
+        for i, row in self.ended.iterrows():
             if length := self.runs[i].length:
                 steps[row["data"]][row["method"]].add(length)
         return {

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deft_lightning.common import checks, results
-from deft_lightning.common.errors import DeftError, Interrupted
+from deft_lightning.common.errors import DeftError
 from deft_lightning.common.results import Status
-from deft_lightning.common.signals import stop_signals
+from deft_lightning.common.signals import stopping
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.model.schedules.anneal import Anneal
 from deft_lightning.thresholds.crossing import check_rule, check_size
@@ -49,7 +47,8 @@ def measurement(cfg: DictConfig, folder: Path, counts: dict[str, int], rule: dic
     choices = config.build_choices(cfg)
     training = config.training_part(cfg, choices.schedule) | counts | {"anneal_recorder": rule}
     whole = OmegaConf.create({str(key): cfg[key] for key in cfg} | counts)
-    with recorded(cfg, folder, training, choices.method(cfg.method), whole), _stopping_on_signals(), _measured(folder):
+    method = choices.method(cfg.method)
+    with stopping("the measurement"), recorded(cfg, folder, training, method, whole), _measured(folder):
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
         dataset = config.dataset(cfg)
@@ -68,23 +67,6 @@ def _measured(folder: Path) -> Iterator[None]:
         yield
     finally:
         measures.write()
-
-
-@contextmanager
-def _stopping_on_signals() -> Iterator[None]:
-    """Raise `Interrupted` on the signals that ask a run to stop; Ctrl-C stays a `KeyboardInterrupt`."""
-    numbers = [number for number in stop_signals() if number != signal.SIGINT]
-    previous = {number: signal.signal(number, _interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    name = signal.Signals(number).name
-    raise Interrupted(f"the measurement was stopped by {name}: resume=true continues it.", number)
 
 
 def anneal_schedule(cfg: DictConfig) -> Anneal:

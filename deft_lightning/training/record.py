@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from deft_lightning.common import memory, results
+from deft_lightning.common import console, memory, results
 from deft_lightning.common.errors import DeftError
 from deft_lightning.common.method import Method
 from deft_lightning.common.results import Status
@@ -87,7 +86,7 @@ def _session() -> dict[str, Any]:
     """When this session of a run has started, by which command, and with which code."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": " ".join(sys.argv),
+        "command": console.command_line(),
         "git_commit": results.git_commit(),
         "versions": results.versions(),
     }

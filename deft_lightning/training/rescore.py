@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 
 from deft_lightning.common import console, results, subnormals
 from deft_lightning.common.errors import DeftError
@@ -22,7 +23,7 @@ from deft_lightning.evaluation.codes import encode
 from deft_lightning.evaluation.sources import sample_tables, score_model
 from deft_lightning.metrics import udr
 from deft_lightning.model.module import DEFT
-from deft_lightning.training import build, config, run_folder
+from deft_lightning.training import build, config, own_code, run_folder
 from deft_lightning.training.record import require_same_data
 
 
@@ -101,9 +102,16 @@ def rescore(
         added = _absent(scored.record(), stage)
         if recovered := [name for name in stage.get("failed_scores", {}) if name in set(missing) - set(scored.failed)]:
             added["failed_scores"] = added.get("failed_scores", {}) | dict.fromkeys(recovered)
+        if sources := own_code.sources(OmegaConf.create({"metrics": {"at_end": _own_items(settings, missing)}})):
+            added["own_code"] = sources
     if added:
         results.update(folder, stages={last: added})
     return Rescored(list(added.get("scores", {})), _common_points(module, data, settings), data.dataset)
+
+
+def _own_items(settings: scoring.Settings, names: Sequence[str]) -> list[dict[str, str]]:
+    """The user's own among the scores `names`, as a configuration has them."""
+    return [{"name": name, "function": path} for name, path in settings.own.items() if name in names]
 
 
 class Rescored(NamedTuple):

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger
 
 from deft_lightning.common import memory, results
 from deft_lightning.common.errors import DeftError
+from deft_lightning.common.signals import stopping
 from deft_lightning.data.base import FactorDataset
 from deft_lightning.data.streaming import deaths_told
 from deft_lightning.model.checkpoint import load_weights, read_checkpoint, require_description
@@ -62,7 +63,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     warm_start.check(cfg)
     processes = distributed.processes(cfg)
     training = config.training_part(cfg, choices.schedule)
-    with recorded(cfg, folder, training, choices.method(cfg.method)) as session:
+    # Once it trains, the callback Checkpoints handles the signals.
+    with stopping("the run"), recorded(cfg, folder, training, choices.method(cfg.method)) as session:
         checkpoint = session.checkpoint or warm_start.checkpoint(cfg, train)
         first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
         start = Start(session.run_id, checkpoint, first_step, resumed=session.checkpoint is not None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,3 +84,22 @@ def test_a_process_whose_output_is_closed_runs_to_its_end(tmp_path: Path, call: 
         os.close(writer)
     assert done.returncode == 0
     assert file.read_text() == "done"
+
+
+def test_a_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/x/deft_lightning/__main__.py", "data.path='my images.npz'", "lr=1"])
+    words = ["data.path='my images.npz'", "lr=1"]
+    for name in ("deft_lightning.__main__", "deft_lightning.evaluate"):
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name=name))
+        assert shlex.split(console.command_line()) == ["python", "-m", name.removesuffix(".__main__"), *words]
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # of a console script
+    assert shlex.split(console.command_line()) == ["/x/deft_lightning/__main__.py", *words]
+
+
+def test_arguments_are_read_as_utf_8_in_every_locale() -> None:
+    script = (
+        "import sys; from deft_lightning.common import console; console.read_arguments(); print(ascii(sys.argv[1]))"
+    )
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    answer = subprocess.run([sys.executable, "-c", script, "größer"], env=environment, capture_output=True, check=True)
+    assert answer.stdout.decode().strip() == ascii("größer")

@@ -10,6 +10,8 @@ from deft_lightning.common import results
 from deft_lightning.common.errors import DeftError, Diverged, Incomplete, Interrupted
 from deft_lightning.common.results import Status
 
+CONTINUES = ": resume=true continues from the last checkpoint, if there is one."
+
 
 def test_only_finished_and_diverged_runs_are_not_resumed() -> None:
     assert {status for status in Status if status.final} == {Status.FINISHED, Status.DIVERGED}
@@ -20,7 +22,8 @@ def test_only_finished_and_diverged_runs_are_not_resumed() -> None:
     [
         (Interrupted("stopped by SIGTERM at step 5.", 15), "interrupted", "stopped by SIGTERM at step 5."),
         (Incomplete("ended after 5 of 9 steps."), "interrupted", "ended after 5 of 9 steps."),
-        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (KeyboardInterrupt(), "interrupted", f"interrupted by Ctrl-C{CONTINUES}"),
+        (KeyboardInterrupt("stopped"), "interrupted", f"stopped{CONTINUES}"),
         (SystemExit(1), "interrupted", "SystemExit: 1"),
         (Diverged("the loss is nan at step 5."), "diverged", "the loss is nan at step 5."),
         (DeftError("lr is -1: give a number above 0."), "failed", "lr is -1: give a number above 0."),

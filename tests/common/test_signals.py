@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from deft_lightning.common import signals
+from deft_lightning.common.errors import Interrupted
 from deft_lightning.common.signals import stop_signals
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs the signals of POSIX")
@@ -33,3 +36,21 @@ def test_sigusr2_stops_a_run_where_a_launcher_handles_it() -> None:
     assert signal.SIGUSR2 in stop_signals()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     assert signal.SIGUSR2 not in stop_signals()
+
+
+def test_a_signal_that_asks_to_stop_is_raised_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="the run was stopped by SIGTERM: resume=true continues") as caught:
+        with signals.stopping("the run"):
+            signal.raise_signal(signal.SIGTERM)
+    assert caught.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_in_a_thread_signals_are_left_alone() -> None:
+    def work() -> str:
+        with signals.stopping("the run"):
+            return "done"
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == "done"

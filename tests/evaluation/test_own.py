@@ -138,6 +138,7 @@ def test_in_a_run_and_added_to_a_finished_one(tmp_path: Path) -> None:
     assert evaluate.main([str(folder), "metrics=fast", mended, "--device", "cpu"]) == 0
     stage = results.read(folder)["stages"]["stage_4"]
     assert (stage["scores"]["broken"], stage["failed_scores"]) == (stage["scores"]["correlation"], {"broken": None})
+    assert stage["own_code"] == {__name__: content["own_code"][__name__]}  # the code that has computed it
     assert sys.modules[__name__].__file__ == __file__
 
 

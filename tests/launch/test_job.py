@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from deft_lightning.common import results
+from deft_lightning.common import files, results
 from deft_lightning.common.errors import DeftError, Diverged, Incomplete, Interrupted
 from deft_lightning.common.results import Status
 from deft_lightning.launch import cli
+from deft_lightning.training import run_folder
 from tests.launch.running import command, run_main, sweep
 
 pytestmark = pytest.mark.slow  # trains runs
@@ -117,11 +118,22 @@ def test_a_stopped_job_says_how_its_sweep_is_resumed(ended_by: str) -> None:
     assert "at step 3: resume=true continues" in results.read(Path("run"))["reason"]
 
 
-@pytest.mark.parametrize(("multirun", "option"), [((), "resume=true"), (("--multirun",), "sweep.resume=true")])
-def test_ctrl_c_outside_the_training_is_one_sentence(multirun: tuple[str, ...], option: str, monkeypatch) -> None:
-    ends[0] = KeyboardInterrupt()
-    monkeypatch.setattr("deft_lightning.__main__._train", task)
-    assert command(*multirun) == (1, f"error: interrupted: {option} continues from the last checkpoint.")
+@pytest.mark.parametrize(
+    ("multirun", "saved", "end"),
+    [
+        ((), True, ": resume=true continues from the last checkpoint."),
+        ((), False, " before the first checkpoint: start it again."),
+        (("--multirun",), False, ": sweep.resume=true continues from the last checkpoint."),
+    ],
+)
+def test_ctrl_c_outside_the_training_is_one_sentence(multirun: tuple, saved: bool, end: str, monkeypatch) -> None:
+    def interrupted(cfg: DictConfig, folder: Path) -> None:
+        if saved:
+            files.write_text(run_folder.last_checkpoint(folder), "a checkpoint")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deft_lightning.__main__._train", interrupted)
+    assert command(*multirun) == (1, f"error: interrupted{end}")
 
 
 def test_a_score_that_runs_do_not_have_is_named_with_those_they_have() -> None:

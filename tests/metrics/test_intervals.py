@@ -136,3 +136,14 @@ def test_nearest_neighbours_are_refused() -> None:
 def test_nan_codes_are_refused() -> None:
     with pytest.raises(DeftError, match="NaN"):
         bootstrap(mig, np.full((4, 2), np.nan), np.zeros((4, 1)))
+
+
+def test_an_interval_holds_its_estimate_where_resampling_only_moves_a_metric_up() -> None:
+    """Rows repeat in every resample, so fewer of them differ: reflected, all resamples are on one side."""
+
+    def share_of_distinct(codes: np.ndarray) -> float:
+        return float(np.unique(codes).size / len(codes))  # 1, and about 0.63 for a resample
+
+    low, high, estimate = bootstrap(share_of_distinct, np.arange(500.0)[:, None], samples=50, bounds=(0, 2))["score"]
+    assert estimate == 1
+    assert low == 1 < high < 1.5

@@ -143,6 +143,10 @@ def test_stages_of_a_run_that_starts_from_another_keep_their_numbers(tmp_path: P
     (ax,) = only(distributions.stages, study_of(tmp_path, whole, later)).axes
     dots = [tuple(dot) for c in ax.collections if isinstance(c, PathCollection) for dot in np.asarray(c.get_offsets())]
     assert sorted(round(x) for x, _ in dots) == [1, 2, 3, 3, 4, 4]
+    assert {tuple(xy) for artist in ax.lines if artist.get_linestyle() == "-" for xy in artist.get_xydata()} == set(
+        dots
+    )
+    assert ax.get_xlabel() == "stage (pressure)   n = 1 to 2"
     assert [t.get_text() for t in ax.get_xticklabels()] == ["1\n(70)", "2\n(30)", "3\n(12)", "4\n(1)"]
 
 

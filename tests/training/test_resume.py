@@ -345,11 +345,15 @@ def test_a_second_ctrl_c_stops_at_once_and_says_so(tmp_path: Path, monkeypatch: 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     made = build.trainer
     monkeypatch.setattr(build, "trainer", lambda *a, **k: _with(made(*a, **k), _TwoInterrupts()))
-    with pytest.raises(KeyboardInterrupt, match="stopped at once by a second SIGINT"):
+    with pytest.raises(
+        KeyboardInterrupt, match="the run was stopped at once by SIGINT, after it was stopped by SIGINT"
+    ):
         run.train(*compose_run(tmp_path / "run", *BARE))
     outcome = results.read(tmp_path / "run")
     assert outcome["status"] == "interrupted"
-    assert outcome["reason"] == "KeyboardInterrupt: stopped at once by a second SIGINT"
+    assert outcome["reason"].startswith(
+        "the run was stopped at once by SIGINT, after it was stopped by SIGINT: resume=true"
+    )
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -369,6 +373,15 @@ def test_every_session_is_recorded_and_the_first_stays(
     outcome = results.read(folder)
     for key in ("started", "command", "git_commit", "versions"):
         assert outcome[key] == first[key] == outcome["sessions"][0][key]
-    assert outcome["sessions"][1]["command"] == "deft_lightning resume=true"
+    assert outcome["sessions"][1]["command"].endswith(" resume=true")
     assert Record(folder, outcome).commits == list(filter(None, [first["git_commit"], "c" * 40]))
     assert f"This run began with commit {first['git_commit']}, now {'c' * 40}: it may go on" in caplog.text
+
+
+def test_a_signal_before_the_first_step_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the data are made, for example."""
+    monkeypatch.setattr(build, "data_module", lambda cfg: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted, match="the run was stopped by SIGTERM: resume=true continues"):
+        run.train(*compose_run(tmp_path / "run", *BARE))
+    outcome = results.read(tmp_path / "run")
+    assert (outcome["status"], outcome["reason"].startswith("the run was stopped by SIGTERM")) == ("interrupted", True)

@@ -141,7 +141,7 @@ def _by_stage(key: str, study: Study, method: str) -> list[Plate]:
     runs: dict[str, list[Record]] = {}
     for i in rows.index[rows["method"] == method] if len(rows) else []:
         run = study.runs[i]
-        if len(run.stages) > 1 and all("mig" in numbers(stage.get("scores")) for stage in run.stages):
+        if max(run.numbered_stages, default=0) > 1 and all("mig" in numbers(s.get("scores")) for s in run.stages):
             runs.setdefault(study.label(run), []).append(run)
     if not runs:
         return []
@@ -154,14 +154,17 @@ def _draw_stages(runs: Mapping[str, list[Record]], method: str) -> Figure:
     for ax, (label, members) in zip(axes, runs.items(), strict=True):
         curves = [{n: numbers(s["scores"])["mig"] for n, s in run.numbered_stages.items()} for run in members]
         stages = sorted(set().union(*curves))
-        for curve, offset in zip(curves, SPREAD * jitter(len(curves)), strict=True):  # through the run's points
-            ax.plot(np.array(list(curve)) + offset, list(curve.values()), color=colour, linewidth=0.5, alpha=0.35)
-        samples = {n: np.array([curve[n] for curve in curves if n in curve]) for n in stages}
+        there = {n: [i for i, curve in enumerate(curves) if n in curve] for n in stages}  # a run may begin later
+        places = {n: dict(zip(there[n], n + SPREAD * jitter(len(there[n])), strict=True)) for n in stages}
+        for i, curve in enumerate(curves):  # through the run's points
+            ax.plot([places[n][i] for n in curve], list(curve.values()), color=colour, linewidth=0.5, alpha=0.35)
+        samples = {n: np.array([curves[i][n] for i in there[n]]) for n in stages}
         violins(ax, samples, [colour] * len(stages), upright=True)
         ax.set_xticks(stages, [_pressures(members, n) for n in stages])
         ax.axhline(paper.FAILED_BELOW, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
         ax.set_title(title(label))
-        ax.set_xlabel(f"stage (pressure)   n = {len(curves)}")
+        fewest, most = (extreme(map(len, there.values())) for extreme in (min, max))
+        ax.set_xlabel(f"stage (pressure)   n = {fewest if fewest == most else f'{fewest} to {most}'}")
         ax.grid(visible=False, axis="x")
     axes[0].set_ylabel("MIG")
     return figure

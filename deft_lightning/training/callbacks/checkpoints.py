@@ -69,7 +69,7 @@ class Checkpoints(Checkpoint):
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if number == signal.SIGINT and self._stop is not None:
-            raise KeyboardInterrupt("stopped at once by a second SIGINT")
+            raise KeyboardInterrupt(f"the run was stopped at once by SIGINT, after it was {self._stop}")
         log.info("%s: stopping after this step, once its checkpoint is saved.", name)
         self._stop, self._signal = f"stopped by {name}", number
 
