@@ -40,9 +40,9 @@ def test_sigusr2_stops_a_run_where_a_launcher_handles_it() -> None:
 
 def test_a_signal_that_asks_to_stop_is_raised_and_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="the run was stopped by SIGTERM: resume=true continues") as caught:
-        with signals.stopping("the run"):
-            signal.raise_signal(signal.SIGTERM)
+    sentence = "the run was stopped by SIGTERM: resume=true continues"
+    with pytest.raises(Interrupted, match=sentence) as caught, signals.stopping("the run"):
+        signal.raise_signal(signal.SIGTERM)
     assert caught.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
 
